@@ -1,0 +1,6 @@
+//! The four verbs: what came in, what was committed, what was sent, what was derived.
+
+pub mod derived;
+pub mod egress;
+pub mod input;
+pub(crate) mod storage;

@@ -1,0 +1,184 @@
+//! The context of one request: who is served, under which route, on which purpose.
+//!
+//! A scope lives in a thread-local for as long as a future is being polled ([`scoped`]) or a
+//! guard lives ([`Scope::enter`]), so it never leaks into another task.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use crate::vocabulary::{Fingerprint, Owner};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
+}
+
+/// The context of one request or job. Cheap to clone; clones share their state.
+#[derive(Clone)]
+pub struct Scope(Arc<Inner>);
+
+struct Inner {
+    source: Arc<str>,
+    request_id: Arc<str>,
+    trace_id: Option<Arc<str>>,
+    state: Mutex<State>,
+}
+
+/// What may change while a request is served.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Set by the host: whose session this is.
+    pub(crate) session_owner: Option<Owner>,
+    /// Found in the input.
+    pub(crate) input_owner: Option<Owner>,
+    pub(crate) purpose: Option<Arc<str>>,
+    pub(crate) tenant: Option<Arc<str>>,
+    /// Input that the layer read and no event carries yet; typed by the input hook.
+    pub(crate) pending: Option<Box<dyn Any + Send>>,
+    /// What DATA_COLLECTION events of this request carry already: (field, value).
+    pub(crate) collected: HashSet<(Arc<str>, Fingerprint)>,
+}
+
+impl Scope {
+    /// A scope of its own, with a random request id.
+    ///
+    /// `source` says where values come from, such as `HTTP POST /signup` (a route template,
+    /// never a path with values in it) or `job nightly-export`.
+    pub fn new(source: impl Into<Arc<str>>) -> Self {
+        Scope::with(source.into(), random_id(), None)
+    }
+
+    pub(crate) fn with(source: Arc<str>, request_id: Arc<str>, trace_id: Option<Arc<str>>) -> Self {
+        Scope(Arc::new(Inner {
+            source,
+            request_id,
+            trace_id,
+            state: Mutex::default(),
+        }))
+    }
+
+    /// The scope in hand, if any.
+    pub fn current() -> Option<Self> {
+        CURRENT
+            .try_with(|current| current.try_borrow().ok().and_then(|c| c.clone()))
+            .ok()
+            .flatten()
+    }
+
+    /// Makes this the current scope of the thread until the guard is dropped. For threads and
+    /// blocking closures; futures take [`scoped`].
+    #[must_use = "the scope ends when the guard is dropped"]
+    pub fn enter(&self) -> ScopeGuard {
+        ScopeGuard {
+            before: swap(Some(self.clone())),
+            not_send: PhantomData,
+        }
+    }
+
+    /// Where values of this request come from.
+    pub fn source(&self) -> &Arc<str> {
+        &self.0.source
+    }
+
+    /// The request id, validated or random.
+    pub fn request_id(&self) -> &Arc<str> {
+        &self.0.request_id
+    }
+
+    /// The W3C trace id, if the request brought one.
+    pub fn trace_id(&self) -> Option<&Arc<str>> {
+        self.0.trace_id.as_ref()
+    }
+
+    /// Whose request this is: what the session said, else what the input said.
+    pub fn owner(&self) -> Option<Owner> {
+        let state = self.state();
+        state.session_owner.clone().or_else(|| state.input_owner.clone())
+    }
+
+    /// Names the tenant on every later event of this scope.
+    pub fn set_tenant(&self, tenant: &str) {
+        self.state().tenant = Some(tenant.into());
+    }
+
+    /// Names the purpose on every later event of this scope that has none of its own.
+    pub fn set_purpose(&self, purpose: &str) {
+        self.state().purpose = Some(purpose.into());
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn swap(scope: Option<Scope>) -> Option<Scope> {
+    CURRENT
+        .try_with(|current| match current.try_borrow_mut() {
+            Ok(mut current) => std::mem::replace(&mut *current, scope),
+            Err(_) => None,
+        })
+        .ok()
+        .flatten()
+}
+
+/// Ends a scope's turn on this thread. Not `Send`: held across an await it would leak into
+/// another task, so the compiler refuses that in spawned futures.
+pub struct ScopeGuard {
+    before: Option<Scope>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for ScopeGuard {
+    fn drop(&mut self) {
+        swap(self.before.take());
+    }
+}
+
+/// Carries the scope in hand into a future that another task will poll:
+/// `tokio::spawn(provenance::scoped(async move { .. }))`.
+pub fn scoped<F: Future>(future: F) -> Scoped<F> {
+    Scoped {
+        scope: Scope::current(),
+        future,
+    }
+}
+
+pub(crate) fn scoped_in<F: Future>(scope: Option<Scope>, future: F) -> Scoped<F> {
+    Scoped { scope, future }
+}
+
+pin_project_lite::pin_project! {
+    /// A future that is polled inside a scope. Made by [`scoped`].
+    pub struct Scoped<F> {
+        scope: Option<Scope>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _guard = this.scope.as_ref().map(Scope::enter);
+        this.future.poll(context)
+    }
+}
+
+/// 128 random bits as 32 hex digits.
+pub(crate) fn random_id() -> Arc<str> {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        // No entropy source: unique within the process is what is left.
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        bytes[8..].copy_from_slice(&next.to_be_bytes());
+    }
+    format!("{:032x}", u128::from_be_bytes(bytes)).into()
+}

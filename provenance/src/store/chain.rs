@@ -1,0 +1,1 @@
+//! Commitments, leaves and the batch chain.

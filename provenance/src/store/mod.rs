@@ -1,0 +1,10 @@
+//! The evidence store: append-only events keyed `(instance, seq)`, hash-chained per instance.
+
+pub(crate) mod chain;
+mod read;
+pub(crate) mod schema;
+pub(crate) mod write;
+
+pub use read::{
+    EventPage, EventQuery, FingerprintPage, FingerprintQuery, Reader, StoredEvent, StoredFingerprint, Summary,
+};

@@ -1,0 +1,1 @@
+//! Tables, migrations, and the checks on opening a file.

@@ -1,0 +1,499 @@
+//! Ties registry, recorder and configuration together. An ordinary value; the global is one of them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use once_cell::sync::OnceCell;
+use serde_json::{Value as Json, json};
+
+use crate::Error;
+use crate::config::{Config, Fingerprints, Storage};
+use crate::detect::{Detector, Entry};
+use crate::error::ErrorKind;
+use crate::key::{Keys, Origin};
+use crate::recorder::{Recorder, Ticket};
+use crate::registry::Registry;
+use crate::scope::Scope;
+use crate::site::Site;
+use crate::store::write::{self, Instance, Record, Writer};
+use crate::tracked::{Field, Value};
+use crate::vocabulary::canonical::canonical;
+use crate::vocabulary::fingerprint::Fingerprinter;
+use crate::vocabulary::owner::Owners;
+use crate::vocabulary::tag::FieldSpec;
+use crate::vocabulary::{Event, EventTag, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp, category};
+
+/// How long a durable record may take before `egress.on_evidence_failure` applies.
+const EVIDENCE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long closing waits for the queue.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// Most distinct blind spots that are listed; more are counted under one heading.
+const MAX_BLIND_SPOTS: usize = 1024;
+
+/// Everything provenance knows in one process: configuration, registry, recorder.
+///
+/// [`init`](crate::init) makes the global one; tests make their own and put it in force with
+/// [`test::scoped`](crate::test::scoped). Cheap to clone.
+#[derive(Clone)]
+pub struct Tracker(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    fingerprinter: Fingerprinter,
+    owners: Owners,
+    key_origin: Origin,
+    key_id: String,
+    registry: Registry,
+    recorder: Recorder,
+    instance: Instance,
+    /// Attribute statics, resolved once; keyed by address.
+    declared: DashMap<usize, Arc<FieldSpec>>,
+    /// `input_fields`, by lower-case name.
+    inputs: HashMap<String, Configured>,
+    blind_spots: DashMap<(BlindSpot, String), u64>,
+    open: AtomicBool,
+}
+
+struct Configured {
+    spec: Arc<FieldSpec>,
+    owner_kind: Option<String>,
+}
+
+/// What a hook could not see, or could not do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum BlindSpot {
+    /// An argument or a part of it that cannot be visited.
+    UnvisitedInput,
+    /// An input above a cap (size, number, depth) or not decodable.
+    CappedInput,
+    /// A body that was not scanned, or not to its end.
+    UnscannedBody,
+    /// A model in the config that no attribute serves.
+    ModelWithoutHook,
+    /// A tracked value bound on a connection that our instrumentation does not see.
+    UninstrumentedConnection,
+    /// An `#[egress]` function in which no call was seen.
+    EgressWithoutCall,
+    /// A share whose record was not on disk in time.
+    EvidenceFailure,
+}
+
+impl BlindSpot {
+    fn as_str(self) -> &'static str {
+        match self {
+            BlindSpot::UnvisitedInput => "unvisited_input",
+            BlindSpot::CappedInput => "capped_input",
+            BlindSpot::UnscannedBody => "unscanned_body",
+            BlindSpot::ModelWithoutHook => "model_without_hook",
+            BlindSpot::UninstrumentedConnection => "uninstrumented_connection",
+            BlindSpot::EgressWithoutCall => "egress_without_call",
+            BlindSpot::EvidenceFailure => "evidence_failure",
+        }
+    }
+}
+
+/// A value as a hook met it: pseudonyms and shape, no raw value.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    pub(crate) spec: Arc<FieldSpec>,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) entry: Entry,
+    /// `string`, `integer`, `number`, `boolean`.
+    pub(crate) json_type: &'static str,
+    /// Characters, for text that is no secret.
+    pub(crate) length: Option<usize>,
+}
+
+static GLOBAL: OnceCell<Option<Tracker>> = OnceCell::new();
+
+thread_local! {
+    static OVERRIDE: RefCell<Option<Tracker>> = const { RefCell::new(None) };
+}
+
+/// Puts `tracker` in force on this thread; gives back what was.
+pub(crate) fn replace_override(tracker: Option<Tracker>) -> Option<Tracker> {
+    OVERRIDE
+        .try_with(|slot| match slot.try_borrow_mut() {
+            Ok(mut slot) => std::mem::replace(&mut *slot, tracker),
+            Err(_) => None,
+        })
+        .ok()
+        .flatten()
+}
+
+/// Runs `hook` with the tracker in force, if there is one and it is open.
+pub(crate) fn with<R>(hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
+    let scoped = OVERRIDE
+        .try_with(|slot| slot.try_borrow().ok().and_then(|slot| slot.clone()))
+        .ok()
+        .flatten();
+    let tracker = match &scoped {
+        Some(tracker) => tracker,
+        None => GLOBAL.get()?.as_ref()?,
+    };
+    tracker.0.open.load(Ordering::Acquire).then(|| hook(tracker))
+}
+
+/// Makes `config` the global tracker's. `Ok(None)` with `enabled: false`.
+pub(crate) fn install(config: Config) -> Result<Option<Tracker>, Error> {
+    let mut ours = false;
+    let tracker = GLOBAL.get_or_try_init(|| {
+        ours = true;
+        config.enabled.then(|| Tracker::open(config)).transpose()
+    })?;
+    if !ours {
+        return Err(Error::new(
+            ErrorKind::AlreadyInitialised,
+            "provenance is initialised already in this process; the first tracker stays. \
+             Call init() once, in main, and keep its guard",
+        ));
+    }
+    Ok(tracker.clone())
+}
+
+impl Tracker {
+    /// Opens the store that `config` names and starts the writer.
+    ///
+    /// # Errors
+    /// [`Error::is_config`], [`Error::is_key`] and [`Error::is_store`], each with the way out.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let path = match &config.storage {
+            Storage::Sqlite(path) => path.clone(),
+            Storage::Postgres(_) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "storage_path: this build writes SQLite files only; give a file path",
+                ));
+            }
+        };
+        let keys = Keys::load(&config, write::is_empty(&path)?)?;
+        let mut id = [0; 8];
+        getrandom::fill(&mut id)
+            .map_err(|_| Error::new(ErrorKind::Store, "the system gives no random bytes for an instance id"))?;
+        let instance = Instance {
+            id,
+            service: config.service.clone(),
+            environment: config.environment.clone(),
+            build: crate::inventory::build_hash(),
+        };
+        let mut writer = Writer::open(&path, &keys, &instance)?;
+        let restored = writer.restore(config.max_values)?;
+
+        let registry = Registry::new(Detector::new(&keys.detection), config.max_values);
+        for value in restored.values {
+            registry.register(value.fingerprint, &value.entry, (*value.tag).clone(), true);
+        }
+        for (a, b) in restored.links {
+            registry.link(&a, &b);
+        }
+        let inputs = config
+            .input_fields
+            .iter()
+            .map(|(name, field)| {
+                let spec = FieldSpec {
+                    name: name.as_str().into(),
+                    category: field.category.as_str().into(),
+                    description: field.description.as_str().into(),
+                    kind: field.kind.unwrap_or_else(|| category::default_kind(&field.category)),
+                    pii: field.pii,
+                    secret: field
+                        .secret
+                        .unwrap_or_else(|| category::is_secret(&field.category, name)),
+                };
+                (
+                    name.clone(),
+                    Configured {
+                        spec: Arc::new(spec),
+                        owner_kind: field.owner.clone(),
+                    },
+                )
+            })
+            .collect();
+        Ok(Tracker(Arc::new(Inner {
+            fingerprinter: match config.fingerprints {
+                Fingerprints::HmacSha256 => Fingerprinter::Keyed(keys.fingerprints.clone()),
+                Fingerprints::Sha256 => Fingerprinter::Plain,
+            },
+            owners: if config.owners_clear {
+                Owners::Clear
+            } else {
+                Owners::Keyed(keys.owners.clone())
+            },
+            key_origin: keys.origin,
+            key_id: keys.id,
+            registry,
+            recorder: Recorder::start(writer)?,
+            instance,
+            declared: DashMap::new(),
+            inputs,
+            blind_spots: DashMap::new(),
+            open: AtomicBool::new(true),
+            config,
+        })))
+    }
+
+    /// Flushes and stops; from now on every hook that meets this tracker is a no-op.
+    pub fn close(&self) {
+        if self.0.open.swap(false, Ordering::AcqRel) {
+            self.0.recorder.stop(CLOSE_PATIENCE);
+        }
+    }
+
+    /// Waits until everything recorded so far is on disk.
+    ///
+    /// # Errors
+    /// [`Error::is_evidence`] after `timeout`; the writer goes on trying.
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        self.0.recorder.flush(timeout)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// The random id of this process's instance: 16 hex digits, the first part of its event ids.
+    pub fn instance_id(&self) -> String {
+        self.0.instance.id.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What `/status` shows of the running process: registry, queue, key, blind spots.
+    pub fn status(&self) -> serde_json::Map<String, Json> {
+        let inner = &self.0;
+        let (evicted, expired) = inner.registry.losses();
+        let mut blind_spots: Vec<_> = inner
+            .blind_spots
+            .iter()
+            .map(|spot| (spot.key().0.as_str(), spot.key().1.clone(), *spot.value()))
+            .collect();
+        blind_spots.sort();
+        let mut notes = Vec::new();
+        if let Origin::Created(path) = &inner.key_origin {
+            let name = path
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            notes.push(format!(
+                "the master key was created beside the database ({name}): it protects copies of the database \
+                 alone; for more, give RUNTIME_TRACKING_KEY"
+            ));
+        }
+        let status = json!({
+            "registry_size": inner.registry.len(),
+            "registry": { "values": inner.registry.len(), "max_values": inner.config.max_values, "evicted": evicted, "expired": expired },
+            "queue": inner.recorder.status(),
+            "instance": self.instance_id(),
+            "service": inner.instance.service,
+            "environment": inner.instance.environment,
+            "build": inner.instance.build,
+            "key_id": inner.key_id,
+            "notes": notes,
+            "blind_spots": blind_spots.into_iter().map(|(kind, site, count)| json!({ "kind": kind, "site": site, "count": count })).collect::<Vec<_>>(),
+        });
+        match status {
+            Json::Object(map) => map,
+            _ => serde_json::Map::new(),
+        }
+    }
+
+    pub(crate) fn blind_spot(&self, kind: BlindSpot, site: &str) {
+        let spots = &self.0.blind_spots;
+        let listed = spots.len() < MAX_BLIND_SPOTS;
+        let key = (kind, if listed { site.to_owned() } else { "(others)".to_owned() });
+        *spots.entry(key).or_insert(0) += 1;
+    }
+
+    /// What an attribute's static declares, resolved once.
+    pub(crate) fn spec(&self, field: &'static Field) -> Arc<FieldSpec> {
+        let address = std::ptr::from_ref(field) as usize;
+        if let Some(spec) = self.0.declared.get(&address) {
+            return spec.clone();
+        }
+        let spec = Arc::new(FieldSpec {
+            name: field.name.into(),
+            category: field.category.into(),
+            description: field.description.into(),
+            kind: field
+                .kind
+                .and_then(Kind::parse)
+                .unwrap_or_else(|| category::default_kind(field.category)),
+            pii: field.pii.unwrap_or(true),
+            secret: field
+                .secret
+                .unwrap_or_else(|| category::is_secret(field.category, field.name)),
+        });
+        self.0.declared.insert(address, spec.clone());
+        spec
+    }
+
+    /// What `input_fields` says of a parameter, with the owner kind it identifies, if any.
+    pub(crate) fn input_spec(&self, name: &str) -> Option<(Arc<FieldSpec>, Option<&str>)> {
+        let found = match self.0.inputs.get(name) {
+            Some(found) => found,
+            None => self.0.inputs.get(&name.to_lowercase())?,
+        };
+        Some((found.spec.clone(), found.owner_kind.as_deref()))
+    }
+
+    /// Pseudonyms and shape of a value; `None` where there is nothing to keep (empty, NaN).
+    pub(crate) fn observe(&self, spec: &Arc<FieldSpec>, value: Value<'_>) -> Option<Observed> {
+        let canonical = zeroize::Zeroizing::new(canonical(spec.kind, value)?);
+        let (json_type, length) = match value {
+            Value::Text(text) => ("string", Some(text.chars().count())),
+            Value::Integer(_) => ("integer", None),
+            Value::Float(_) => ("number", None),
+            Value::Bool(_) => ("boolean", None),
+        };
+        Some(Observed {
+            spec: spec.clone(),
+            fingerprint: self.0.fingerprinter.fingerprint(canonical.as_bytes()),
+            entry: self.0.registry.detector().entry(spec.kind, &canonical),
+            json_type,
+            length: length.filter(|_| !spec.secret),
+        })
+    }
+
+    /// The owner with this identifier.
+    pub(crate) fn owner(&self, kind: &str, value: Value<'_>) -> Option<Owner> {
+        let form = match kind {
+            "email" => Kind::Email,
+            "phone" => Kind::Phone,
+            _ => Kind::Id,
+        };
+        let canonical = zeroize::Zeroizing::new(canonical(form, value)?);
+        self.0.owners.owner(kind, &canonical)
+    }
+
+    /// Registers a value and gives its tag for an event: category, field and description as
+    /// this site has them, source and time as first seen. `confirmed`: by a commit or a load.
+    pub(crate) fn register(
+        &self,
+        observed: &Observed,
+        owner: Option<&Owner>,
+        source: &Arc<str>,
+        confirmed: bool,
+    ) -> EventTag {
+        let spec = &observed.spec;
+        let mut tag = Tag {
+            fingerprint: (!spec.secret).then_some(observed.fingerprint),
+            category: spec.category.clone(),
+            field: spec.name.clone(),
+            description: spec.description.clone(),
+            owner: owner.cloned(),
+            source: source.clone(),
+            pii: spec.pii,
+            created_at: Timestamp::now(),
+        };
+        let registered = self
+            .0
+            .registry
+            .register(observed.fingerprint, &observed.entry, tag.clone(), confirmed);
+        if registered.fresh && !spec.secret {
+            self.0.recorder.send(Record::Value(Box::new(write::Value {
+                fingerprint: observed.fingerprint,
+                kind: spec.kind,
+                entry: observed.entry.clone(),
+                tag: registered.tag.clone(),
+            })));
+        }
+        tag.source = registered.tag.source.clone();
+        tag.created_at = registered.tag.created_at;
+        EventTag {
+            tag,
+            detail: serde_json::Map::new(),
+        }
+    }
+
+    /// Two identifiers are of one person.
+    pub(crate) fn link(&self, a: &Owner, b: &Owner) {
+        if a != b && self.0.registry.link(a, b) {
+            self.0.recorder.send(Record::Link(a.clone(), b.clone()));
+        }
+    }
+
+    /// Queues an event; the scope in hand adds what the event does not say itself.
+    pub(crate) fn record(&self, mut event: Event) -> Ticket {
+        complete(&mut event);
+        let ticket = Ticket::default();
+        self.0.recorder.send(Record::Event(Box::new(event), ticket.clone()));
+        ticket
+    }
+
+    /// Records an event and waits until it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::is_evidence`] after one second; counted as a blind spot.
+    pub(crate) fn record_durable(&self, mut event: Event) -> Result<Ticket, (Ticket, Error)> {
+        complete(&mut event);
+        let ticket = Ticket::default();
+        let record = Record::Event(Box::new(event), ticket.clone());
+        match self.0.recorder.send_durable(record, EVIDENCE_PATIENCE) {
+            Ok(()) => Ok(ticket),
+            Err(error) => {
+                self.blind_spot(BlindSpot::EvidenceFailure, "recorder");
+                Err((ticket, error))
+            }
+        }
+    }
+
+    /// Appends the outcome of a share.
+    pub(crate) fn outcome(&self, of: &Ticket, outcome: Outcome) {
+        self.0.recorder.send(Record::Outcome {
+            of: of.clone(),
+            outcome,
+            created_at: Timestamp::now(),
+        });
+    }
+}
+
+/// What the scope in hand knows of every event.
+fn complete(event: &mut Event) {
+    let Some(scope) = Scope::current() else { return };
+    event.request_id.get_or_insert_with(|| scope.request_id().clone());
+    if let Some(trace_id) = scope.trace_id() {
+        event
+            .extras
+            .entry("trace_id")
+            .or_insert_with(|| Json::from(&**trace_id));
+    }
+    let state = scope.state();
+    if event.user_id.is_none() {
+        event.user_id = state.session_owner.as_ref().map(|owner| owner.as_str().into());
+    }
+    if event.owner.is_none() {
+        event.owner = state.session_owner.clone().or_else(|| state.input_owner.clone());
+    }
+    if let Some(purpose) = &state.purpose {
+        event.extras.entry("purpose").or_insert_with(|| Json::from(&**purpose));
+    }
+    if let Some(tenant) = &state.tenant {
+        event.extras.entry("tenant").or_insert_with(|| Json::from(&**tenant));
+    }
+}
+
+/// Adds what an attribute says of its place and its terms.
+pub(crate) fn declare(event: &mut Event, site: &Site) {
+    let terms = &site.terms;
+    for (key, value) in [
+        ("purpose", terms.purpose),
+        ("basis", terms.basis),
+        ("data_use", terms.data_use),
+        ("subject", terms.subject),
+    ] {
+        if let Some(value) = value {
+            event.extras.insert(key.into(), value.into());
+        }
+    }
+    event.extras.insert(
+        "site".into(),
+        json!({ "path": site.path, "file": site.file, "line": site.line }),
+    );
+}

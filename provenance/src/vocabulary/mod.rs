@@ -1,0 +1,16 @@
+//! The words of the project, a file a word.
+
+pub(crate) mod canonical;
+pub(crate) mod category;
+pub(crate) mod event;
+pub(crate) mod fingerprint;
+pub(crate) mod owner;
+pub(crate) mod tag;
+pub(crate) mod time;
+
+pub use canonical::Kind;
+pub use event::{Action, Event, EventTag, EventType, Outcome};
+pub use fingerprint::Fingerprint;
+pub use owner::Owner;
+pub use tag::Tag;
+pub use time::Timestamp;

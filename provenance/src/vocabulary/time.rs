@@ -1,0 +1,40 @@
+//! Points in time: microseconds since 1970 in the store, RFC 3339 in UTC on the wire.
+
+use std::fmt;
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The clock of this machine.
+    pub fn now() -> Self {
+        Timestamp(jiff::Timestamp::now().as_microsecond())
+    }
+
+    /// Reads RFC 3339 with an offset (`2026-01-31T12:00:00Z`) or a plain date (`2026-01-31`, midnight UTC).
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(time) = text.parse::<jiff::Timestamp>() {
+            return Some(Timestamp(time.as_microsecond()));
+        }
+        let date = text.parse::<jiff::civil::Date>().ok()?;
+        let zoned = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Timestamp(zoned.timestamp().as_microsecond()))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => write!(f, "{time:.6}"),
+            // Outside the years -9999..9999: a damaged file; shown as it stands.
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
