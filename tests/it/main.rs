@@ -1,0 +1,15 @@
+//! One binary, a module a part: what a user of the crates sees.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod audit_api;
+mod axum_layer;
+mod budget_tracker;
+mod config;
+mod derived;
+mod diesel;
+mod egress;
+mod features;
+mod input;
+mod inventory;
+mod restart;
+mod ui;
