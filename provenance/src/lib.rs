@@ -52,5 +52,8 @@ pub use {
     vocabulary::{EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp},
 };
 
+#[cfg(not(feature = "runtime"))]
+pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
+
 #[cfg(feature = "axum")]
 pub use integrations::axum;
