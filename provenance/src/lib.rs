@@ -12,7 +12,6 @@ mod error;
 mod hooks;
 #[cfg(feature = "runtime")]
 mod integrations;
-#[cfg(feature = "runtime")]
 pub mod inventory;
 #[cfg(feature = "runtime")]
 mod key;
