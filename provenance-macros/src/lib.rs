@@ -13,6 +13,7 @@ mod ctxt;
 mod entry;
 mod expand;
 mod fallback;
+mod function;
 mod model;
 mod symbol;
 

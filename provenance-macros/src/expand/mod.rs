@@ -8,11 +8,15 @@ pub(crate) mod tracked;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{LitStr, Path};
+use syn::spanned::Spanned;
+use syn::{LitStr, Path, Type};
 
-use crate::attr::Declared;
-use crate::entry::optional;
+use crate::attr::{Args, Declared, Shared};
+use crate::ctxt::Ctxt;
+use crate::entry::{Object, optional};
+use crate::function::Arg;
 use crate::model::Model;
+use crate::symbol;
 
 /// How generated code asks what a value can do: see `provenance/src/probe.rs`.
 #[derive(Clone, Copy)]
@@ -69,4 +73,60 @@ pub(crate) fn field_statics(krate: &Path, model: &Model) -> TokenStream {
         Some(quote!(static #ident: #krate::__private::Field = #value;))
     });
     quote!(#(#statics)*)
+}
+
+/// Statements that show every argument of a function to `visitor`, by reference.
+pub(crate) fn arguments(krate: &Path, args: &[Arg], visitor: &Ident) -> TokenStream {
+    let shown = args.iter().map(|arg| {
+        let (ident, cfg) = (&arg.ident, &arg.cfg);
+        let probe = probe(krate, Ladder::Argument, quote!(&#ident), visitor, arg.ty.span());
+        match &arg.name {
+            Some(name) => quote!(#(#cfg)* #visitor.entry(#name, |#visitor| #probe);),
+            None => quote!(#(#cfg)* #visitor.untracked(|#visitor| #probe);),
+        }
+    });
+    quote!(#(#shown)*)
+}
+
+/// `args` of an inventory entry.
+pub(crate) fn args_of(object: Object, args: &[Arg]) -> Object {
+    let args = args.iter().map(|arg| {
+        Object::default()
+            .optional("name", arg.name.as_deref())
+            .string("type", &type_text(&arg.ty))
+    });
+    object.objects("args", args)
+}
+
+/// The arguments of an attribute that takes the shared keys alone.
+fn shared_only(cx: &Ctxt, tokens: TokenStream, what: &'static str) -> Shared {
+    let mut args = Args::parse(cx, tokens, what, &[&symbol::SHARED], Span::call_site());
+    if let Ok(Some(text)) = args.literal() {
+        cx.error_at(
+            text,
+            format!("`{what}` takes no string of its own: remove it, or name its key"),
+        );
+    }
+    Shared::take(&mut args)
+}
+
+/// A type as a user would write it, whatever the compiler's spacing of tokens.
+fn type_text(ty: &Type) -> String {
+    let mut text = ty.to_token_stream().to_string();
+    for (spaced, tight) in [
+        (" :: ", "::"),
+        (" < ", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        ("& ", "&"),
+        ("( ", "("),
+        (" )", ")"),
+        ("[ ", "["),
+        (" ]", "]"),
+        (":: ", "::"),
+    ] {
+        text = text.replace(spaced, tight);
+    }
+    text
 }
