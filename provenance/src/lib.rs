@@ -11,6 +11,8 @@ mod error;
 #[cfg(feature = "runtime")]
 mod hooks;
 #[cfg(feature = "runtime")]
+mod host;
+#[cfg(feature = "runtime")]
 mod integrations;
 #[cfg(feature = "runtime")]
 pub mod inventory;
@@ -44,7 +46,14 @@ pub use tracked::{Sink, Tracked, Value, Visitor};
 #[cfg(feature = "runtime")]
 pub use {
     config::Config,
+    host::{EventBuilder, Guard, flush, init, init_with, link_owner, record_event, set_owner, tag, test, tracker},
     scope::{Scope, ScopeGuard, Scoped, scoped},
     tracker::Tracker,
     vocabulary::{EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp},
 };
+
+#[cfg(not(feature = "runtime"))]
+pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
+
+#[cfg(feature = "axum")]
+pub use integrations::axum;
