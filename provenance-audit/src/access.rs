@@ -46,12 +46,7 @@ impl Access {
     }
 
     /// Any of the ways will do; all that are given are compared, so that time tells nothing.
-    fn brings(
-        &self,
-        token: &[u8; 32],
-        headers: &[(String, Vec<u8>)],
-        query: &[(Cow<'_, str>, Cow<'_, str>)],
-    ) -> bool {
+    fn brings(&self, token: &[u8; 32], headers: &[(String, Vec<u8>)], query: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
         let from_headers = headers.iter().filter_map(|(name, value)| {
             if name.eq_ignore_ascii_case("x-audit-token") {
                 Some(value.as_slice())
@@ -65,9 +60,9 @@ impl Access {
             .iter()
             .filter(|(name, _)| self.query_token && name == QUERY_TOKEN)
             .map(|(_, value)| value.as_bytes());
-        from_headers.chain(from_query).fold(false, |brought, given| {
-            brought | bool::from(digest(given).ct_eq(token))
-        })
+        from_headers
+            .chain(from_query)
+            .fold(false, |brought, given| brought | bool::from(digest(given).ct_eq(token)))
     }
 }
 
@@ -77,9 +72,7 @@ fn digest(token: &[u8]) -> [u8; 32] {
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| token.trim_ascii())
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
 /// A page of another site whose name was made to point to this machine (DNS rebinding) still sends

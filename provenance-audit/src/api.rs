@@ -214,7 +214,13 @@ impl Api {
         status.insert("fingerprints".into(), file.fingerprints.into());
         status.insert("chain".into(), file.chain.into());
         status.insert("key_id".into(), file.key_id.into());
-        for only_inside in ["registry_size", "tracked_models", "input_fields", "queue", "blind_spots"] {
+        for only_inside in [
+            "registry_size",
+            "tracked_models",
+            "input_fields",
+            "queue",
+            "blind_spots",
+        ] {
             status.entry(only_inside).or_insert(Json::Null);
         }
         Ok(status.into())
@@ -290,7 +296,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn tracked_models(config: &Config) -> Json {
     let configured = config.tracked_models.iter();
     let models: Map<_, _> = configured
-        .map(|(name, model)| (name.clone(), json!({ "fields": fields(&model.fields), "declared_in": "config" })))
+        .map(|(name, model)| {
+            (
+                name.clone(),
+                json!({ "fields": fields(&model.fields), "declared_in": "config" }),
+            )
+        })
         .collect();
     models.into()
 }

@@ -79,13 +79,10 @@ mod embedded {
     /// What `provenance::init()` and [`spawn`] return. The tracker does not stay either.
     pub fn init() -> Result<Guard, Error> {
         let guard = provenance::init()?;
-        let server = match provenance::tracker() {
-            Some(tracker) => {
-                let addr = tracker.config().audit_bind;
-                Some(spawn_for(tracker, addr)?)
-            }
-            None => None,
-        };
+        let server = guard
+            .tracker()
+            .map(|tracker| spawn_for(tracker.clone(), tracker.config().audit_bind))
+            .transpose()?;
         Ok(Guard {
             server,
             _provenance: guard,

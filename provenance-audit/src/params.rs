@@ -55,7 +55,11 @@ impl<'a> Params<'a> {
             until: self.time("until")?,
             category: self.category()?,
             recipient: self.checked("recipient", is_recipient, "a recipient's name, at most 256 bytes")?,
-            request_id: self.checked("request_id", is_token, "a request id, at most 256 printable ASCII characters")?,
+            request_id: self.checked(
+                "request_id",
+                is_token,
+                "a request id, at most 256 printable ASCII characters",
+            )?,
             cursor: self.cursor()?,
         })
     }
@@ -80,7 +84,10 @@ impl<'a> Params<'a> {
         // Digits that no integer holds are above the cap too.
         match (digits, text.parse::<usize>().unwrap_or(MAX_LIMIT)) {
             (true, limit @ 1..) => Ok(limit.min(MAX_LIMIT)),
-            _ => Err(bad("limit", "expected a whole number from 1; above 500 it counts as 500")),
+            _ => Err(bad(
+                "limit",
+                "expected a whole number from 1; above 500 it counts as 500",
+            )),
         }
     }
 
@@ -130,8 +137,16 @@ fn bad(name: &str, problem: &str) -> Refusal {
 
 fn unknown(name: &str, taken: &[&str]) -> Refusal {
     let identifier_like = name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    let name = if identifier_like && !name.is_empty() { name } else { "a parameter" };
-    let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
+    let name = if identifier_like && !name.is_empty() {
+        name
+    } else {
+        "a parameter"
+    };
+    let takes = if taken.is_empty() {
+        "none".to_owned()
+    } else {
+        taken.join(", ")
+    };
     bad(name, &format!("unknown here; this path takes {takes}"))
 }
 

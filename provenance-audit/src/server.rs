@@ -5,7 +5,6 @@
 //! the process; it also has no time-outs, no cap on the head, and a thread for every connection.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -145,10 +144,7 @@ async fn connection(stream: TcpStream, api: Arc<Api>) {
     }
 }
 
-async fn respond(
-    api: Arc<Api>,
-    request: hyper::Request<Incoming>,
-) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
+async fn respond(api: Arc<Api>, request: hyper::Request<Incoming>) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
     let request = head(&request);
     let response = tokio::task::spawn_blocking(move || api.handle(&request)).await;
     Ok(match response {

@@ -4,7 +4,7 @@
 #[path = "private.rs"]
 pub mod __private;
 #[cfg(feature = "runtime")]
-mod config;
+pub mod config;
 #[cfg(feature = "runtime")]
 mod detect;
 mod error;
