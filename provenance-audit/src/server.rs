@@ -65,6 +65,10 @@ impl Server {
             .max_blocking_threads(READERS)
             .build()
             .map_err(failed)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+        };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("provenance-audit".into())
@@ -109,10 +113,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, api: Arc<Api>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-        return;
-    };
+async fn accept(listener: tokio::net::TcpListener, api: Arc<Api>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Ok(slot) = slots.clone().acquire_owned().await {
         match listener.accept().await {
