@@ -120,7 +120,6 @@ mod hooks;
 mod host;
 #[cfg(feature = "runtime")]
 mod integrations;
-#[cfg(feature = "runtime")]
 pub mod inventory;
 #[cfg(feature = "runtime")]
 mod key;
