@@ -9,10 +9,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use provenance::config::{Config, InputField, Storage, Token};
-use provenance::{Tracker, record_event};
+use provenance::config::{Config, InputField, Token};
+use provenance::record_event;
 use provenance_audit::api::{Api, Options, Request, Source};
 use provenance_audit::{Error, Server, spawn_for};
+use provenance_tests::Evidence;
 use serde_json::Value as Json;
 
 const TOKEN: &str = "correct-horse-battery-staple";
@@ -20,24 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A service with evidence of its own, and its audit server.
 struct Host {
-    tracker: Tracker,
     server: Server,
-    dir: tempfile::TempDir,
+    evidence: Evidence,
 }
 
 impl Host {
     fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config {
-            storage: Storage::Sqlite(dir.path().join("evidence.db")),
-            key: Some(Token("0123456789abcdef".repeat(4))),
-            service: "shop".into(),
-            ..Config::default()
-        };
-        change(&mut config);
-        let tracker = Tracker::open(config).unwrap();
-        let server = spawn_for(tracker.clone(), "127.0.0.1:0").unwrap();
-        Host { tracker, server, dir }
+        let evidence = Evidence::new(change);
+        let server = spawn_for(evidence.tracker.clone(), "127.0.0.1:0").unwrap();
+        Host { server, evidence }
     }
 
     fn open() -> Self {
@@ -49,12 +41,12 @@ impl Host {
     }
 
     fn db(&self) -> PathBuf {
-        self.dir.path().join("evidence.db")
+        self.evidence.database()
     }
 
     /// Records one event for each of `of`, in this order.
     fn record<'a>(&self, event_type: &str, category: &str, of: impl IntoIterator<Item = &'a str>) {
-        let _in_force = provenance::test::scoped(&self.tracker);
+        let _in_force = self.evidence.scoped();
         for value in of {
             record_event(event_type.parse().unwrap())
                 .target("printer:2")
@@ -62,7 +54,7 @@ impl Host {
                 .unwrap()
                 .submit();
         }
-        self.tracker.flush(PATIENCE).unwrap();
+        self.evidence.tracker.flush(PATIENCE).unwrap();
     }
 
     fn get(&self, path_and_query: &str) -> Answer {
@@ -153,6 +145,7 @@ fn is_utc_rfc3339(text: &str) -> bool {
 fn status_tells_of_the_process_and_of_the_file() {
     let host = Host::start(|config| {
         config.audit_token = Token(TOKEN.into());
+        config.key = Some(Token("0123456789abcdef".repeat(4)));
         config.input_fields.insert(
             "email".into(),
             InputField {
@@ -176,10 +169,10 @@ fn status_tells_of_the_process_and_of_the_file() {
     assert_eq!(status["input_fields"]["email"]["description"], "Email address");
     assert!(status["tracked_models"].is_object());
     assert_eq!(status["embedded"], true);
-    assert_eq!(status["service"], "shop");
+    assert_eq!(status["service"], "tests");
     assert_eq!(status["queue"]["depth"], 0);
     assert!(status["blind_spots"].is_array());
-    assert_eq!(status["chain"][host.tracker.instance_id()], "ok", "{status}");
+    assert_eq!(status["chain"][host.evidence.tracker.instance_id()], "ok", "{status}");
     assert!(status["version"].is_string());
     assert!(
         !answer.text.contains(TOKEN) && !answer.text.contains("0123456789abcdef"),
@@ -199,7 +192,7 @@ fn an_event_is_shown_whole_and_without_raw_values() {
         event["event_id"]
             .as_str()
             .unwrap()
-            .starts_with(&host.tracker.instance_id())
+            .starts_with(&host.evidence.tracker.instance_id())
     );
     assert!(is_utc_rfc3339(event["created_at"].as_str().unwrap()), "{event}");
     assert_eq!(event["event_type"], "X_LETTER");
@@ -547,13 +540,13 @@ fn without_a_token_only_loopback_names_are_served() {
 #[test]
 fn an_open_address_asks_for_a_token() {
     let host = Host::open();
-    let Err(error) = spawn_for(host.tracker.clone(), "0.0.0.0:0") else {
+    let Err(error) = spawn_for(host.evidence.tracker.clone(), "0.0.0.0:0") else {
         panic!("served to everybody");
     };
     assert!(matches!(error, Error::Unprotected(_)));
     assert!(error.to_string().contains("RUNTIME_TRACKING_AUDIT_TOKEN"), "{error}");
     let protected = Host::protected();
-    let server = spawn_for(protected.tracker.clone(), "0.0.0.0:0").unwrap();
+    let server = spawn_for(protected.evidence.tracker.clone(), "0.0.0.0:0").unwrap();
     let local = SocketAddr::from(([127, 0, 0, 1], server.addr().port()));
     get(local, "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
 }
@@ -562,7 +555,7 @@ fn an_open_address_asks_for_a_token() {
 fn a_taken_address_is_an_error_that_names_it() {
     let host = Host::open();
     let addr = host.server.addr();
-    let Err(error) = spawn_for(host.tracker.clone(), addr) else {
+    let Err(error) = spawn_for(host.evidence.tracker.clone(), addr) else {
         panic!("bound twice");
     };
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
@@ -622,14 +615,14 @@ fn hostile_clients_do_not_harm_the_host() {
 
 #[test]
 fn a_dropped_server_is_gone() {
-    let Host { tracker, server, dir } = Host::open();
+    let Host { server, evidence } = Host::open();
     let addr = server.addr();
     get(addr, "/runtime-audit/status", &[]).ok();
     // A client that keeps its connection does not hold it up.
     let idle = TcpStream::connect(addr).unwrap();
     drop(server);
     assert!(TcpStream::connect(addr).is_err());
-    drop((idle, tracker, dir));
+    drop((idle, evidence));
 }
 
 #[test]
@@ -647,7 +640,7 @@ fn evidence_that_cannot_be_read_is_a_500_until_it_can() {
     let host = Host::open();
     host.record("X_LETTER", "personal.name", ["Alice Example"]);
     let db = host.db();
-    host.tracker.close();
+    host.evidence.tracker.close();
     for suffix in ["", "-wal", "-shm"] {
         let from = PathBuf::from(format!("{}{suffix}", db.display()));
         if from.exists() {
@@ -694,7 +687,7 @@ proptest! {
         let (_, open, closed) = HOST.get_or_init(|| {
             let host = Host::open();
             host.record("X_LETTER", "personal.name", ["Alice Example"]);
-            let api = |token| Api::new(Source::Tracker(host.tracker.clone()), &Options::new().token(token)).unwrap();
+            let api = |token| Api::new(Source::Tracker(host.evidence.tracker.clone()), &Options::new().token(token)).unwrap();
             let (open, closed) = (api(""), api(TOKEN));
             (host, open, closed)
         });
@@ -830,7 +823,7 @@ fn verify_tells_whole_from_broken_from_unknown() {
     let host = Host::open();
     let people = names(20);
     host.record("X_LETTER", "personal.name", people.iter().map(String::as_str));
-    host.tracker.close();
+    host.evidence.tracker.close();
     let verify = |path: &Path| {
         let output = command().args(["verify", "--db"]).arg(path).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
@@ -838,11 +831,11 @@ fn verify_tells_whole_from_broken_from_unknown() {
     };
     let (code, text) = verify(&host.db());
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains(&host.tracker.instance_id()), "{text}");
+    assert!(text.contains(&host.evidence.tracker.instance_id()), "{text}");
 
-    let (code, text) = verify(&host.dir.path().join("missing.db"));
+    let (code, text) = verify(&host.evidence.folder.path().join("missing.db"));
     assert_eq!(code, 2, "{text}");
-    let other = host.dir.path().join("text.db");
+    let other = host.evidence.folder.path().join("text.db");
     std::fs::write(&other, "not evidence").unwrap();
     assert_eq!(verify(&other).0, 2);
 }
