@@ -155,6 +155,14 @@ pub(crate) fn install(config: Config) -> Result<Option<Tracker>, Error> {
     Ok(tracker.clone())
 }
 
+impl std::fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracker")
+            .field("instance", &self.instance_id())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Tracker {
     /// Opens the store that `config` names and starts the writer.
     ///
