@@ -154,6 +154,7 @@ pub use {
     hooks::egress::Blocked,
     host::{EventBuilder, Guard, flush, init, init_with, link_owner, record_event, set_owner, tag, test, tracker},
     integrations::share::{Share, ShareBuilder, share},
+    inventory::inventory,
     scope::{Scope, ScopeGuard, Scoped, scoped},
     tracker::Tracker,
     vocabulary::{EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp},
