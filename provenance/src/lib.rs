@@ -57,3 +57,5 @@ pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
 
 #[cfg(feature = "axum")]
 pub use integrations::axum;
+#[cfg(feature = "diesel")]
+pub use integrations::diesel;

@@ -11,4 +11,4 @@ pub use crate::hooks::{derived, egress, input};
 pub use crate::noop::{derived, egress, input};
 
 #[cfg(feature = "diesel")]
-pub use crate::integrations::diesel;
+pub use crate::integrations::diesel::bind as diesel;
