@@ -5,6 +5,8 @@ pub use crate::tracked::{Field, Sink, Tracked, Value, Visitor};
 
 pub use crate::probe;
 
+pub use provenance_macros::TrackedModel;
+
 #[cfg(feature = "runtime")]
 pub use crate::hooks::{derived, egress, input};
 #[cfg(not(feature = "runtime"))]

@@ -13,7 +13,7 @@ use super::slot::Slot;
 use crate::hooks::storage::{self, Seen, Write};
 use crate::site::{Column, ModelSite};
 use crate::tracked::Visitor;
-use crate::tracker::{self, BlindSpot, Tracker};
+use crate::tracker::{self, BlindSpot, Observed, Tracker};
 use crate::vocabulary::Action;
 use crate::vocabulary::Owner;
 
@@ -55,9 +55,41 @@ impl Record {
             record: self.clone(),
             column,
             value,
-            visit,
+            shown: Shown::ByValue(visit),
         }
     }
+
+    /// Looks at a value that is converted for the database.
+    pub fn see(&self, visit: impl FnOnce(&mut Visitor<'_>)) -> Before {
+        Before(tracker::with(|tracker| self.look(tracker, visit)).unwrap_or_default())
+    }
+
+    fn look(&self, tracker: &Tracker, visit: impl FnOnce(&mut Visitor<'_>)) -> Vec<Observed> {
+        let mut seen = Seen::new(tracker);
+        visit(&mut Visitor::new(&mut seen));
+        seen.report(self.site);
+        seen.values.into_iter().map(|(_, observed)| observed).collect()
+    }
+
+    /// As [`Record::bind`], for a converted value: `before` is what was seen of the original.
+    pub fn bind_seen<V>(&self, column: &'static Column, value: V, before: Before) -> Bind<V> {
+        Bind {
+            record: self.clone(),
+            column,
+            value,
+            shown: Shown::Before(before),
+        }
+    }
+}
+
+/// What was seen of a value before its conversion. Made by [`Record::see`].
+#[derive(Clone)]
+pub struct Before(Vec<Observed>);
+
+#[derive(Clone)]
+enum Shown<V> {
+    ByValue(fn(&V, &mut Visitor<'_>)),
+    Before(Before),
 }
 
 /// A value that stages itself when it is bound. It stands in a query for `V` itself: same SQL
@@ -67,7 +99,7 @@ pub struct Bind<V> {
     record: Record,
     column: &'static Column,
     value: V,
-    visit: fn(&V, &mut Visitor<'_>),
+    shown: Shown<V>,
 }
 
 impl<V> Bind<V> {
@@ -79,10 +111,11 @@ impl<V> Bind<V> {
     }
 
     fn stage_in(&self, tracker: &Tracker, slot: &Slot) {
-        let mut seen = Seen::new(tracker);
-        (self.visit)(&self.value, &mut Visitor::new(&mut seen));
-        seen.report(self.record.site);
-        if seen.values.is_empty() {
+        let values = match &self.shown {
+            Shown::ByValue(visit) => self.record.look(tracker, |visitor| visit(&self.value, visitor)),
+            Shown::Before(before) => before.0.clone(),
+        };
+        if values.is_empty() {
             return;
         }
         let Record { site, action, owners } = &self.record;
@@ -93,7 +126,7 @@ impl<V> Bind<V> {
             statement.writes.len() - 1
         });
         if let Some(write) = statement.writes.get_mut(at) {
-            for (_, observed) in seen.values {
+            for observed in values {
                 write.push(self.column, observed, owners.clone());
             }
         }
