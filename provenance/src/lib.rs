@@ -152,6 +152,7 @@ pub use tracked::{Sink, Tracked, Value, Visitor};
 pub use {
     config::Config,
     host::{EventBuilder, Guard, flush, init, init_with, link_owner, record_event, set_owner, tag, test, tracker},
+    inventory::inventory,
     scope::{Scope, ScopeGuard, Scoped, scoped},
     tracker::Tracker,
     vocabulary::{EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp},
