@@ -36,6 +36,8 @@ pub(crate) struct Keys {
     pub(crate) id: String,
     /// Tells a wrong key from the right one on a non-empty store; not secret.
     pub(crate) check: [u8; 16],
+    /// Counts rotations of the fingerprint key, from 1.
+    pub(crate) epoch: u32,
     pub(crate) fingerprints: Subkey,
     pub(crate) owners: Subkey,
     pub(crate) detection: [u8; 32],
@@ -65,6 +67,7 @@ impl Keys {
         Keys {
             id,
             check,
+            epoch,
             fingerprints,
             owners: Subkey::derive(master, "owners"),
             detection: expand(master, "detection"),

@@ -20,8 +20,14 @@ impl Ticket {
         }
     }
 
-    pub(crate) fn assign(&self, seq: u64) {
-        self.0.store(seq, Ordering::Release);
+    /// Called by the writer, once the event is on disk.
+    pub(crate) fn assign(&self, seq: i64) {
+        self.0.store(seq.unsigned_abs(), Ordering::Release);
+    }
+
+    /// Tells this ticket's event from others while no sequence number is assigned.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
     }
 }
 
