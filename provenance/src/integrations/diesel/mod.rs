@@ -49,7 +49,6 @@ pub fn instrumentation_with(inner: impl Instrumentation) -> impl Instrumentation
 static HOST: OnceLock<Mutex<Box<dyn Instrumentation>>> = OnceLock::new();
 
 thread_local! {
-    static UNOBSERVED: Cell<bool> = const { Cell::new(false) };
     static IN_HOST: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -61,17 +60,8 @@ pub(crate) fn install() {
             let _ = HOST.set(Mutex::new(host));
         }
         // Fails only if a host panicked inside Diesel's lock; then every bind counts as a blind spot.
-        let _ = set_default_instrumentation(|| {
-            let observed = !UNOBSERVED.with(Cell::get);
-            observed.then(|| Box::new(Watch::new(HOST.get().map(|_| Host))) as Box<dyn Instrumentation>)
-        });
+        let _ = set_default_instrumentation(|| Some(Box::new(Watch::new(HOST.get().map(|_| Host)))));
     });
-}
-
-/// Opens a connection of our own: nothing watches it, the host's instrumentation neither.
-pub(crate) fn unobserved<R>(open: impl FnOnce() -> R) -> R {
-    let _flag = Flag::raise(&UNOBSERVED);
-    open()
 }
 
 /// Passes events on to the shared instance.
@@ -80,10 +70,10 @@ struct Host;
 impl Instrumentation for Host {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         // An instrumentation that queries through Diesel would wait for itself here.
-        if IN_HOST.with(Cell::get) {
+        if IN_HOST.replace(true) {
             return;
         }
-        let _flag = Flag::raise(&IN_HOST);
+        let _done = OutOfHost;
         if let Some(host) = HOST.get() {
             host.lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -92,17 +82,11 @@ impl Instrumentation for Host {
     }
 }
 
-/// Raised until dropped, also when the host panics.
-struct Flag(&'static std::thread::LocalKey<Cell<bool>>, bool);
+/// Also when the host's instrumentation panics.
+struct OutOfHost;
 
-impl Flag {
-    fn raise(flag: &'static std::thread::LocalKey<Cell<bool>>) -> Self {
-        Flag(flag, flag.replace(true))
-    }
-}
-
-impl Drop for Flag {
+impl Drop for OutOfHost {
     fn drop(&mut self) {
-        self.0.set(self.1);
+        IN_HOST.set(false);
     }
 }
