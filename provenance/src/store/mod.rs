@@ -1,8 +1,9 @@
 //! The evidence store: append-only events keyed `(instance, seq)`, hash-chained per instance.
 
-pub(crate) mod chain;
+mod batch;
+mod chain;
 mod read;
-pub(crate) mod schema;
+mod schema;
 mod verify;
 pub(crate) mod write;
 
@@ -10,3 +11,6 @@ pub use read::{
     EventPage, EventQuery, FingerprintPage, FingerprintQuery, Reader, StoredEvent, StoredFingerprint, Summary,
 };
 pub use verify::{Problem, Verified, VerifiedInstance};
+
+#[cfg(test)]
+mod tests;
