@@ -24,7 +24,7 @@ pub(crate) fn derive(cx: &Ctxt, item: TokenStream) -> TokenStream {
         }
     };
     let (tokens, span) = match only_tracked(cx, &input.attrs) {
-        Some((attr, tokens)) => (tokens, syn::spanned::Spanned::span(attr)),
+        Some((attr, tokens)) => (tokens, attr.bracket_token.span.join()),
         None => (TokenStream::new(), Span::call_site()),
     };
     let mut args = Args::parse(cx, tokens, "#[tracked]", &[&[symbol::OWNER], &symbol::SHARED], span);
