@@ -251,6 +251,10 @@ impl Tracker {
         }
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire)
+    }
+
     /// Waits until everything recorded so far is on disk.
     ///
     /// # Errors
