@@ -1,6 +1,20 @@
 //! The inventory that every build carries: what its attributes declare, readable from the
 //! program and from its file. INVENTORY.md specifies the format.
 
+#[cfg(feature = "runtime")]
+mod entry;
+#[cfg(feature = "runtime")]
+mod section;
+
+#[cfg(feature = "runtime")]
+pub(crate) use entry::build_hash;
+#[cfg(feature = "runtime")]
+pub use entry::{Entry, hash, inventory, models_without_hook, parse, runtimes};
+
+#[cfg(feature = "runtime")]
+#[doc(hidden)]
+pub use crate::vocabulary::category::{is_known as is_known_category, nearest as nearest_category};
+
 /// Leaves one line of JSON in the program's inventory section. Called by generated code:
 /// `head`, the item's path below the invoking module, and `tail` make one JSON object.
 ///
@@ -46,33 +60,9 @@ macro_rules! inventory_entry {
 // Names this runtime, and keeps the section from being absent where nothing is declared.
 #[cfg(feature = "runtime")]
 crate::inventory_entry!(line: concat!(
-    r#"{"v":1,"kind":"runtime","path":"provenance","version":""#,
+    r#"{"v":1,"kind":"runtime","path":"provenance","at":"src/inventory.rs:"#,
+    line!(),
+    r#"","crate":"provenance","version":""#,
     env!("CARGO_PKG_VERSION"),
     r#""}"#
 ));
-
-/// Hash of this binary's inventory: names the build on every event.
-#[cfg(feature = "runtime")]
-pub(crate) fn build_hash() -> String {
-    String::new()
-}
-
-/// One entry.
-#[derive(Clone, Debug)]
-pub struct Entry {}
-
-/// The entries of this binary.
-pub fn inventory() -> Vec<Entry> {
-    Vec::new()
-}
-
-/// How many copies of this runtime are linked into the program.
-pub(crate) fn runtimes() -> usize {
-    1
-}
-
-/// The names in `tracked_models` that no model of this binary serves.
-pub(crate) fn models_without_hook(config: &crate::config::Config, entries: &[Entry]) -> Vec<String> {
-    let _ = (config, entries);
-    Vec::new()
-}
