@@ -104,11 +104,16 @@ pub(crate) fn implementation(krate: &Path, model: &Model, owners: &[Owner]) -> T
     let generics = bounded(krate, model);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let visitor = Ident::new("visitor", Span::mixed_site());
+    let param = if model.fields().all(Field::skipped) && owners.is_empty() {
+        quote!(_)
+    } else {
+        record.into_token_stream()
+    };
     quote! {
         #[automatically_derived]
         impl #impl_generics #krate::Tracked for #ident #ty_generics #where_clause {
             fn visit(&self, #visitor: &mut #krate::Visitor<'_>) {
-                #visitor.record(|#record| { let _ = &#record; #body });
+                #visitor.record(|#param| { #body });
             }
         }
     }
