@@ -40,7 +40,11 @@
 
 mod access;
 pub mod api;
+#[cfg(feature = "cli")]
+pub mod artifact;
 mod error;
+#[cfg(feature = "cli")]
+pub mod inventory_report;
 mod params;
 #[cfg(feature = "server")]
 mod server;

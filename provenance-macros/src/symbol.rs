@@ -27,6 +27,7 @@ pub(crate) const EGRESS: [&str; 2] = [RECIPIENT, ALLOW];
 pub(crate) const PAYLOAD: &str = "payload";
 
 pub(crate) const OWNER: &str = "owner";
+pub(crate) const TABLE: &str = "table";
 
 /// The kinds of a value.
 pub(crate) const KINDS: [&str; 6] = ["text", "email", "phone", "number", "date", "id"];

@@ -11,6 +11,10 @@ pub(crate) use entry::build_hash;
 #[cfg(feature = "runtime")]
 pub use entry::{Entry, hash, inventory, models_without_hook, parse, runtimes};
 
+#[cfg(feature = "runtime")]
+#[doc(hidden)]
+pub use crate::vocabulary::category::{is_known as is_known_category, nearest as nearest_category};
+
 /// Leaves one line of JSON in the program's inventory section. Called by generated code:
 /// `head`, the item's path below the invoking module, and `tail` make one JSON object.
 ///

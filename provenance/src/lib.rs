@@ -167,3 +167,5 @@ pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
 pub use integrations::axum;
 #[cfg(feature = "ureq")]
 pub use integrations::ureq;
+#[cfg(feature = "diesel")]
+pub use integrations::diesel;

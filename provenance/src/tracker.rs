@@ -480,7 +480,8 @@ fn complete(event: &mut Event) {
     if event.user_id.is_none() {
         event.user_id = state.session_owner.as_ref().map(|owner| owner.as_str().into());
     }
-    if event.owner.is_none() {
+    // Tags of several people: the event is no single person's.
+    if event.owner.is_none() && event.tags.iter().all(|tag| tag.tag.owner.is_none()) {
         event.owner = state.session_owner.clone().or_else(|| state.input_owner.clone());
     }
     if let Some(purpose) = &state.purpose {

@@ -10,7 +10,7 @@ use diesel::sqlite::Sqlite;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::{self, Found, Mode, batches, event_counts, event_tags, events, fingerprints, instances, keys};
+use super::schema::{self, Found, Mode, event_counts, event_tags, events, fingerprints, instances, keys};
 use super::verify::{self, Verified};
 use crate::Error;
 use crate::error::ErrorKind;
@@ -723,10 +723,7 @@ fn chain_tail(connection: &mut SqliteConnection) -> QueryResult<Map<String, Json
         "instances".into(),
         instances::table.count().get_result::<i64>(connection)?.into(),
     );
-    chain.insert(
-        "batches".into(),
-        batches::table.count().get_result::<i64>(connection)?.into(),
-    );
+    chain.insert("batches".into(), verify::batches(connection)?.into());
     chain.insert("last_seq".into(), last_seq.into());
     chain.insert("checked".into(), "tail".into());
     chain.insert("ok".into(), problem.is_none().into());

@@ -110,6 +110,16 @@ pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<(Option<Pro
     Ok((problem, Some(batch.end().saturating_sub(1))))
 }
 
+/// Batches of all instances, by a look at the last one of each.
+pub(super) fn batches(connection: &mut SqliteConnection) -> QueryResult<i64> {
+    let last = diesel::sql_query(
+        "SELECT instance, coalesce((SELECT max(batch_no) FROM batches b WHERE b.instance = instances.instance), 0) \
+         AS n FROM instances",
+    )
+    .load::<Place>(connection)?;
+    Ok(last.iter().fold(0, |sum, place| place.n.saturating_add(sum)))
+}
+
 fn instance(connection: &mut SqliteConnection, head: &Head) -> QueryResult<VerifiedInstance> {
     let mut verified = VerifiedInstance {
         instance: instance_id(head.instance),

@@ -194,7 +194,7 @@ impl Writer {
             self.next_seq += prepared.count();
         }
         for (ticket, seq) in prepared.tickets {
-            ticket.assign(seq);
+            ticket.assign(seq.unsigned_abs());
         }
         Ok(())
     }
