@@ -27,6 +27,7 @@ use tower_service::Service;
 
 use crate::hooks::input::{self, Collected, Collector};
 use crate::scope::{Scope, random_id, scoped_in};
+use crate::probe::Inner;
 use crate::tracked::{Tracked, Value, Visitor};
 use crate::tracker::{self, BlindSpot};
 
@@ -350,6 +351,14 @@ macro_rules! extractor {
         impl<T: Tracked> Tracked for axum::extract::$name<T> {
             fn visit(&self, visitor: &mut Visitor<'_>) {
                 self.0.visit(visitor);
+            }
+        }
+
+        // What is `Serialize` alone is read by name.
+        impl<T> Inner for axum::extract::$name<T> {
+            type Inner = T;
+            fn inner(&self) -> Option<&T> {
+                Some(&self.0)
             }
         }
     )*};
