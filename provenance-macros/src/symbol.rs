@@ -20,6 +20,7 @@ pub(crate) const SKIP: &str = "skip";
 pub(crate) const FIELD: [&str; 5] = [DESCRIPTION, KIND, PII, SECRET, SKIP];
 
 pub(crate) const OWNER: &str = "owner";
+pub(crate) const TABLE: &str = "table";
 
 /// The kinds of a value.
 pub(crate) const KINDS: [&str; 6] = ["text", "email", "phone", "number", "date", "id"];

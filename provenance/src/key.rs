@@ -1,8 +1,19 @@
 //! One master key, HKDF-SHA-256 subkeys (RFC 5869) for fingerprints, owners and detection.
 
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
+
+use crate::Error;
+use crate::config::{Config, Storage};
+use crate::error::ErrorKind;
 
 /// A subkey for HMAC-SHA-256, with its key schedule computed once.
 #[derive(Clone)]
@@ -36,6 +47,8 @@ pub(crate) struct Keys {
     pub(crate) id: String,
     /// Tells a wrong key from the right one on a non-empty store; not secret.
     pub(crate) check: [u8; 16],
+    /// Counts rotations of the fingerprint key, from 1.
+    pub(crate) epoch: u32,
     pub(crate) fingerprints: Subkey,
     pub(crate) owners: Subkey,
     pub(crate) detection: [u8; 32],
@@ -47,9 +60,9 @@ pub(crate) struct Keys {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Environment,
-    File(std::path::PathBuf),
+    File(PathBuf),
     /// Created beside the database: protects copies of the database alone.
-    Created(std::path::PathBuf),
+    Created(PathBuf),
 }
 
 impl Keys {
@@ -65,6 +78,7 @@ impl Keys {
         Keys {
             id,
             check,
+            epoch,
             fingerprints,
             owners: Subkey::derive(master, "owners"),
             detection: expand(master, "detection"),
@@ -78,9 +92,168 @@ impl Keys {
     /// which is created (0600) when the store is empty.
     ///
     /// # Errors
-    /// A malformed key, a key file that others can read, or none for a non-empty store.
-    pub(crate) fn load(config: &crate::config::Config, store_is_empty: bool) -> Result<Self, crate::Error> {
-        let _ = (config, store_is_empty);
-        Ok(Keys::from_master(&[0; 32], 1, Origin::Environment))
+    /// [`Error::is_key`]: a malformed key, a key file that others can read, or none for a non-empty store.
+    pub(crate) fn load(config: &Config, store_is_empty: bool) -> Result<Self, Error> {
+        let (master, origin) = if let Some(given) = config.key.as_ref().filter(|key| !key.0.is_empty()) {
+            let master = parse(given.0.as_bytes())
+                .ok_or_else(|| error(format!("RUNTIME_TRACKING_KEY is not a key: it must be {FORM}")))?;
+            (master, Origin::Environment)
+        } else if let Some(path) = &config.key_file {
+            let master = read(path)?.ok_or_else(|| {
+                error(format!(
+                    "{}: the key file does not exist; put it there, or create one holding {FORM}",
+                    path.display()
+                ))
+            })?;
+            (master, Origin::File(path.clone()))
+        } else {
+            beside(&config.storage, store_is_empty)?
+        };
+        Ok(Keys::from_master(&master, 1, origin))
     }
+}
+
+type Master = Zeroizing<[u8; 32]>;
+
+const FORM: &str = "32 bytes, as 64 hex digits or base64 (`openssl rand -hex 32` makes one)";
+/// Longest key file that is read: a key with much white space around it.
+const MAX_FILE: u64 = 1024;
+
+fn error(text: String) -> Error {
+    Error::new(ErrorKind::Key, text)
+}
+
+/// The key file beside the database; made when nothing depends on another one yet.
+fn beside(storage: &Storage, store_is_empty: bool) -> Result<(Master, Origin), Error> {
+    let Storage::Sqlite(database) = storage else {
+        return Err(error(
+            "PostgreSQL needs a key that every instance shares: set RUNTIME_TRACKING_KEY or key_file".to_owned(),
+        ));
+    };
+    let mut path = database.clone().into_os_string();
+    path.push(".key");
+    let path = PathBuf::from(path);
+    let master = match read(&path)? {
+        Some(master) => master,
+        None if store_is_empty => create(&path)?,
+        None => {
+            return Err(error(format!(
+                "{}: the master key that {} was written with is missing; put this file back, or give the key \
+                 through RUNTIME_TRACKING_KEY or key_file. If the key is lost, move the database away to begin a \
+                 new one: the old one can still be read and verified, but its values are no longer recognised",
+                path.display(),
+                database.display()
+            )));
+        }
+    };
+    Ok((master, Origin::Created(path)))
+}
+
+/// The key in a file; `None` if there is no such file.
+fn read(path: &Path) -> Result<Option<Master>, Error> {
+    let unreadable =
+        |e: std::io::Error| error(format!("{}: the key file cannot be read: {}", path.display(), e.kind()));
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(unreadable(e)),
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(error(format!(
+                "{0}: others can read the key file (mode {1:03o}); run `chmod 600 {0}`",
+                path.display(),
+                mode & 0o777
+            )));
+        }
+    }
+    // Of one size from the start: growing would leave copies behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+    file.take(MAX_FILE + 1).read_to_end(&mut text).map_err(unreadable)?;
+    match parse(&text) {
+        Some(master) => Ok(Some(master)),
+        None => Err(error(format!(
+            "{}: the file does not hold a key: it must be {FORM}",
+            path.display()
+        ))),
+    }
+}
+
+/// Makes a key file, whole or not at all; of processes that start at once, the first one's stays.
+fn create(path: &Path) -> Result<Master, Error> {
+    let mut master = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *master).map_err(|_| error("the system gives no random bytes for a key".to_owned()))?;
+    let mut suffix = [0; 8];
+    getrandom::fill(&mut suffix).map_err(|_| error("the system gives no random bytes for a key".to_owned()))?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{:016x}", u64::from_be_bytes(suffix)));
+    let draft = PathBuf::from(draft);
+    let linked = write(&draft, &master).and_then(|()| std::fs::hard_link(&draft, path));
+    let _ = std::fs::remove_file(&draft);
+    match linked {
+        Ok(()) => {
+            // The name must survive a power cut, as the database that needs it will.
+            if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+                let _ = File::open(folder).and_then(|folder| folder.sync_all());
+            }
+            Ok(master)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => match read(path)? {
+            Some(master) => Ok(master),
+            None => Err(error(format!(
+                "{}: the key file was removed while starting",
+                path.display()
+            ))),
+        },
+        Err(e) => Err(error(format!(
+            "{}: a key file cannot be created: {}; check the rights, or give a key through RUNTIME_TRACKING_KEY",
+            path.display(),
+            e.kind()
+        ))),
+    }
+}
+
+fn write(path: &Path, master: &Master) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut text = Zeroizing::new([0; 65]);
+    let (pairs, end) = text.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(master.iter()) {
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).map_or(b'0', |digit| digit as u8);
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+    end.fill(b'\n');
+    let mut file = options.open(path)?;
+    file.write_all(&*text)?;
+    file.sync_all()
+}
+
+/// A key as 64 hex digits, or as base64 of 32 bytes, with or without padding, in either alphabet.
+fn parse(text: &[u8]) -> Option<Master> {
+    let text = text.trim_ascii();
+    let mut master = Zeroizing::new([0; 32]);
+    if text.len() == 64 {
+        let (pairs, _) = text.as_chunks::<2>();
+        for (byte, [high, low]) in master.iter_mut().zip(pairs) {
+            let digit = |c: &u8| char::from(*c).to_digit(16);
+            *byte = u8::try_from(digit(high)? << 4 | digit(low)?).ok()?;
+        }
+        return Some(master);
+    }
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    [&STANDARD, &URL_SAFE].into_iter().find_map(|alphabet| {
+        // A decoder may need room for a whole last group beyond the 32 bytes.
+        let mut bytes = Zeroizing::new([0; 48]);
+        let length = GeneralPurpose::new(alphabet, config)
+            .decode_slice(text, &mut *bytes)
+            .ok()?;
+        let (key, rest) = bytes.split_at_checked(32)?;
+        master.copy_from_slice(key);
+        (length == 32 && !rest.is_empty()).then(|| master.clone())
+    })
 }

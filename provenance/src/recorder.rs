@@ -1,11 +1,25 @@
 //! The queue and its one writer thread.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
 
 use crate::Error;
+use crate::error::ErrorKind;
 use crate::store::write::{Record, Writer};
+
+/// Most messages that wait.
+const CAPACITY: usize = 65_536;
+/// Most records that one commit takes.
+const BATCH: usize = 2048;
+/// How long a record may wait for others to share its commit.
+const LINGER: Duration = Duration::from_millis(20);
+/// Longest pause between two attempts to commit.
+const BACKOFF: Duration = Duration::from_millis(500);
 
 /// Stands for an event on its way: the writer fills in its sequence number when it is on disk.
 #[derive(Clone, Debug, Default)]
@@ -20,13 +34,50 @@ impl Ticket {
         }
     }
 
+    /// Called by the writer, once the event is on disk.
     pub(crate) fn assign(&self, seq: u64) {
         self.0.store(seq, Ordering::Release);
+    }
+
+    /// Tells this ticket's event from others while no sequence number is assigned.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
     }
 }
 
 /// Sends records to the writer thread.
-pub(crate) struct Recorder {}
+pub(crate) struct Recorder {
+    /// `None` once dropped.
+    queue: Option<Sender<Message>>,
+    /// Told by the thread's end.
+    ended: Receiver<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    shared: Arc<Shared>,
+    /// A forked child has this memory, but no writer thread.
+    pid: u32,
+}
+
+/// What both sides look at.
+#[derive(Default)]
+struct Shared {
+    written: AtomicU64,
+    retries: AtomicU64,
+    refused: AtomicU64,
+    stopped: AtomicBool,
+    /// The queue was full for so long that nobody waits for it until it has room again.
+    stalled: AtomicBool,
+    last_error: Mutex<Option<String>>,
+    /// From then on a failing commit is given up.
+    give_up: Mutex<Option<Instant>>,
+}
+
+enum Message {
+    Record(Record),
+    /// To be committed at once, and acknowledged.
+    Durable(Record, Sender<()>),
+    Flush(Sender<()>),
+    Stop,
+}
 
 /// Counts for `/status`.
 #[derive(Debug, Clone, Default, serde::Serialize)]
@@ -35,26 +86,60 @@ pub(crate) struct QueueStatus {
     pub(crate) depth: usize,
     /// Most records that may wait.
     pub(crate) capacity: usize,
-    /// Events on disk since the start.
+    /// Records on disk since the start.
     pub(crate) written: u64,
     /// Commits that failed and were tried again.
     pub(crate) retries: u64,
     /// Records that could not be taken in time. They are counted, and lost.
     pub(crate) refused: u64,
-    /// Kind of the last error, without values.
+    /// Kind of the last error, without values; `None` once a commit has succeeded again.
     pub(crate) last_error: Option<String>,
 }
 
 impl Recorder {
+    /// How long [`Recorder::send`] waits for room in a full queue.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     /// Starts the writer thread.
+    ///
+    /// # Errors
+    /// The system gives no thread.
     pub(crate) fn start(writer: Writer) -> Result<Self, Error> {
-        let _ = writer;
-        Ok(Recorder {})
+        let (queue, messages) = bounded(CAPACITY);
+        let (end, ended) = bounded(1);
+        let shared = Arc::new(Shared::default());
+        let side = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("provenance".into())
+            .spawn(move || {
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| run(writer, &messages, &side)));
+                // Whatever happened: nobody waits for a thread that is gone.
+                side.stopped.store(true, Ordering::Release);
+                let _ = end.send(());
+            })
+            .map_err(|e| Error::new(ErrorKind::Store, "the writer thread cannot be started").because(e))?;
+        Ok(Recorder {
+            queue: Some(queue),
+            ended,
+            thread: Mutex::new(Some(thread)),
+            shared,
+            pid: std::process::id(),
+        })
     }
 
-    /// Queues a record; waits at most `Self::PATIENCE` if the queue is full.
+    /// Queues a record; waits at most `Self::PATIENCE` if the queue is full. Then the record is
+    /// counted as refused, and lost; so are the next ones, without waiting, until there is room.
     pub(crate) fn send(&self, record: Record) {
-        let _ = record;
+        let Some(queue) = self.open() else { return };
+        let message = match queue.try_send(Message::Record(record)) {
+            Ok(()) => return self.shared.stalled.store(false, Ordering::Relaxed),
+            Err(TrySendError::Full(message)) => message,
+            Err(TrySendError::Disconnected(_)) => return self.refuse(),
+        };
+        if self.shared.stalled.load(Ordering::Relaxed) || queue.send_timeout(message, Self::PATIENCE).is_err() {
+            self.shared.stalled.store(true, Ordering::Relaxed);
+            self.refuse();
+        }
     }
 
     /// Queues a record and waits until it is on disk.
@@ -62,22 +147,203 @@ impl Recorder {
     /// # Errors
     /// [`Error::is_evidence`] after `timeout`: the outcome is unknown, the writer keeps trying.
     pub(crate) fn send_durable(&self, record: Record, timeout: Duration) -> Result<(), Error> {
-        let _ = (record, timeout);
-        Ok(())
+        self.confirmed(timeout, |done| Message::Durable(record, done))
+            .inspect_err(|refused| {
+                if *refused {
+                    self.refuse();
+                }
+            })
+            .map_err(|refused| {
+                if refused {
+                    evidence("the record could not be queued in time, and is lost")
+                } else {
+                    evidence("the record is not on disk yet: its outcome is unknown, it is still being tried")
+                }
+            })
     }
 
     /// Waits until everything sent before is on disk.
+    ///
+    /// # Errors
+    /// [`Error::is_evidence`] after `timeout`; the writer keeps trying.
     pub(crate) fn flush(&self, timeout: Duration) -> Result<(), Error> {
-        let _ = timeout;
-        Ok(())
+        self.confirmed(timeout, Message::Flush)
+            .map_err(|_| evidence("not everything is on disk yet; it is still being tried"))
     }
 
-    /// Flushes and ends the writer thread; later sends are ignored.
+    /// Flushes and ends the writer thread; later sends are ignored. What cannot be written within
+    /// `timeout` is counted as refused.
     pub(crate) fn stop(&self, timeout: Duration) {
-        let _ = timeout;
+        let Some(queue) = self.open() else { return };
+        self.shared.stopped.store(true, Ordering::Release);
+        let until = Instant::now() + timeout;
+        *lock(&self.shared.give_up) = Some(until);
+        let told = queue.send_deadline(Message::Stop, until).is_ok();
+        // The last attempt may be within SQLite when the time is up.
+        if told && self.ended.recv_deadline(until + BACKOFF).is_ok() {
+            if let Some(thread) = lock(&self.thread).take() {
+                let _ = thread.join();
+            }
+        }
     }
 
+    /// Counts for `/status`.
     pub(crate) fn status(&self) -> QueueStatus {
-        QueueStatus::default()
+        QueueStatus {
+            depth: self.queue.as_ref().map_or(0, Sender::len),
+            capacity: CAPACITY,
+            written: self.shared.written.load(Ordering::Relaxed),
+            retries: self.shared.retries.load(Ordering::Relaxed),
+            refused: self.shared.refused.load(Ordering::Relaxed),
+            last_error: lock(&self.shared.last_error).clone(),
+        }
     }
+
+    /// The queue, unless it was stopped or belongs to the process that this one was forked from.
+    fn open(&self) -> Option<&Sender<Message>> {
+        if self.pid != std::process::id() {
+            self.refuse();
+            return None;
+        }
+        self.queue
+            .as_ref()
+            .filter(|_| !self.shared.stopped.load(Ordering::Acquire))
+    }
+
+    fn refuse(&self) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sends a message and waits for its acknowledgement; the error says whether it was not even sent.
+    fn confirmed(&self, timeout: Duration, message: impl FnOnce(Sender<()>) -> Message) -> Result<(), bool> {
+        let until = Instant::now() + timeout;
+        let queue = self.open().ok_or(true)?;
+        let (done, acknowledged) = bounded(1);
+        match queue.send_deadline(message(done), until) {
+            Ok(()) => acknowledged.recv_deadline(until).map_err(|_| false),
+            Err(SendTimeoutError::Timeout(_) | SendTimeoutError::Disconnected(_)) => Err(true),
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            // Without a queue the thread ends by itself; a failing commit must not keep it forever.
+            lock(&self.shared.give_up).get_or_insert(Instant::now() + Self::PATIENCE);
+            return;
+        }
+        // In a forked child a lock inside the queue may be held by a thread that is not there.
+        std::mem::forget(self.queue.take());
+    }
+}
+
+fn evidence(text: &str) -> Error {
+    Error::new(ErrorKind::Evidence, text)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Commits until told to stop, or until nobody can send any more.
+fn run(mut writer: Writer, messages: &Receiver<Message>, shared: &Shared) {
+    let mut batch = Batch::default();
+    let mut last = false;
+    loop {
+        // Those who sent while it was told to stop are still served.
+        let first = match last {
+            true => messages.try_recv().ok(),
+            false => messages.recv().ok(),
+        };
+        match first {
+            Some(message) => batch.take(message),
+            None => break,
+        }
+        let until = Instant::now() + LINGER;
+        while batch.records.len() < BATCH {
+            let next = match batch.urgent {
+                // Somebody waits: only what is there already shares the commit.
+                true => messages.try_recv().map_err(|_| RecvTimeoutError::Timeout),
+                false => messages.recv_deadline(until),
+            };
+            match next {
+                Ok(message) => batch.take(message),
+                Err(_) => break,
+            }
+        }
+        last |= batch.last;
+        if !commit(&mut writer, &mut batch, shared) {
+            // Given up: what still waits will not be written either.
+            let waiting = messages
+                .try_iter()
+                .filter(|m| matches!(m, Message::Record(_) | Message::Durable(..)));
+            shared.refused.fetch_add(waiting.count() as u64, Ordering::Relaxed);
+            return;
+        }
+    }
+    let _ = writer.end();
+}
+
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    waiting: Vec<Sender<()>>,
+    urgent: bool,
+    last: bool,
+}
+
+impl Batch {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Record(record) => self.records.push(record),
+            Message::Durable(record, done) => {
+                self.records.push(record);
+                self.waiting.push(done);
+                self.urgent = true;
+            }
+            Message::Flush(done) => {
+                self.waiting.push(done);
+                self.urgent = true;
+            }
+            Message::Stop => {
+                self.last = true;
+                self.urgent = true;
+            }
+        }
+    }
+}
+
+/// Appends the batch, again and again until it is on disk; `false` if that was given up.
+fn commit(writer: &mut Writer, batch: &mut Batch, shared: &Shared) -> bool {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let appended = match batch.records.is_empty() {
+            true => Ok(Ok(())),
+            // A panic is one more way to fail: the thread and the host go on.
+            false => std::panic::catch_unwind(AssertUnwindSafe(|| writer.append(&batch.records))),
+        };
+        let trouble = match appended {
+            Ok(Ok(())) => break,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the writer panicked".to_owned(),
+        };
+        *lock(&shared.last_error) = Some(trouble);
+        shared.retries.fetch_add(1, Ordering::Relaxed);
+        if lock(&shared.give_up).is_some_and(|until| Instant::now() + pause > until) {
+            shared.refused.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(BACKOFF);
+    }
+    if !batch.records.is_empty() {
+        *lock(&shared.last_error) = None;
+    }
+    shared.written.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+    for done in &batch.waiting {
+        let _ = done.try_send(());
+    }
+    *batch = Batch::default();
+    true
 }

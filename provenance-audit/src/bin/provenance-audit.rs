@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use provenance::store::Reader;
+use provenance::store::{Problem, Reader};
 use provenance_audit::Server;
 use provenance_audit::api::{Api, Options, Source};
 
@@ -115,6 +115,36 @@ fn token(named: Option<&str>) -> Result<String, String> {
 }
 
 fn verify(db: &Path) -> Done {
-    let _ = db;
-    Ok(ExitCode::from(BROKEN))
+    let verified = Reader::open(db)?.verify()?;
+    let mut out = std::io::stdout();
+    for instance in &verified.instances {
+        let held = format!("{} events in {} batches hold", instance.events, instance.batches);
+        match &instance.problem {
+            None => writeln!(out, "{}: {held}", instance.instance)?,
+            Some(problem) => writeln!(
+                out,
+                "{}: BROKEN: {}; before it {held}",
+                instance.instance,
+                shown(problem)
+            )?,
+        }
+    }
+    if let Some(problem) = &verified.problem {
+        writeln!(out, "BROKEN: {}", shown(problem))?;
+    }
+    if verified.instances.is_empty() {
+        writeln!(out, "no evidence yet")?;
+    }
+    Ok(if verified.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(BROKEN)
+    })
+}
+
+fn shown(problem: &Problem) -> String {
+    match &problem.event_id {
+        Some(event) => format!("event {event}: {}", problem.what),
+        None => problem.what.to_owned(),
+    }
 }

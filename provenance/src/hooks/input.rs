@@ -141,9 +141,14 @@ fn take_pending(scope: &Scope) -> Option<Collected> {
 /// whatever is done with it.
 pub(crate) fn settle(tracker: &Tracker) {
     if let Some(scope) = Scope::current() {
-        if let Some(pending) = take_pending(&scope) {
-            record(tracker, &scope, pending, None);
-        }
+        settle_in(tracker, &scope);
+    }
+}
+
+/// As [`settle`], for a scope that need not be the one in hand.
+pub(crate) fn settle_in(tracker: &Tracker, scope: &Scope) {
+    if let Some(pending) = take_pending(scope) {
+        record(tracker, scope, pending, None);
     }
 }
 

@@ -26,8 +26,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::hooks::input::{self, Collected, Collector};
-use crate::scope::{Scope, random_id, scoped_in};
 use crate::probe::Inner;
+use crate::scope::{Scope, random_id, scoped_in};
 use crate::tracked::{Tracked, Value, Visitor};
 use crate::tracker::{self, BlindSpot};
 
@@ -103,22 +103,18 @@ where
             });
             let body = Body::new(Watched::new(body, media(&parts.headers), scope.clone(), route));
             let request = Request::from_parts(parts, body);
-            // Settles on drop, so that input of a request whose client went away is recorded too.
-            let settle = Settle;
-            scoped_in(Some(scope), async move {
-                let _settle = settle;
-                inner.call(request).await
-            })
-            .await
+            let _settle = Settle(scope.clone());
+            scoped_in(Some(scope), inner.call(request)).await
         })
     }
 }
 
-struct Settle;
+/// Records what is still pending at the end, also where the client went away before it.
+struct Settle(Scope);
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        tracker::with(input::settle);
+        tracker::with(|tracker| input::settle_in(tracker, &self.0));
     }
 }
 

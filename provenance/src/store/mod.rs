@@ -3,8 +3,10 @@
 pub(crate) mod chain;
 mod read;
 pub(crate) mod schema;
+mod verify;
 pub(crate) mod write;
 
 pub use read::{
     EventPage, EventQuery, FingerprintPage, FingerprintQuery, Reader, StoredEvent, StoredFingerprint, Summary,
 };
+pub use verify::{Problem, Verified, VerifiedInstance};

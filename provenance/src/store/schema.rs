@@ -1,1 +1,411 @@
 //! Tables, migrations, and the checks on opening a file.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::path::Path;
+
+use diesel::connection::{Instrumentation, InstrumentationEvent, SimpleConnection};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::Error;
+use crate::error::ErrorKind;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+/// `PRAGMA user_version` of files that this code writes: the number of migrations.
+const VERSION: u32 = 1;
+/// `PRAGMA application_id`: "Prov".
+const APPLICATION: u32 = 0x5072_6f76;
+
+diesel::table! {
+    /// Which master keys wrote here; never the keys themselves.
+    keys (key_id) {
+        key_id -> Text,
+        epoch -> BigInt,
+        check_value -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// The processes that wrote here.
+    instances (instance) {
+        instance -> BigInt,
+        started_at -> BigInt,
+        service -> Text,
+        environment -> Nullable<Text>,
+        build -> Text,
+        version -> Text,
+        key_id -> Text,
+        ended_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    /// What happened. A row with `outcome_of` is the outcome of the share with that seq:
+    /// `status 200`, `sent`, `error timeout`, `blocked`, `unknown`.
+    // 16 columns are the most that Diesel takes without a feature that slows every build.
+    events (instance, seq) {
+        instance -> BigInt,
+        seq -> BigInt,
+        created_at -> BigInt,
+        event_type -> Text,
+        actor -> Text,
+        target -> Nullable<Text>,
+        payload -> Text,
+        owner -> Nullable<Text>,
+        recipient -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        user_id -> Nullable<Text>,
+        extras -> Text,
+        outcome_of -> Nullable<BigInt>,
+        outcome -> Nullable<Text>,
+        salt -> Binary,
+        leaf -> Binary,
+    }
+}
+
+diesel::table! {
+    /// The tags of events; `event_at` is the event's time, `created_at` the tag's.
+    event_tags (instance, seq, idx) {
+        instance -> BigInt,
+        seq -> BigInt,
+        idx -> BigInt,
+        event_at -> BigInt,
+        fingerprint -> Nullable<Binary>,
+        category -> Text,
+        canonical -> Text,
+        field -> Text,
+        description -> Text,
+        owner -> Nullable<Text>,
+        source -> Text,
+        pii -> BigInt,
+        created_at -> BigInt,
+        detail -> Text,
+    }
+}
+
+diesel::table! {
+    /// One row a commit: the chain over its leaves.
+    batches (instance, batch_no) {
+        instance -> BigInt,
+        batch_no -> BigInt,
+        first_seq -> BigInt,
+        events -> BigInt,
+        chain -> Binary,
+    }
+}
+
+diesel::table! {
+    /// Totals, kept with each batch.
+    event_counts (instance, event_type) {
+        instance -> BigInt,
+        event_type -> Text,
+        events -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// The values that are detected again after a restart, with the tag they were first seen under.
+    fingerprints (fingerprint, canonical, owner) {
+        fingerprint -> Binary,
+        canonical -> Text,
+        owner -> Text,
+        category -> Text,
+        field -> Text,
+        description -> Text,
+        source -> Text,
+        pii -> BigInt,
+        kind -> Text,
+        entry -> Binary,
+        first_instance -> Nullable<BigInt>,
+        first_seq -> Nullable<BigInt>,
+        first_seen_at -> BigInt,
+        last_seen_at -> BigInt,
+        events -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// Identifiers of one person.
+    owner_links (a, b) {
+        a -> Text,
+        b -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(events, event_tags);
+
+/// What stands at a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// No file, or an empty one.
+    Nothing,
+    /// An evidence file of this version or an older one.
+    Evidence,
+}
+
+/// Looks at a path without opening it as a database, so that a file that is not ours stays as it is.
+pub(super) fn look(path: &Path) -> Result<Found, Error> {
+    let at = path.display();
+    let error = |text: String| Err(Error::new(ErrorKind::Store, text));
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+            return match parent {
+                Some(parent) if !parent.is_dir() => error(format!(
+                    "{at}: the folder {} does not exist; create it, or change storage_path",
+                    parent.display()
+                )),
+                _ => Ok(Found::Nothing),
+            };
+        }
+        Err(e) => return error(format!("{at}: cannot be read: {}", e.kind())),
+    };
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        return error(format!("{at}: is a folder; storage_path must name a file"));
+    }
+    let mut header = Vec::with_capacity(100);
+    if let Err(e) = file.by_ref().take(100).read_to_end(&mut header) {
+        return error(format!("{at}: cannot be read: {}", e.kind()));
+    }
+    if header.is_empty() {
+        return Ok(Found::Nothing);
+    }
+    let number = |at: usize| {
+        let bytes = header.get(at..)?.first_chunk::<4>()?;
+        Some(u32::from_be_bytes(*bytes))
+    };
+    let (Some(version), Some(application), true) = (number(60), number(68), header.starts_with(b"SQLite format 3\0"))
+    else {
+        return error(format!(
+            "{at}: is not a database; the file is left as it is. Change storage_path, or move the file away"
+        ));
+    };
+    if application != APPLICATION {
+        return error(format!(
+            "{at}: is a database of something else; the file is left as it is. Change storage_path"
+        ));
+    }
+    newer(path, i64::from(version))?;
+    Ok(Found::Evidence)
+}
+
+fn newer(path: &Path, version: i64) -> Result<(), Error> {
+    if version <= i64::from(VERSION) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Store,
+        format!(
+            "{}: was written by a newer version of provenance (format {version}, this one knows {VERSION}); \
+             the file is left as it is. Update provenance, or change storage_path",
+            path.display()
+        ),
+    ))
+}
+
+/// How a connection may use the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Read,
+    Write,
+}
+
+/// Opens an existing file; the host's instrumentation never sees what the connection does.
+pub(super) fn connect(path: &Path, mode: Mode, patience: std::time::Duration) -> Result<SqliteConnection, Error> {
+    const KEPT: AsciiSet = NON_ALPHANUMERIC
+        .remove(b'/')
+        .remove(b'.')
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'~');
+    let Some(text) = path.to_str() else {
+        return Err(Error::new(
+            ErrorKind::Store,
+            format!("{}: storage_path must be UTF-8", path.display()),
+        ));
+    };
+    // A URI knows `/` only, and a drive letter behind one.
+    let text = match cfg!(windows) {
+        true if path.is_absolute() => format!("/{}", text.replace('\\', "/")),
+        true => text.replace('\\', "/"),
+        false => text.to_owned(),
+    };
+    let uri = format!(
+        "file:{}?mode={}",
+        utf8_percent_encode(&text, &KEPT),
+        if mode == Mode::Read { "ro" } else { "rw" }
+    );
+    let mut connection = SqliteConnection::establish(&uri).map_err(|_| {
+        let doing = if mode == Mode::Read {
+            "read"
+        } else {
+            "opened for writing"
+        };
+        Error::new(ErrorKind::Store, format!("{}: cannot be {doing}", path.display()))
+    })?;
+    connection.set_instrumentation(Quiet);
+    let read_only = if mode == Mode::Read {
+        "PRAGMA query_only = ON;"
+    } else {
+        ""
+    };
+    // A file may come from anywhere: its schema gets no say over functions.
+    connection
+        .batch_execute(&format!(
+            "PRAGMA busy_timeout = {}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; {read_only}",
+            patience.as_millis()
+        ))
+        .map_err(|e| failed(path, &e))?;
+    Ok(connection)
+}
+
+struct Quiet;
+
+impl Instrumentation for Quiet {
+    fn on_connection_event(&mut self, _: InstrumentationEvent<'_>) {}
+}
+
+/// Creates the file if there is none, so that nobody but its user can read it; gives no rights away
+/// that an existing file does not give.
+pub(super) fn create(path: &Path) -> Result<(), Error> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop).map_err(|e| {
+        Error::new(
+            ErrorKind::Store,
+            format!(
+                "{}: cannot be opened for writing: {}; check the rights, or change storage_path",
+                path.display(),
+                e.kind()
+            ),
+        )
+    })
+}
+
+/// Brings the schema up to date. Within an exclusive transaction: starts at the same time take turns.
+pub(super) fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+    if check(connection, path)? == i64::from(VERSION) {
+        return Ok(());
+    }
+    let failed = |e: &dyn std::fmt::Display| {
+        // Migrations hold no personal value, and neither do SQLite's words about them.
+        Error::new(
+            ErrorKind::Store,
+            format!("{}: the schema cannot be made: {e}", path.display()),
+        )
+    };
+    connection.run_pending_migrations(MIGRATIONS).map_err(|e| failed(&e))?;
+    connection
+        .batch_execute(&format!(
+            "PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
+        ))
+        .map_err(|e| failed(&e))
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+/// Checks on an open file what [`look`] cannot see; gives its version, 0 if nothing is in it.
+pub(super) fn check(connection: &mut SqliteConnection, path: &Path) -> Result<i64, Error> {
+    let mut number = |sql: &str| {
+        diesel::sql_query(sql)
+            .get_result::<Number>(connection)
+            .map(|row| row.n)
+            .map_err(|e| failed(path, &e))
+    };
+    let version = number("SELECT user_version AS n FROM pragma_user_version")?;
+    newer(path, version)?;
+    let application = number("SELECT application_id AS n FROM pragma_application_id")?;
+    let objects = number("SELECT count(*) AS n FROM sqlite_master")?;
+    if application == 0 && objects == 0 {
+        return Ok(0);
+    }
+    let foreign = |what: &str| {
+        Err(Error::new(
+            ErrorKind::Store,
+            format!(
+                "{}: is not an evidence file ({what}); the file is left as it is. Change storage_path",
+                path.display()
+            ),
+        ))
+    };
+    if application != i64::from(APPLICATION) || version < 1 {
+        return foreign("it belongs to something else");
+    }
+    if number("SELECT count(*) AS n FROM sqlite_master WHERE type = 'trigger'")? != 0 {
+        return foreign("it has triggers");
+    }
+    let tables: Vec<String> = diesel::sql_query("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 1000")
+        .load::<Named>(connection)
+        .map_err(|e| failed(path, &e))?
+        .into_iter()
+        .map(|row| row.name)
+        .collect();
+    let expected = [
+        "keys",
+        "instances",
+        "events",
+        "event_tags",
+        "batches",
+        "event_counts",
+        "fingerprints",
+        "owner_links",
+    ];
+    match expected.iter().find(|name| !tables.iter().any(|t| t == *name)) {
+        Some(missing) => foreign(&format!("it has no table {missing}")),
+        None => Ok(version),
+    }
+}
+
+/// A database error without values: the file, and the kind of the trouble.
+pub(super) fn failed(path: &Path, error: &diesel::result::Error) -> Error {
+    Error::new(ErrorKind::Store, format!("{}: {}", path.display(), reason(error)))
+}
+
+/// SQLite's text may quote what a file holds, so only its kind is passed on.
+fn reason(error: &diesel::result::Error) -> &'static str {
+    use diesel::result::{DatabaseErrorKind as Kind, Error as Diesel};
+    const KNOWN: [(&str, &str); 9] = [
+        ("locked", "the database is locked by another process"),
+        ("busy", "the database is locked by another process"),
+        ("full", "the disk or the database is full"),
+        ("disk I/O", "the disk reports an error"),
+        ("malformed", "the database is damaged"),
+        ("not a database", "the file is not a database"),
+        ("readonly", "the database is read-only"),
+        ("read-only", "the database is read-only"),
+        ("unable to open", "the database cannot be opened"),
+    ];
+    match error {
+        Diesel::DatabaseError(kind, information) => {
+            let text = information.message();
+            match KNOWN.iter().find(|(part, _)| text.contains(part)) {
+                Some((_, reason)) => reason,
+                None => match kind {
+                    Kind::UniqueViolation => "a row exists already",
+                    Kind::NotNullViolation | Kind::CheckViolation => "a row was refused",
+                    _ => "the database refused a statement",
+                },
+            }
+        }
+        Diesel::DeserializationError(_) => "the database holds something unexpected",
+        _ => "the database failed",
+    }
+}

@@ -1,0 +1,1 @@
+-- Evidence is not migrated back: keep a copy of the file, and the version that wrote it.
