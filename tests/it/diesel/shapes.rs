@@ -148,13 +148,13 @@ struct Person {
 
 struct Shouted(String);
 
-impl FromSqlRow<Text, Sqlite> for Shouted {
-    fn build_from_row<'a>(row: &impl diesel::row::Row<'a, Sqlite>) -> deserialize::Result<Self> {
-        String::build_from_row(row).map(|text: String| Shouted(text.to_uppercase()))
+impl Queryable<Text, Sqlite> for Shouted {
+    type Row = String;
+
+    fn build(text: String) -> deserialize::Result<Self> {
+        Ok(Shouted(text.to_uppercase()))
     }
 }
-
-impl diesel::expression::TypedExpressionType for Shouted {}
 
 impl TryFrom<Shouted> for String {
     type Error = std::convert::Infallible;
@@ -179,7 +179,6 @@ struct Converted {
 
 #[derive(AsExpression, Debug)]
 #[diesel(sql_type = Text)]
-#[diesel(sql_type = diesel::sql_types::Nullable<Text>)]
 struct Reversed(String);
 
 impl From<String> for Reversed {
@@ -220,17 +219,25 @@ fn borrowed_tuple_generic_and_two_table_structs_are_recorded() {
     };
     let into = || diesel::insert_into(people::table);
     into().values(borrowed).execute(&mut db).unwrap();
-    into().values(&Tuple("b@x.org".into(), "note".into())).execute(&mut db).unwrap();
+    into()
+        .values(&Tuple("b@x.org".into(), "note".into()))
+        .execute(&mut db)
+        .unwrap();
     into()
         .values(Generic::<_, 3> {
-            email: Email("c@x.org".into()),
+            email: "c@x.org",
             note: note.clone(),
         })
         .execute(&mut db)
         .unwrap();
-    let both = || Both { email: "d@x.org".into() };
+    let both = || Both {
+        email: "d@x.org".into(),
+    };
     into().values(both()).execute(&mut db).unwrap();
-    diesel::insert_into(archive::table).values(&both()).execute(&mut db).unwrap();
+    diesel::insert_into(archive::table)
+        .values(&both())
+        .execute(&mut db)
+        .unwrap();
     diesel::update(people::table.find(1))
         .set(Tuple("e@x.org".into(), "note".into()))
         .execute(&mut db)
@@ -266,7 +273,10 @@ fn embedded_models_and_none_follow_diesels_rules() {
         phone: None,
         note: "quiet".into(),
     };
-    diesel::insert_into(people::table).values(&person).execute(&mut db).unwrap();
+    diesel::insert_into(people::table)
+        .values(&person)
+        .execute(&mut db)
+        .unwrap();
     let phone: Option<String> = people::table.select(people::phone).first(&mut db).unwrap();
     assert_eq!(phone, None, "NULL, not the column's default");
     let moved = Person {
@@ -278,10 +288,17 @@ fn embedded_models_and_none_follow_diesels_rules() {
         note: "not written".into(),
         ..person
     };
-    diesel::update(people::table.find(1)).set(&moved).execute(&mut db).unwrap();
+    diesel::update(people::table.find(1))
+        .set(&moved)
+        .execute(&mut db)
+        .unwrap();
     let loaded: Person = people::table.select(Person::as_select()).first(&mut db).unwrap();
     assert_eq!(loaded.note, "QUIET");
-    assert_eq!(loaded.address.city.as_deref(), Some("Lisbon"), "None leaves a column as it is");
+    assert_eq!(
+        loaded.address.city.as_deref(),
+        Some("Lisbon"),
+        "None leaves a column as it is"
+    );
 
     let events = evidence.of("DATA_STORAGE");
     assert_eq!(fields(&events[0]), ["email", "city"]);
@@ -301,14 +318,20 @@ fn a_converted_value_is_known_as_it_was_before() {
         email: "ada@example.com".into(),
         phone: Some("123456789".into()),
     };
-    diesel::insert_into(people::table).values(converted()).execute(&mut db).unwrap();
+    diesel::insert_into(people::table)
+        .values(converted())
+        .execute(&mut db)
+        .unwrap();
     let stored: String = people::table.select(people::email).first(&mut db).unwrap();
     assert_eq!(stored, "moc.elpmaxe@ada");
     diesel::insert_into(people::table)
         .values(&Tuple("ada@example.com".into(), "n".into()))
         .execute(&mut db)
         .unwrap();
-    diesel::update(people::table.find(1)).set(converted()).execute(&mut db).unwrap();
+    diesel::update(people::table.find(1))
+        .set(converted())
+        .execute(&mut db)
+        .unwrap();
 
     let events = evidence.of("DATA_STORAGE");
     let fingerprint = |n: usize| text(&tag(&events[n], "email")["fingerprint"]);

@@ -79,7 +79,10 @@ impl<I> Watch<I> {
         if size_of_val(query) != size_of::<&str>() {
             return None;
         }
-        let text = Sql::of(query).0.trim_end_matches([' ', '\n', '\t', ';']).to_ascii_uppercase();
+        let text = Sql::of(query)
+            .0
+            .trim_end_matches([' ', '\n', '\t', ';'])
+            .to_ascii_uppercase();
         if text.contains(';') {
             return None;
         }
