@@ -26,8 +26,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::hooks::input::{self, Collected, Collector};
-use crate::scope::{Scope, random_id, scoped_in};
 use crate::probe::Inner;
+use crate::scope::{Scope, random_id, scoped_in};
 use crate::tracked::{Tracked, Value, Visitor};
 use crate::tracker::{self, BlindSpot};
 
