@@ -28,6 +28,7 @@ pub(crate) struct Function {
 }
 
 /// An argument that generated code may look at, by reference, before the body runs.
+#[derive(Clone)]
 pub(crate) struct Arg {
     /// The variable that holds it.
     pub(crate) ident: Ident,

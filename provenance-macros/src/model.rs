@@ -42,7 +42,6 @@ pub(crate) struct Field {
     /// The name to record: the column's (`#[diesel(column_name = ..)]`), else the field's.
     pub(crate) name: String,
     /// Every attribute as written, `#[tracked]` included.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the model hook"))]
     pub(crate) attrs: Vec<Attribute>,
 }
 

@@ -151,7 +151,9 @@ pub use tracked::{Sink, Tracked, Value, Visitor};
 #[cfg(feature = "runtime")]
 pub use {
     config::Config,
+    hooks::egress::Blocked,
     host::{EventBuilder, Guard, flush, init, init_with, link_owner, record_event, set_owner, tag, test, tracker},
+    integrations::share::{Share, ShareBuilder, share},
     inventory::inventory,
     scope::{Scope, ScopeGuard, Scoped, scoped},
     tracker::Tracker,
@@ -163,3 +165,7 @@ pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
 
 #[cfg(feature = "axum")]
 pub use integrations::axum;
+#[cfg(feature = "ureq")]
+pub use integrations::ureq;
+#[cfg(feature = "diesel")]
+pub use integrations::diesel;

@@ -251,6 +251,10 @@ impl Tracker {
         }
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire)
+    }
+
     /// Waits until everything recorded so far is on disk.
     ///
     /// # Errors
@@ -476,7 +480,8 @@ fn complete(event: &mut Event) {
     if event.user_id.is_none() {
         event.user_id = state.session_owner.as_ref().map(|owner| owner.as_str().into());
     }
-    if event.owner.is_none() {
+    // Tags of several people: the event is no single person's.
+    if event.owner.is_none() && event.tags.iter().all(|tag| tag.tag.owner.is_none()) {
         event.owner = state.session_owner.clone().or_else(|| state.input_owner.clone());
     }
     if let Some(purpose) = &state.purpose {

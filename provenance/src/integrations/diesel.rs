@@ -1,4 +1,0 @@
-//! diesel.
-
-/// Makes every later connection report to us.
-pub(crate) fn install() {}
