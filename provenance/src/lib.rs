@@ -165,7 +165,7 @@ pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
 
 #[cfg(feature = "axum")]
 pub use integrations::axum;
-#[cfg(feature = "ureq")]
-pub use integrations::ureq;
 #[cfg(feature = "diesel")]
 pub use integrations::diesel;
+#[cfg(feature = "ureq")]
+pub use integrations::ureq;
