@@ -16,6 +16,8 @@ mod fallback;
 mod function;
 mod model;
 mod symbol;
+#[cfg(test)]
+mod tests;
 
 use ctxt::funnel;
 
