@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header::SET_COOKIE;
 use axum::http::StatusCode;
+use axum::http::header::SET_COOKIE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -57,7 +57,9 @@ impl App {
     ) -> Result<T, AppError> {
         let pool = self.pool.clone();
         blocking(move || {
-            let mut db = pool.get().map_err(|_| AppError::Internal("no database connection is free"))?;
+            let mut db = pool
+                .get()
+                .map_err(|_| AppError::Internal("no database connection is free"))?;
             work(&mut db)
         })
         .await
@@ -136,7 +138,9 @@ async fn change_profile(
     let user = app
         .run(move |db| {
             if let Some(change) = form.check()? {
-                diesel::update(users::table.find(session.user_id)).set(&change).execute(db)?;
+                diesel::update(users::table.find(session.user_id))
+                    .set(&change)
+                    .execute(db)?;
             }
             Ok(User::find(db, session.user_id)?)
         })
@@ -244,7 +248,10 @@ impl IntoResponse for AppError {
             AppError::Fields(errors) => {
                 return (StatusCode::BAD_REQUEST, Json(json!({ "errors": errors }))).into_response();
             }
-            AppError::Body(status) => (status, "the body is not a form or JSON of the expected shape".to_owned()),
+            AppError::Body(status) => (
+                status,
+                "the body is not a form or JSON of the expected shape".to_owned(),
+            ),
             AppError::NotSignedIn => (StatusCode::UNAUTHORIZED, "please log in".to_owned()),
             AppError::WrongCredentials => (StatusCode::UNAUTHORIZED, "email or password is wrong".to_owned()),
             AppError::Known => (StatusCode::CONFLICT, "an account with this email exists".to_owned()),

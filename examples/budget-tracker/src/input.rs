@@ -192,7 +192,11 @@ struct Check(BTreeMap<&'static str, &'static str>);
 
 impl Check {
     fn finish(self) -> Result<(), AppError> {
-        if self.0.is_empty() { Ok(()) } else { Err(AppError::Fields(self.0)) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(AppError::Fields(self.0))
+        }
     }
 
     /// The first complaint about a field is the one that counts.

@@ -37,12 +37,14 @@ pub struct Prompt {
 /// What the scoring partner answers.
 #[derive(Deserialize)]
 pub struct Scored {
-    pub score: f64,
+    #[serde(default)]
+    pub score: Option<f64>,
 }
 
 /// What the AI partner answers.
 #[derive(Deserialize)]
 pub struct Answer {
+    #[serde(default)]
     pub output_text: String,
 }
 
