@@ -27,10 +27,10 @@ const SIGNUP: [(&str, &str); 10] = [
     ("birthday", "demographic.date_of_birth"),
     ("gender", "demographic.gender"),
     ("income", "financial.income"),
-    ("currency", "x.preference.currency"),
-    ("budget_style", "x.preference.budget_style"),
-    ("goals", "x.budget.goals"),
-    ("week_start", "x.preference.week_start"),
+    ("currency", "financial.currency"),
+    ("budget_style", "preferences.budget_style"),
+    ("goals", "preferences.goals"),
+    ("week_start", "preferences.week_start"),
 ];
 
 #[test]

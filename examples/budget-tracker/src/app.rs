@@ -16,6 +16,7 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use provenance::{Scope, derived, provenance_input};
 use serde_json::{Value as JsonValue, json};
 
 use crate::auth::{self, Session};
@@ -79,6 +80,12 @@ impl App {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AppError> + Send + 'static,
 ) -> Result<T, AppError> {
+    // Another thread does not know whose request this is: the scope goes along.
+    let scope = Scope::current();
+    let work = move || {
+        let _scope = scope.as_ref().map(Scope::enter);
+        work()
+    };
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or(Err(AppError::Internal("a worker panicked")))
@@ -95,9 +102,11 @@ pub fn router(app: App) -> Router {
         .route("/newsletter", post(newsletter))
         .route("/score", post(score))
         .route("/insights", post(insights))
+        .layer(provenance::axum::layer())
         .with_state(app)
 }
 
+#[provenance_input]
 async fn signup(State(app): State<App>, Input(form): Input<Signup>) -> Result<impl IntoResponse, AppError> {
     let (id, cookie) = app
         .run(move |db| {
@@ -114,6 +123,7 @@ async fn signup(State(app): State<App>, Input(form): Input<Signup>) -> Result<im
     Ok((StatusCode::CREATED, [(SET_COOKIE, cookie)], Json(json!({ "id": id }))))
 }
 
+#[provenance_input]
 async fn login(State(app): State<App>, Input(form): Input<Login>) -> Result<impl IntoResponse, AppError> {
     let (id, cookie) = app
         .run(move |db| {
@@ -130,6 +140,7 @@ async fn profile(State(app): State<App>, session: Session) -> Result<Json<User>,
     Ok(Json(user))
 }
 
+#[provenance_input]
 async fn change_profile(
     State(app): State<App>,
     session: Session,
@@ -148,6 +159,7 @@ async fn change_profile(
     Ok(Json(user))
 }
 
+#[provenance_input]
 async fn add_expense(
     State(app): State<App>,
     session: Session,
@@ -207,6 +219,7 @@ async fn insights(State(app): State<App>, session: Session) -> Result<Json<JsonV
 }
 
 /// The part of the income that is left, in percent.
+#[derived("x.budget.savings_rate", kind = "number")]
 fn savings_rate(user: &User, spent: f64) -> f64 {
     if user.income > 0.0 {
         ((user.income - spent) / user.income * 1000.0).round() / 10.0

@@ -46,6 +46,7 @@ impl FromRequestParts<App> for Session {
                     .ok_or(AppError::NotSignedIn)
             })
             .await?;
+        provenance::set_owner("user", user_id);
         Ok(Session { user_id })
     }
 }

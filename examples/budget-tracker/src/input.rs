@@ -74,16 +74,27 @@ impl Tracked for Field {
 /// `POST /signup`.
 #[derive(Deserialize, Default, Tracked)]
 #[serde(default)]
+#[tracked(owner(email))]
 pub struct Signup {
+    #[tracked("personal.name", description = "Full name")]
     name: Field,
+    #[tracked("contact.email", description = "Email address")]
     email: Field,
+    #[tracked("security.password", description = "Password")]
     password: Field,
+    #[tracked("demographic.date_of_birth", description = "Date of birth")]
     birthday: Field,
+    #[tracked("demographic.gender", description = "Gender")]
     gender: Field,
+    #[tracked("financial.income", description = "Monthly income")]
     income: Field,
+    #[tracked("financial.currency", description = "Currency of all amounts")]
     currency: Field,
+    #[tracked("preferences.budget_style", description = "Budgeting method")]
     budget_style: Field,
+    #[tracked("preferences.goals", description = "Savings goals")]
     goals: Field,
+    #[tracked("preferences.week_start", description = "First day of the week")]
     week_start: Field,
 }
 
@@ -115,8 +126,11 @@ impl Signup {
 /// `POST /login`.
 #[derive(Deserialize, Default, Tracked)]
 #[serde(default)]
+#[tracked(owner(email))]
 pub struct Login {
+    #[tracked("contact.email", description = "Email address")]
     email: Field,
+    #[tracked("security.password", description = "Password")]
     password: Field,
 }
 
@@ -131,13 +145,21 @@ impl Login {
 #[derive(Deserialize, Default, Tracked)]
 #[serde(default)]
 pub struct ProfileForm {
+    #[tracked("personal.name", description = "Full name")]
     name: Option<Field>,
+    #[tracked("demographic.date_of_birth", description = "Date of birth")]
     birthday: Option<Field>,
+    #[tracked("demographic.gender", description = "Gender")]
     gender: Option<Field>,
+    #[tracked("financial.income", description = "Monthly income")]
     income: Option<Field>,
+    #[tracked("financial.currency", description = "Currency of all amounts")]
     currency: Option<Field>,
+    #[tracked("preferences.budget_style", description = "Budgeting method")]
     budget_style: Option<Field>,
+    #[tracked("preferences.goals", description = "Savings goals")]
     goals: Option<Field>,
+    #[tracked("preferences.week_start", description = "First day of the week")]
     week_start: Option<Field>,
 }
 
@@ -164,8 +186,11 @@ impl ProfileForm {
 #[derive(Deserialize, Default, Tracked)]
 #[serde(default)]
 pub struct ExpenseForm {
+    #[tracked("financial.expense", description = "Amount spent")]
     amount: Field,
+    #[tracked("behavior.purchase_history", description = "What it was spent on")]
     category: Field,
+    #[tracked("behavior.purchase_history", description = "Note on the expense")]
     description: Field,
     date: Field,
 }
@@ -243,14 +268,14 @@ impl Check {
     }
 
     fn currency(&mut self, field: &'static str, value: &Field) -> String {
-        let text = self.text(field, value, 3);
+        let text = self.text(field, value, 40);
         let has_form = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
         self.require(field, has_form, "must be a currency code of three letters, such as EUR");
         text.to_uppercase()
     }
 
     fn date<'a>(&mut self, field: &'static str, value: &'a Field) -> (&'a str, Option<Date>) {
-        let text = self.text(field, value, 10);
+        let text = self.text(field, value, 40);
         let date = Date::strptime("%Y-%m-%d", text).ok().filter(|_| text.len() == 10);
         self.require(field, date.is_some(), "must be a date, such as 1990-04-23");
         (text, date)

@@ -9,14 +9,17 @@ mod partners;
 mod schema;
 mod stub;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::future::IntoFuture;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::net::TcpListener;
+use provenance::config::{Config, Recipient, Storage};
 
 use crate::app::App;
 
@@ -43,50 +46,103 @@ struct Args {
     exit_after_demo: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let data = DataDir::open(args.data_dir.as_deref())?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(serve(&args, data.path()))
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("budget-tracker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-async fn serve(args: &Args, data: &Path) -> anyhow::Result<()> {
-    let partner_url = match &args.partner_url {
-        Some(url) => url.clone(),
-        None => format!("http://{}", stub::start().context("the stub partner cannot start")?),
-    };
-    let app = App::open(&data.join("app.db"), &partner_url)
-        .with_context(|| format!("cannot open the database in {}", data.display()))?;
-    let listener = TcpListener::bind(args.addr).await.with_context(|| {
+fn run(args: &Args) -> anyhow::Result<()> {
+    // Taken first: a second copy must not touch the first one's data.
+    let listener = TcpListener::bind(args.addr).with_context(|| {
         format!(
             "cannot listen on {}: choose another with --addr (port 0 takes any free one)",
             args.addr
         )
     })?;
-    let address = listener.local_addr()?;
-    println!("app http://{address}");
-    println!("partner {partner_url}");
-    println!("data {}", data.display());
-
-    let stop = {
-        let (demo, exit) = (!args.no_demo, args.exit_after_demo);
-        async move {
-            if demo {
-                tokio::task::spawn_blocking(move || demo::run(address, None, "")).await??;
-            }
-            if !exit {
-                println!("\nServing on; Ctrl-C ends.");
-                interrupted().await?;
-            }
-            anyhow::Ok(())
-        }
+    // Dropped last: a temporary folder is removed when nothing writes to it any more.
+    let data = DataDir::open(args.data_dir.as_deref())?;
+    // Before the first database connection; dropping it flushes the evidence.
+    let provenance = provenance::init_with(evidence_config(data.path())?)?;
+    let audit = match provenance.tracker() {
+        Some(tracker) => Some(Audit {
+            token: tracker.config().audit_token.0.clone(),
+            server: provenance_audit::spawn(args.audit_addr).context("choose another address with --audit-addr")?,
+        }),
+        None => None,
     };
-    let server = axum::serve(listener, app::router(app));
+    let partner_url = match &args.partner_url {
+        Some(url) => url.clone(),
+        None => format!("http://{}", stub::start().context("the stub partner cannot start")?),
+    };
+    let app = App::open(&data.path().join("app.db"), &partner_url)
+        .with_context(|| format!("cannot open the database in {}", data.path().display()))?;
+
+    println!("app http://{}", listener.local_addr()?);
+    match &audit {
+        Some(audit) => println!("audit http://{}", audit.server.addr()),
+        None => println!("audit off"),
+    }
+    println!("partner {partner_url}");
+    println!("data {}", data.path().display());
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(args, listener, app, audit.as_ref()))
+}
+
+/// The usual configuration and environment, with the evidence beside the application's data.
+fn evidence_config(data: &Path) -> Result<Config, provenance::Error> {
+    let recipient = |role: &str, country: &str, safeguard: Option<&str>| Recipient {
+        role: Some(role.to_owned()),
+        country: Some(country.to_owned()),
+        safeguard: safeguard.map(str::to_owned),
+        ..Recipient::default()
+    };
+    Ok(Config {
+        storage: Storage::Sqlite(data.join("evidence").join("runtime_provenance.db")),
+        recipients: BTreeMap::from([
+            ("marketing".to_owned(), recipient("processor", "IE", None)),
+            ("scoring".to_owned(), recipient("controller", "DE", None)),
+            ("ai".to_owned(), recipient("processor", "US", Some("SCC"))),
+        ]),
+        ..Config::load(None)?
+    })
+}
+
+/// The audit API of this process.
+struct Audit {
+    server: provenance_audit::Server,
+    token: String,
+}
+
+async fn serve(args: &Args, listener: TcpListener, app: App, audit: Option<&Audit>) -> anyhow::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?;
+    let audit_at = audit.map(|audit| audit.server.addr());
+    let token = audit.map(|audit| audit.token.clone()).unwrap_or_default();
+    let until = async {
+        if !args.no_demo {
+            tokio::task::spawn_blocking(move || demo::run(address, audit_at, &token)).await??;
+        }
+        if let Some(audit_at) = audit_at {
+            println!("\nThe audit API answers at http://{audit_at}/runtime-audit/events");
+        }
+        if !args.exit_after_demo {
+            println!("Serving on; Ctrl-C ends.");
+            interrupted().await?;
+        }
+        anyhow::Ok(())
+    };
+    let server = axum::serve(listener, app::router(app)).into_future();
     tokio::select! {
-        ended = server.into_future() => ended.context("the server stopped"),
-        stopped = stop => stopped,
+        ended = server => ended.context("the server stopped"),
+        done = until => done,
     }
 }
 

@@ -3,64 +3,99 @@
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
+use provenance::tracked_model;
 use serde::Serialize;
 
 use crate::schema::{expenses, users};
 
 /// A sign-up, checked.
+#[tracked_model(owner(email))]
 #[derive(Insertable)]
 #[diesel(table_name = users)]
 pub struct NewUser<'a> {
     /// Lower case, so that one address is one account.
+    #[tracked("contact.email", description = "Email address")]
     pub email: String,
+    #[tracked("personal.name", description = "Full name")]
     pub name: &'a str,
+    #[tracked("security.password", description = "Argon2 hash of the password")]
     pub password_hash: String,
+    #[tracked("demographic.date_of_birth", description = "Date of birth")]
     pub birthday: &'a str,
+    #[tracked("demographic.gender", description = "Gender")]
     pub gender: &'a str,
+    #[tracked("financial.income", description = "Monthly income")]
     pub income: f64,
+    #[tracked("financial.currency", description = "Currency of all amounts")]
     pub currency: String,
+    #[tracked("preferences.budget_style", description = "Budgeting method")]
     pub budget_style: &'a str,
+    #[tracked("preferences.goals", description = "Savings goals")]
     pub goals: &'a str,
+    #[tracked("preferences.week_start", description = "First day of the week")]
     pub week_start: &'a str,
 }
 
 /// A person with an account, as the profile shows them.
+#[tracked_model(owner(email, id as "user"))]
 #[derive(Queryable, Selectable, Serialize)]
 #[diesel(table_name = users)]
 pub struct User {
     pub id: i64,
+    #[tracked("contact.email", description = "Email address")]
     pub email: String,
+    #[tracked("personal.name", description = "Full name")]
     pub name: String,
+    #[tracked("demographic.date_of_birth", description = "Date of birth")]
     pub birthday: String,
+    #[tracked("demographic.gender", description = "Gender")]
     pub gender: String,
+    #[tracked("financial.income", description = "Monthly income")]
     pub income: f64,
+    #[tracked("financial.currency", description = "Currency of all amounts")]
     pub currency: String,
+    #[tracked("preferences.budget_style", description = "Budgeting method")]
     pub budget_style: String,
+    #[tracked("preferences.goals", description = "Savings goals")]
     pub goals: String,
+    #[tracked("preferences.week_start", description = "First day of the week")]
     pub week_start: String,
 }
 
 /// What a person changes in their profile; `None` leaves a column as it is.
+#[tracked_model]
 #[derive(AsChangeset)]
 #[diesel(table_name = users)]
 pub struct ProfileChange<'a> {
+    #[tracked("personal.name", description = "Full name")]
     pub name: Option<&'a str>,
+    #[tracked("demographic.date_of_birth", description = "Date of birth")]
     pub birthday: Option<&'a str>,
+    #[tracked("demographic.gender", description = "Gender")]
     pub gender: Option<&'a str>,
+    #[tracked("financial.income", description = "Monthly income")]
     pub income: Option<f64>,
+    #[tracked("financial.currency", description = "Currency of all amounts")]
     pub currency: Option<String>,
+    #[tracked("preferences.budget_style", description = "Budgeting method")]
     pub budget_style: Option<&'a str>,
+    #[tracked("preferences.goals", description = "Savings goals")]
     pub goals: Option<&'a str>,
+    #[tracked("preferences.week_start", description = "First day of the week")]
     pub week_start: Option<&'a str>,
 }
 
 /// An expense, checked.
+#[tracked_model(owner(user_id as "user"))]
 #[derive(Insertable)]
 #[diesel(table_name = expenses)]
 pub struct NewExpense<'a> {
     pub user_id: i64,
+    #[tracked("financial.expense", description = "Amount spent")]
     pub amount: f64,
+    #[tracked("behavior.purchase_history", description = "What it was spent on")]
     pub category: &'a str,
+    #[tracked("behavior.purchase_history", description = "Note on the expense")]
     pub description: &'a str,
     pub date: &'a str,
 }

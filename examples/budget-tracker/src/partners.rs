@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use provenance::{derived, egress};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::sha256_hex;
@@ -61,6 +62,13 @@ impl Partners {
     }
 
     /// Puts a person on the newsletter's list.
+    #[egress(
+        name = "Partners::subscribe",
+        recipient = "marketing",
+        purpose = "newsletter",
+        basis = "consent",
+        allow("contact.email", "name.first", "personal.name")
+    )]
     pub fn subscribe(&self, subscriber: &Subscriber) -> Result<(), ureq::Error> {
         let url = format!("{}/marketing/v1/subscribers", self.base);
         self.agent.post(url).send_json(subscriber)?;
@@ -68,12 +76,26 @@ impl Partners {
     }
 
     /// Asks for a person's credit score.
+    #[egress(
+        name = "Partners::score",
+        recipient = "scoring",
+        purpose = "credit score",
+        basis = "contract",
+        allow("demographic.date_of_birth", "financial.income")
+    )]
     pub fn score(&self, applicant: &Applicant<'_>) -> Result<Scored, ureq::Error> {
         let url = format!("{}/scoring/v1/score", self.base);
         self.agent.post(url).send_json(applicant)?.body_mut().read_json()
     }
 
     /// Asks for advice on a person's budget.
+    #[egress(
+        name = "Partners::advise",
+        recipient = "ai",
+        purpose = "insights",
+        basis = "consent",
+        allow("financial", "preferences", "behavior.purchase_history")
+    )]
     pub fn advise(&self, prompt: &Prompt) -> Result<Answer, ureq::Error> {
         let url = format!("{}/ai/v1/responses", self.base);
         self.agent.post(url).send_json(prompt)?.body_mut().read_json()
@@ -84,9 +106,14 @@ impl Subscriber {
     pub fn new(user: &User) -> Self {
         Subscriber {
             email_sha256: sha256_hex(&user.email.to_lowercase()),
-            first_name: user.name.split_whitespace().next().unwrap_or_default().to_owned(),
+            first_name: first_name(user),
         }
     }
+}
+
+#[derived("name.first", description = "What letters begin with")]
+fn first_name(user: &User) -> String {
+    user.name.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 impl<'a> Applicant<'a> {
