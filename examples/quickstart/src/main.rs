@@ -1,18 +1,18 @@
-//! A sign-up that is stored and passed on to a newsletter partner, and what the record says of it.
+//! A sign-up is stored, then sent to a newsletter partner; at the end the events are printed.
 //!
-//! Everything runs here: the service and its partner on loopback, the service's database in memory.
-//! The evidence stays in the working folder: `provenance-audit serve --db runtime_provenance.db`.
+//! Service and partner run here, on loopback. The evidence stays in the working folder.
 
-use std::thread;
-
-use diesel::connection::SimpleConnection;
-use diesel::prelude::*;
+use diesel::{connection::SimpleConnection, prelude::*};
 use provenance::{Tracked, egress, provenance_input, tracked_model};
 use serde::{Deserialize, Serialize};
-use tiny_http::{Response, Server};
 
 diesel::table! {
     users (email) { email -> Text, income -> Double, plan -> Text, }
+}
+
+struct App {
+    db: SqliteConnection,
+    partner: String,
 }
 
 #[derive(Deserialize, Tracked)]
@@ -39,24 +39,18 @@ struct NewUser<'a> {
 #[derive(Serialize)]
 struct Subscriber<'a> {
     email: &'a str,
-    source: &'a str,
 }
 
 #[provenance_input] // every tracked field of every argument
-fn signup(form: Signup, db: &mut SqliteConnection, partner: &str) -> anyhow::Result<()> {
+fn signup(app: &mut App, form: Signup) -> anyhow::Result<()> {
+    let Signup { email, income, plan } = &form;
     let user = NewUser {
-        email: &form.email,
-        income: form.income,
-        plan: &form.plan,
+        email,
+        income: *income,
+        plan,
     };
-    diesel::insert_into(users::table).values(&user).execute(db)?;
-    subscribe(
-        partner,
-        &Subscriber {
-            email: &form.email,
-            source: "sign-up",
-        },
-    )?;
+    diesel::insert_into(users::table).values(&user).execute(&mut app.db)?;
+    subscribe(&app.partner, &Subscriber { email })?;
     Ok(())
 }
 
@@ -67,50 +61,33 @@ fn subscribe(partner: &str, subscriber: &Subscriber<'_>) -> Result<(), ureq::Err
 }
 
 fn main() -> anyhow::Result<()> {
-    let provenance = provenance::init()?; // the one line; dropping the guard flushes
+    let _provenance = provenance::init()?; // the one line; dropping the guard flushes
+    let audit = provenance_audit::spawn("127.0.0.1:0")?;
+
+    let mut db = SqliteConnection::establish(":memory:")?;
+    db.batch_execute("CREATE TABLE users (email TEXT PRIMARY KEY, income DOUBLE NOT NULL, plan TEXT NOT NULL)")?;
     let partner = serve(|_| Ok(()))?;
-    let service = serve(move |body| {
-        let mut db = SqliteConnection::establish(":memory:")?;
-        db.batch_execute("CREATE TABLE users (email TEXT PRIMARY KEY, income DOUBLE NOT NULL, plan TEXT NOT NULL)")?;
-        signup(serde_urlencoded::from_str(body)?, &mut db, &partner)
-    })?;
+    let mut app = App { db, partner };
+    let service = serve(move |form| signup(&mut app, serde_urlencoded::from_str(form)?))?;
     ureq::post(&service).send_form([("email", "ada@example.com"), ("income", "4200"), ("plan", "free")])?;
 
     provenance::flush(std::time::Duration::from_secs(5))?;
-    let Some(tracker) = provenance.tracker() else {
-        return Ok(());
-    };
-    let provenance::config::Storage::Sqlite(path) = &tracker.config().storage else {
-        return Ok(());
-    };
-    let query = provenance::store::EventQuery {
-        limit: 3,
-        ..Default::default()
-    };
-    for event in provenance::store::Reader::open(path)?
-        .events(&query)?
-        .events
-        .iter()
-        .rev()
-    {
-        println!("{}", serde_json::to_string_pretty(event)?);
-    }
+    let events = format!("http://{}/runtime-audit/events?limit=3", audit.addr());
+    let events: serde_json::Value = ureq::get(events).call()?.body_mut().read_json()?;
+    println!("{events:#}");
     Ok(())
 }
 
 /// Serves on a free port of loopback until the process ends; gives the address.
-fn serve(handle: impl Fn(&str) -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<String> {
-    let server = Server::http("127.0.0.1:0").map_err(anyhow::Error::from_boxed)?;
+fn serve(mut handle: impl FnMut(&str) -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<String> {
+    let server = tiny_http::Server::http("127.0.0.1:0").map_err(anyhow::Error::from_boxed)?;
     let address = format!("http://{}", server.server_addr());
-    thread::spawn(move || {
+    std::thread::spawn(move || {
         for mut request in server.incoming_requests() {
             let mut body = String::new();
-            let done = request
-                .as_reader()
-                .read_to_string(&mut body)
-                .map_err(Into::into)
-                .and_then(|_| handle(&body));
-            let _ = request.respond(Response::empty(if done.is_ok() { 204 } else { 500 }));
+            let read = request.as_reader().read_to_string(&mut body);
+            let done = read.map_err(anyhow::Error::from).and_then(|_| handle(&body));
+            let _ = request.respond(tiny_http::Response::empty(if done.is_ok() { 204 } else { 500 }));
         }
     });
     Ok(address)
