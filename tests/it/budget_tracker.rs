@@ -466,7 +466,7 @@ fn bad_bodies_get_the_answers_they_get_without_provenance() {
             "10,000 arrays beside a sign-up",
             JSON,
             nested_beside("deep@example.org"),
-            400,
+            201,
         ),
         (
             "huge, above the limit",
