@@ -203,9 +203,18 @@ impl Story {
             line(
                 "shared",
                 &recipient,
-                &format!("{} -> {}", findings.join(", "), text(&extras["outcome"])),
+                &format!("{} -> {}", findings.join(", "), outcome(extras)),
             );
         }
+    }
+}
+
+/// `status 201`, `error timeout`, `unknown`.
+fn outcome(extras: &Json) -> String {
+    let word = text(&extras["outcome"]);
+    match &extras[&word] {
+        Json::Null => word,
+        detail => format!("{word} {}", text(detail)),
     }
 }
 
