@@ -499,7 +499,7 @@ fn bad_bodies_get_the_answers_they_get_without_provenance() {
             valid_but("keys@example.org", &as_keys).to_string().into(),
             201,
         ),
-        ("a list", JSON, b"[1, 2, 3]".to_vec(), 422),
+        ("a text", JSON, b"\"Zephyrine\"".to_vec(), 422),
         ("nothing", JSON, Vec::new(), 400),
         ("an empty form", FORM, Vec::new(), 400),
         ("another type", "text/plain", b"name=Zephyrine".to_vec(), 415),
