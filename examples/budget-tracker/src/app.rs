@@ -148,12 +148,14 @@ async fn change_profile(
 ) -> Result<Json<User>, AppError> {
     let user = app
         .run(move |db| {
-            if let Some(change) = form.check()? {
-                diesel::update(users::table.find(session.user_id))
+            let person = users::table.find(session.user_id);
+            match form.check()? {
+                Some(change) => Ok(diesel::update(person)
                     .set(&change)
-                    .execute(db)?;
+                    .returning(User::as_returning())
+                    .get_result(db)?),
+                None => Ok(User::find(db, session.user_id)?),
             }
-            Ok(User::find(db, session.user_id)?)
         })
         .await?;
     Ok(Json(user))
@@ -203,8 +205,7 @@ async fn score(State(app): State<App>, session: Session) -> Result<Json<JsonValu
     let user = app.run(move |db| Ok(User::find(db, session.user_id)?)).await?;
     let score = app
         .ask("scoring", move |partners| partners.score(&Applicant::new(&user)))
-        .await?
-        .score;
+        .await?;
     Ok(Json(json!({ "score": score })))
 }
 

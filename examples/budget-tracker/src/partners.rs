@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use provenance::{derived, egress};
+use provenance::{Tracked, derived, egress};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::sha256_hex;
@@ -22,9 +22,11 @@ pub struct Subscriber {
 }
 
 /// What the scoring partner gets.
-#[derive(Serialize)]
+#[derive(Serialize, Tracked)]
 pub struct Applicant<'a> {
+    #[tracked("demographic.date_of_birth")]
     birthday: &'a str,
+    #[tracked("financial.income")]
     income: f64,
 }
 
@@ -37,9 +39,9 @@ pub struct Prompt {
 
 /// What the scoring partner answers.
 #[derive(Deserialize)]
-pub struct Scored {
+struct Scored {
     #[serde(default)]
-    pub score: Option<f64>,
+    score: Option<f64>,
 }
 
 /// What the AI partner answers.
@@ -76,16 +78,18 @@ impl Partners {
     }
 
     /// Asks for a person's credit score.
+    #[derived("score.credit", kind = "number", description = "Credit score")]
     #[egress(
         name = "Partners::score",
         recipient = "scoring",
-        purpose = "credit score",
+        purpose = "credit-scoring",
         basis = "contract",
         allow("demographic.date_of_birth", "financial.income")
     )]
-    pub fn score(&self, applicant: &Applicant<'_>) -> Result<Scored, ureq::Error> {
+    pub fn score(&self, applicant: &Applicant<'_>) -> Result<Option<f64>, ureq::Error> {
         let url = format!("{}/scoring/v1/score", self.base);
-        self.agent.post(url).send_json(applicant)?.body_mut().read_json()
+        let scored: Scored = self.agent.post(url).send_json(applicant)?.body_mut().read_json()?;
+        Ok(scored.score)
     }
 
     /// Asks for advice on a person's budget.
