@@ -6,7 +6,6 @@ use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::spanned::Spanned;
 use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Path, Token, parse_quote};
 
 use crate::check;
@@ -35,7 +34,14 @@ impl TrackedAttr {
     /// Reads the `#[tracked]` of a field, if there is one.
     pub(crate) fn of_field(cx: &Ctxt, attrs: &[Attribute]) -> Option<Self> {
         let (attr, tokens) = only_tracked(cx, attrs)?;
-        let mut args = Args::parse(cx, tokens, "#[tracked]", &[&symbol::FIELD], attr.span());
+        let mut args = Args::parse(
+            cx,
+            tokens,
+            "#[tracked]",
+            &[&symbol::FIELD],
+            // The brackets: `attr.span()` is `#` alone, as spans cannot be joined.
+            attr.bracket_token.span.join(),
+        );
         if args.flag(symbol::SKIP) {
             if !args.is_empty() {
                 cx.error_at(
@@ -128,6 +134,8 @@ pub(crate) struct Args<'c> {
     /// Where to point when something is missing.
     span: Span,
     args: Vec<Arg>,
+    /// Something could not be read, so nothing is said to be missing.
+    malformed: bool,
 }
 
 struct Arg {
@@ -155,11 +163,13 @@ impl<'c> Args<'c> {
     ) -> Self {
         let known: Vec<&str> = keys.concat();
         let mut args: Vec<Arg> = Vec::new();
+        let mut malformed = false;
         for tokens in split_at_commas(tokens) {
             let arg = match parse_arg.parse2(tokens.clone()) {
                 Ok(arg) => arg,
                 Err(_) => {
-                    cx.error_at(&tokens, malformed(&tokens, what, &known));
+                    cx.error_at(&tokens, unreadable(&tokens, what, &known));
+                    malformed = true;
                     continue;
                 }
             };
@@ -177,7 +187,13 @@ impl<'c> Args<'c> {
                 _ => args.push(arg),
             }
         }
-        Args { cx, what, span, args }
+        Args {
+            cx,
+            what,
+            span,
+            args,
+            malformed,
+        }
     }
 
     /// Whether everything has been taken.
@@ -185,10 +201,10 @@ impl<'c> Args<'c> {
         self.args.is_empty()
     }
 
-    /// The string without a key. `Err` if there is a literal of another type; that is reported.
+    /// The string without a key. `Err` if there is something else instead; that is reported.
     pub(crate) fn literal(&mut self) -> Result<Option<LitStr>, ()> {
         let Some(at) = self.args.iter().position(|arg| arg.key.is_none()) else {
-            return Ok(None);
+            return if self.malformed { Err(()) } else { Ok(None) };
         };
         match self.args.remove(at).value {
             Value::Literal(Lit::Str(text)) => Ok(Some(text)),
@@ -376,7 +392,7 @@ fn parse_arg(input: ParseStream<'_>) -> syn::Result<Arg> {
     Ok(Arg { key, value })
 }
 
-fn malformed(tokens: &TokenStream, what: &str, known: &[&str]) -> String {
+fn unreadable(tokens: &TokenStream, what: &str, known: &[&str]) -> String {
     let text = tokens.to_string().replace(' ', "");
     if text
         .chars()

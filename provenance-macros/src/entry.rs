@@ -34,17 +34,23 @@ impl Place {
     pub(crate) fn site(&self, shared: &Shared) -> TokenStream {
         let krate = &shared.krate;
         let Place { name, file, line } = self;
-        let terms = shared.terms().map(|(key, value)| {
-            let key = Ident::new(key, Span::call_site());
-            let value = optional(value);
-            quote!(#key: #value)
-        });
+        let terms = shared.terms();
+        let terms = if terms.iter().all(|(_, value)| value.is_none()) {
+            quote!(#krate::__private::Terms::NONE)
+        } else {
+            let terms = terms.map(|(key, value)| {
+                let key = Ident::new(key, Span::call_site());
+                let value = optional(value);
+                quote!(#key: #value)
+            });
+            quote!(#krate::__private::Terms { #(#terms),* })
+        };
         quote! {
             #krate::__private::Site {
                 path: ::core::concat!(::core::module_path!(), "::", #name),
                 file: #file,
                 line: #line,
-                terms: #krate::__private::Terms { #(#terms),* },
+                terms: #terms,
             }
         }
     }

@@ -28,6 +28,7 @@ pub(crate) struct Function {
 }
 
 /// An argument that generated code may look at, by reference, before the body runs.
+#[derive(Clone)]
 pub(crate) struct Arg {
     /// The variable that holds it.
     pub(crate) ident: Ident,
@@ -172,7 +173,10 @@ impl Function {
     pub(crate) fn fake_return(&self) -> TokenStream {
         let ty = match &self.sig.output {
             ReturnType::Default => parse_quote_spanned!(self.sig.ident.span()=> ()),
-            ReturnType::Type(_, ty) if matches!(**ty, Type::Never(_)) => return TokenStream::new(),
+            // Nothing to tell: `!` is no type to write here, `impl Trait` names none.
+            ReturnType::Type(_, ty) if matches!(**ty, Type::Never(_) | Type::ImplTrait(_)) => {
+                return TokenStream::new();
+            }
             ReturnType::Type(_, ty) => {
                 let mut erased = (**ty).clone();
                 EraseImpl { found: false }.visit_type_mut(&mut erased);

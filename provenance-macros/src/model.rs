@@ -163,7 +163,10 @@ impl Model {
 
     fn no_such_field(&self, member: &Member) -> String {
         let name = text(member);
-        let names: Vec<String> = self.fields().map(|field| text(&field.member)).collect();
+        // Variants may share names.
+        let mut names: Vec<String> = self.fields().map(|field| text(&field.member)).collect();
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
         let fix = match nearest(&name, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None if names.is_empty() => "it has no fields".to_owned(),

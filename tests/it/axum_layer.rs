@@ -137,7 +137,7 @@ fn parameters_are_read_without_touching_handlers() {
 #[test]
 fn handlers_answer_as_without_us() {
     let evidence = Evidence::default();
-    let limited = || app().layer(DefaultBodyLimit::max(1 << 20));
+    let limited = || app().layer(DefaultBodyLimit::max(2 << 20));
     let (ours, plain) = (serve(limited(), Some(&evidence)), serve(limited(), None));
     let nested = "[".repeat(10_000) + &"]".repeat(10_000);
     let many = (0..100_000).map(|i| format!("p{i}=v{i}")).collect::<Vec<_>>().join("&");

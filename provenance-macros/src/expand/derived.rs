@@ -5,7 +5,7 @@ use quote::quote_spanned;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
-use super::{Ladder, args_of, arguments, field_expr, probe};
+use super::{Ladder, args_of, field_expr, probe, show_arguments};
 use crate::attr::{Args, Declared, Shared};
 use crate::ctxt::Ctxt;
 use crate::entry::{Entry, Place};
@@ -38,7 +38,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
     // The body must not see our variables, nor we the body's.
     let here = Span::mixed_site();
     let visitor = Ident::new("visitor", here);
-    let arguments = arguments(krate, &args, &visitor);
+    let arguments = show_arguments(krate, &args);
     let rebindings = Function::rebindings(&args);
     let output_span = match &function.sig.output {
         syn::ReturnType::Default => function.sig.ident.span(),
@@ -89,7 +89,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
             static SITE: #krate::__private::DerivedSite = #krate::__private::DerivedSite { site: #site, field: &FIELD };
             (#krate::__private::derived::Call::begin(&SITE), &FIELD)
         };
-        call.inputs(|#visitor: &mut #krate::__private::Visitor<'_>| { let _ = &#visitor; #arguments });
+        call.inputs(#arguments);
         #rest
     })
 }

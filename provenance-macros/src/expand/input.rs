@@ -1,9 +1,9 @@
 //! `#[provenance_input]`.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
 
-use super::{args_of, arguments, shared_only};
+use super::{args_of, shared_only, show_arguments};
 use crate::ctxt::Ctxt;
 use crate::entry::{Entry, Place};
 use crate::function::{Flow, Function};
@@ -28,8 +28,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
 
     // The body must not see our variables, nor we the body's.
     let here = Span::mixed_site();
-    let visitor = Ident::new("visitor", here);
-    let arguments = arguments(krate, &args, &visitor);
+    let arguments = show_arguments(krate, &args);
     let (rebindings, body) = (Function::rebindings(&args), &function.body);
     let call = quote_spanned!(here=> call);
     let rest = match function.flow() {
@@ -57,7 +56,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
             static SITE: #krate::__private::InputSite = #krate::__private::InputSite { site: #site };
             #krate::__private::input::Call::begin(&SITE)
         };
-        #call.collect(|#visitor: &mut #krate::__private::Visitor<'_>| { let _ = &#visitor; #arguments });
+        #call.collect(#arguments);
         #rest
     })
 }

@@ -88,6 +88,16 @@ pub(crate) fn arguments(krate: &Path, args: &[Arg], visitor: &Ident) -> TokenStr
     quote!(#(#shown)*)
 }
 
+/// A closure that shows every argument to the visitor it is given.
+fn show_arguments(krate: &Path, args: &[Arg]) -> TokenStream {
+    let visitor = Ident::new("visitor", Span::mixed_site());
+    let shown = arguments(krate, args, &visitor);
+    match args {
+        [] => quote!(|_: &mut #krate::Visitor<'_>| {}),
+        _ => quote!(|#visitor: &mut #krate::Visitor<'_>| { #shown }),
+    }
+}
+
 /// `args` of an inventory entry.
 pub(crate) fn args_of(object: Object, args: &[Arg]) -> Object {
     let args = args.iter().map(|arg| {

@@ -24,7 +24,7 @@ pub(crate) fn derive(cx: &Ctxt, item: TokenStream) -> TokenStream {
         }
     };
     let (tokens, span) = match only_tracked(cx, &input.attrs) {
-        Some((attr, tokens)) => (tokens, syn::spanned::Spanned::span(attr)),
+        Some((attr, tokens)) => (tokens, attr.bracket_token.span.join()),
         None => (TokenStream::new(), Span::call_site()),
     };
     let mut args = Args::parse(cx, tokens, "#[tracked]", &[&[symbol::OWNER], &symbol::SHARED], span);
@@ -104,11 +104,16 @@ pub(crate) fn implementation(krate: &Path, model: &Model, owners: &[Owner]) -> T
     let generics = bounded(krate, model);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let visitor = Ident::new("visitor", Span::mixed_site());
+    let param = if model.fields().all(Field::skipped) && owners.is_empty() {
+        quote!(_)
+    } else {
+        record.into_token_stream()
+    };
     quote! {
         #[automatically_derived]
         impl #impl_generics #krate::Tracked for #ident #ty_generics #where_clause {
             fn visit(&self, #visitor: &mut #krate::Visitor<'_>) {
-                #visitor.record(|#record| { let _ = &#record; #body });
+                #visitor.record(|#param| { #body });
             }
         }
     }

@@ -165,15 +165,12 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
         declare(&mut event, &site.site);
     }
     for item in collected.items {
-        let fresh = scope
-            .state()
-            .collected
-            .insert((item.observed.spec.name.clone(), item.observed.fingerprint));
-        if !fresh {
+        let owner = item.owner.as_ref().or(owner.as_ref());
+        let met = (item.observed.spec.name.clone(), item.observed.fingerprint, owner.cloned());
+        if !scope.state().collected.insert(met) {
             continue;
         }
         describe(&mut event, &item.observed, Some(item.part));
-        let owner = item.owner.as_ref().or(owner.as_ref());
         event.tags.push(if item.known {
             tracker.register(&item.observed, owner, scope.source(), false)
         } else {
