@@ -594,6 +594,57 @@ fn a_taken_address_is_an_error_that_names_it() {
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
 }
 
+// ---- the one line ----
+
+#[test]
+fn init_serves_where_the_configuration_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("runtime_tracking.yaml");
+    std::fs::write(
+        &config,
+        format!("storage_path: evidence.db\naudit_token: {TOKEN}\naudit: {{bind: \"127.0.0.1:0\"}}\n"),
+    )
+    .unwrap();
+    // `init` is once for a process, so it gets one.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "audit_api::a_process_with_the_one_line", "--ignored"])
+        .env("RUNTIME_TRACKING_CONFIG", &config)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+}
+
+#[test]
+#[ignore = "run by the test above in a process of its own"]
+fn a_process_with_the_one_line() {
+    let guard = provenance_audit::init().unwrap();
+    let addr = guard.audit_addr().unwrap();
+    record_event("X_LETTER".parse().unwrap()).submit_durable().unwrap();
+    get(addr, "/runtime-audit/status", &[]).error(401);
+    let status = get(addr, "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
+    assert_eq!(status["events"]["X_LETTER"], 1);
+    assert!(
+        status["storage_path"].as_str().unwrap().ends_with("evidence.db"),
+        "{status}"
+    );
+
+    let Err(Error::Provenance(second)) = provenance_audit::init() else {
+        panic!("a second init");
+    };
+    assert!(second.is_already_initialised());
+    let other = provenance_audit::spawn("127.0.0.1:0").unwrap();
+    get(other.addr(), "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
+    drop(other);
+
+    drop(guard);
+    assert!(TcpStream::connect(addr).is_err());
+    assert!(matches!(
+        provenance_audit::spawn("127.0.0.1:0"),
+        Err(Error::NotInitialised)
+    ));
+}
+
 // ---- whoever can reach the port ----
 
 #[test]
