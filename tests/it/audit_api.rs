@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use diesel::{Connection, RunQueryDsl, SqliteConnection};
 use proptest::prelude::*;
-use provenance::config::{Config, InputField, Token};
+use provenance::config::{Config, InputField, Token, TrackedModel};
 use provenance::record_event;
 use provenance_audit::api::{Api, Options, Request, Source};
 use provenance_audit::{Error, Server, spawn_for};
@@ -140,6 +140,25 @@ fn is_utc_rfc3339(text: &str) -> bool {
     text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T') && provenance::Timestamp::parse(text).is_some()
 }
 
+diesel::table! {
+    patients (id) {
+        id -> Integer,
+        email -> Text,
+        blood -> Text,
+    }
+}
+
+#[provenance::tracked_model(owner(email))]
+#[derive(diesel::Insertable)]
+#[diesel(table_name = patients)]
+struct NewPatient<'a> {
+    #[tracked("contact.email")]
+    email: &'a str,
+    #[tracked("health_and_medical.genetic", description = "Blood group")]
+    #[diesel(column_name = blood)]
+    blood_group: &'a str,
+}
+
 // ---- what is answered ----
 
 #[test]
@@ -147,17 +166,17 @@ fn status_tells_of_the_process_and_of_the_file() {
     let host = Host::start(|config| {
         config.audit_token = Token(TOKEN.into());
         config.key = Some(Token("0123456789abcdef".repeat(4)));
-        config.input_fields.insert(
-            "email".into(),
-            InputField {
-                category: "contact.email".into(),
-                description: "Email address".into(),
-                pii: true,
-                kind: None,
-                secret: None,
-                owner: None,
-            },
-        );
+        let email = InputField {
+            category: "contact.email".into(),
+            description: "Email address".into(),
+            pii: true,
+            kind: None,
+            secret: None,
+            owner: None,
+        };
+        config.input_fields.insert("email".into(), email.clone());
+        let fields = [("mail".to_owned(), email)].into();
+        config.tracked_models.insert("Legacy".into(), TrackedModel { fields });
     });
     host.record("X_LETTER", "contact.email", ["alice@example.com", "bob@example.com"]);
     let answer = host.with("/runtime-audit/status", &[("x-audit-token", TOKEN)]);
@@ -168,7 +187,15 @@ fn status_tells_of_the_process_and_of_the_file() {
     assert_eq!(status["storage_path"], host.db().to_string_lossy().as_ref());
     assert_eq!(status["input_fields"]["email"]["category"], "contact.email");
     assert_eq!(status["input_fields"]["email"]["description"], "Email address");
-    assert!(status["tracked_models"].is_object());
+    let model = &status["tracked_models"]["NewPatient"];
+    assert_eq!(model["table"], "patients", "{status}");
+    assert_eq!(model["fields"]["email"]["category"], "contact.email");
+    assert_eq!(model["fields"]["blood"]["description"], "Blood group");
+    assert!(model["at"].as_str().unwrap().contains("audit_api.rs:"));
+    assert_eq!(
+        status["tracked_models"]["Legacy"]["fields"]["mail"]["category"],
+        "contact.email"
+    );
     assert_eq!(status["embedded"], true);
     assert_eq!(status["service"], "tests");
     assert_eq!(status["queue"]["depth"], 0);
