@@ -128,7 +128,8 @@ impl Recorder {
     }
 
     /// Queues a record; waits at most `Self::PATIENCE` if the queue is full. Then the record is
-    /// counted as refused, and lost; so are the next ones, without waiting, until there is room.
+    /// counted as refused, and lost (there is no spill file yet); so are the next ones, without
+    /// waiting, until there is room.
     pub(crate) fn send(&self, record: Record) {
         let Some(queue) = self.open() else { return };
         let message = match queue.try_send(Message::Record(record)) {

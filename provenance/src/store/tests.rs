@@ -21,6 +21,15 @@ use crate::key::{Keys, Origin};
 use crate::recorder::{Recorder, Ticket};
 use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
 
+/// A failure is shown with its input; files of seeds beside the sources would only gather dust.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 fn keys() -> Keys {
     Keys::from_master(&[7; 32], 1, Origin::Environment)
 }
@@ -338,7 +347,7 @@ fn every_filter_has_an_index() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn pages_give_every_event_once_and_in_order(
@@ -369,6 +378,7 @@ proptest! {
             let page = reader.events(&query).unwrap();
             prop_assert!(page.events.len() <= limit);
             prop_assert!(page.next_cursor.is_none() || page.events.len() == limit);
+            prop_assert!(shown.len() <= expected.len(), "going round in circles");
             shown.extend(page.events.into_iter().map(|e| (e.created_at.0, e.event_id)));
             query.cursor = page.next_cursor;
             if query.cursor.is_none() {
@@ -399,6 +409,7 @@ proptest! {
         let mut shown = Vec::new();
         loop {
             let page = reader.fingerprints(&query).unwrap();
+            prop_assert!(shown.len() <= rows.len(), "going round in circles");
             for f in page.fingerprints {
                 shown.push((f.first_seen_at.0, f.fingerprint, f.category, f.owner));
             }
@@ -945,7 +956,7 @@ fn the_first_bad_event_is_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn any_changed_byte_and_any_removed_row_is_found(
