@@ -529,6 +529,31 @@ fn values_and_links_survive_a_restart() {
     assert_eq!(writer.restore(1_000_000).unwrap().values.len(), 5);
 }
 
+#[test]
+fn a_service_begins_begins_again_and_never_without_its_key() {
+    let folder = Folder::new();
+    let mut config = crate::Config {
+        storage: crate::config::Storage::Sqlite(folder.db()),
+        ..crate::Config::default()
+    };
+    let tracker = crate::Tracker::open(config.clone()).unwrap();
+    let id = tracker.status()["key_id"].clone();
+    tracker.close();
+    let tracker = crate::Tracker::open(config.clone()).unwrap();
+    assert_eq!(tracker.status()["key_id"], id);
+    tracker.close();
+    assert_eq!(folder.reader().summary().unwrap().key_id.as_deref(), id.as_str());
+
+    let key = PathBuf::from(format!("{}.key", folder.db().display()));
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    assert!(refused(&folder, || crate::Tracker::open(config.clone()).map(drop)).is_key());
+    config.key = Some(crate::config::Token("ab".repeat(32)));
+    assert!(refused(&folder, || crate::Tracker::open(config.clone()).map(drop)).is_key());
+    config.key = Some(crate::config::Token(String::from_utf8(kept).unwrap()));
+    crate::Tracker::open(config).unwrap().close();
+}
+
 // What is not ours, or not for us.
 
 /// `open` fails in this way and leaves every byte in the folder as it was.
@@ -752,6 +777,12 @@ fn hostile_content_gives_errors_or_is_shown() {
             .unwrap();
     }
     drop(writer);
+    // Without its constraints, the file takes anything.
+    folder.sql(
+        "INSERT INTO owner_links VALUES ('email:a', 'user:1', 1);
+         PRAGMA writable_schema = ON;
+         UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table'",
+    );
     let pristine = std::fs::read(folder.db()).unwrap();
     let evil = [
         "NULL",
@@ -786,13 +817,9 @@ fn hostile_content_gives_errors_or_is_shown() {
         for column in columns.split(' ') {
             for evil in evil {
                 std::fs::write(folder.db(), &pristine).unwrap();
-                let sql = format!(
-                    "PRAGMA writable_schema = ON;
-                     UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table';
-                     INSERT INTO owner_links VALUES ('email:a', 'user:1', 1);"
-                );
-                folder.sql(&sql);
-                let _ = raw(&folder.db()).batch_execute(&format!("UPDATE OR REPLACE {table} SET {column} = {evil}"));
+                let change = format!("PRAGMA synchronous = OFF; UPDATE OR REPLACE {table} SET {column} = {evil}");
+                // (A part of a primary key refuses NULL all the same.)
+                let _ = raw(&folder.db()).batch_execute(&change);
                 // Whatever comes of it, it is not a panic.
                 if let Ok(mut reader) = Reader::open(&folder.db()) {
                     let _ = reader.events(&all());
@@ -807,18 +834,17 @@ fn hostile_content_gives_errors_or_is_shown() {
                     let _ = reader.summary();
                     let _ = reader.verify();
                 }
-                if let Ok(mut writer) = Writer::open(&folder.db(), &keys(), &instance(2)) {
+                // What a writer reads.
+                if ["keys", "instances", "fingerprints", "owner_links"].contains(&table)
+                    && let Ok(mut writer) = Writer::open(&folder.db(), &keys(), &instance(2))
+                {
                     let _ = writer.restore(10);
                 }
             }
         }
     }
-    // The changes above did arrive.
+    // The changes did arrive.
     std::fs::write(folder.db(), &pristine).unwrap();
-    folder.sql(
-        "PRAGMA writable_schema = ON;
-         UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table'",
-    );
     folder.sql("UPDATE events SET payload = NULL");
     assert!(folder.reader().events(&all()).unwrap_err().is_store());
     assert!(folder.reader().verify().unwrap_err().is_store());
