@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 
 /// The errors found so far.
@@ -18,6 +18,11 @@ impl Ctxt {
         self.syn_error(syn::Error::new_spanned(at, message));
     }
 
+    /// An error at a place that has no tokens of its own, such as an empty attribute.
+    pub(crate) fn error_span(&self, span: Span, message: impl Display) {
+        self.syn_error(syn::Error::new(span, message));
+    }
+
     /// An error that syn found.
     pub(crate) fn syn_error(&self, error: syn::Error) {
         self.errors.borrow_mut().push(error);
@@ -30,11 +35,11 @@ impl Ctxt {
 }
 
 /// The one way out of every macro: its output, then every error as `compile_error!`.
-pub(crate) fn funnel(expand: impl FnOnce(&Ctxt) -> TokenStream) -> proc_macro::TokenStream {
+pub(crate) fn funnel(expand: impl FnOnce(&Ctxt) -> TokenStream) -> TokenStream {
     let cx = Ctxt::default();
     let mut output = expand(&cx);
     for error in cx.errors.into_inner() {
         output.extend(error.into_compile_error());
     }
-    output.into()
+    output
 }

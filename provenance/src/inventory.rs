@@ -1,6 +1,68 @@
-//! The field inventory that every build carries: see INVENTORY.md for the format.
+//! The inventory that every build carries: what its attributes declare, readable from the
+//! program and from its file. INVENTORY.md specifies the format.
 
-/// Hash of this binary's inventory: names the build on every event.
-pub(crate) fn build_hash() -> String {
-    String::new()
+#[cfg(feature = "runtime")]
+mod entry;
+#[cfg(feature = "runtime")]
+mod section;
+
+#[cfg(feature = "runtime")]
+pub(crate) use entry::build_hash;
+#[cfg(feature = "runtime")]
+pub use entry::{Entry, hash, inventory, models_without_hook, parse, runtimes};
+
+#[cfg(feature = "runtime")]
+#[doc(hidden)]
+pub use crate::vocabulary::category::{is_known as is_known_category, nearest as nearest_category};
+
+/// Leaves one line of JSON in the program's inventory section. Called by generated code:
+/// `head`, the item's path below the invoking module, and `tail` make one JSON object.
+///
+/// `concat!` expands `module_path!()` where the attribute stands, so the line needs no code at
+/// run time. The section names and why they keep the line: INVENTORY.md.
+#[cfg(feature = "runtime")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! inventory_entry {
+    (head: $head:literal, path: $path:literal, tail: $tail:literal $(,)?) => {
+        $crate::inventory_entry!(line: ::core::concat!($head, ::core::module_path!(), "::", $path, $tail));
+    };
+    (line: $line:expr) => {
+        #[cfg(not(any(target_family = "wasm", miri)))]
+        const _: () = {
+            const LINE: &[u8] = ::core::concat!($line, "\n").as_bytes();
+            #[used]
+            #[cfg_attr(
+                target_vendor = "apple",
+                unsafe(link_section = "__DATA,__prov_inv,regular,no_dead_strip")
+            )]
+            #[cfg_attr(any(windows, target_os = "uefi"), unsafe(link_section = ".prov$b"))]
+            #[cfg_attr(
+                not(any(target_vendor = "apple", windows, target_os = "uefi")),
+                unsafe(link_section = "prov_inv")
+            )]
+            static ENTRY: [u8; LINE.len()] = match LINE.first_chunk() {
+                ::core::option::Option::Some(line) => *line,
+                ::core::option::Option::None => [0; LINE.len()],
+            };
+        };
+    };
 }
+
+/// Without `runtime` a build carries no inventory.
+#[cfg(not(feature = "runtime"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! inventory_entry {
+    ($($line:tt)*) => {};
+}
+
+// Names this runtime, and keeps the section from being absent where nothing is declared.
+#[cfg(feature = "runtime")]
+crate::inventory_entry!(line: concat!(
+    r#"{"v":1,"kind":"runtime","path":"provenance","at":"src/inventory.rs:"#,
+    line!(),
+    r#"","crate":"provenance","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}"#
+));

@@ -1,8 +1,225 @@
-//! What the hooks are in a build without `runtime`: the same calls, doing nothing.
+//! What the crate is in a build without `runtime`: the calls that hosts and attributes make,
+//! doing nothing. Everything else (configuration, events, stores) needs the runtime.
+
+use std::future::Future;
+use std::marker::PhantomData;
+
+use crate::Error;
+use crate::tracked::Tracked;
+
+/// Does nothing in a build without the feature `runtime`.
+///
+/// # Errors
+/// None.
+pub fn init() -> Result<Guard, Error> {
+    Ok(Guard(()))
+}
+
+/// Made by [`init`].
+#[must_use = "with the feature `runtime`, dropping the guard ends the recording"]
+#[derive(Debug)]
+pub struct Guard(());
+
+/// Does nothing in a build without the feature `runtime`.
+pub fn set_owner(kind: &str, value: impl Tracked) {
+    let _ = (kind, value);
+}
+
+/// Does nothing in a build without the feature `runtime`.
+pub fn link_owner(a: (&str, impl Tracked), b: (&str, impl Tracked)) {
+    let _ = (a, b);
+}
+
+/// The future itself, in a build without the feature `runtime`.
+pub fn scoped<F: Future>(future: F) -> F {
+    future
+}
+
+/// The context of one request: never there in a build without the feature `runtime`.
+#[derive(Clone, Debug)]
+pub struct Scope(());
+
+impl Scope {
+    /// A scope that carries nothing.
+    pub fn new(source: impl Into<std::sync::Arc<str>>) -> Self {
+        let _ = source;
+        Scope(())
+    }
+
+    /// `None`.
+    pub fn current() -> Option<Self> {
+        None
+    }
+
+    /// Does nothing.
+    #[must_use = "with the feature `runtime`, the scope ends when the guard is dropped"]
+    pub fn enter(&self) -> ScopeGuard {
+        ScopeGuard { not_send: PhantomData }
+    }
+}
+
+/// Made by [`Scope::enter`].
+#[derive(Debug)]
+pub struct ScopeGuard {
+    not_send: PhantomData<*const ()>,
+}
 
 /// `#[provenance_input]`.
-pub mod input {}
+pub mod input {
+    use std::future::Future;
+
+    use crate::site::InputSite;
+    use crate::tracked::Visitor;
+
+    /// One call of a function under the attribute.
+    pub struct Call;
+
+    impl Call {
+        /// Nothing.
+        pub fn begin(_: &'static InputSite) -> Self {
+            Call
+        }
+
+        /// Visits nothing.
+        pub fn collect(&self, _: impl FnOnce(&mut Visitor<'_>)) {}
+
+        /// Nothing.
+        pub fn enter(&self) {}
+
+        /// The body itself.
+        pub fn run<F: Future>(&self, body: F) -> F {
+            body
+        }
+    }
+}
+
 /// `#[derived]`.
-pub mod derived {}
+pub mod derived {
+    use crate::site::DerivedSite;
+    use crate::tracked::Visitor;
+
+    /// One call of a function under the attribute.
+    pub struct Call;
+
+    impl Call {
+        /// Nothing.
+        pub fn begin(_: &'static DerivedSite) -> Self {
+            Call
+        }
+
+        /// Visits nothing.
+        pub fn inputs(&mut self, _: impl FnOnce(&mut Visitor<'_>)) {}
+
+        /// Visits nothing.
+        pub fn result(self, _: impl FnOnce(&mut Visitor<'_>)) {}
+    }
+}
+
 /// `#[egress]`.
-pub mod egress {}
+pub mod egress {
+    use crate::site::EgressSite;
+    use crate::tracked::Visitor;
+
+    /// One call of a function under the attribute.
+    #[derive(Clone)]
+    pub struct Frame;
+
+    impl Frame {
+        /// Nothing.
+        pub fn begin(_: &'static EgressSite, _: bool) -> Self {
+            Frame
+        }
+
+        /// Nothing.
+        pub fn current(_: &'static EgressSite) -> Self {
+            Frame
+        }
+
+        /// Nothing.
+        pub fn enter(&self) {}
+
+        /// Visits nothing.
+        pub fn payload(&self, _: impl FnOnce(&mut Visitor<'_>)) {}
+
+        /// Nothing.
+        pub fn share(&self) -> Call {
+            Call
+        }
+    }
+
+    /// A share of a function as a whole.
+    pub struct Call;
+
+    impl Call {
+        /// Nothing.
+        pub fn finish(self, _: bool) {}
+    }
+
+    /// A receiver or a result.
+    pub struct Wrap<T>(pub T);
+
+    /// What a place holds.
+    pub enum Pick<C> {
+        /// Never.
+        Client(C),
+        /// Always.
+        Other,
+    }
+
+    /// No client. Nothing ever is one of these.
+    pub enum Never {}
+
+    impl Never {
+        /// Tells the compiler that what follows is never reached.
+        pub fn go(&self) -> ! {
+            match *self {}
+        }
+
+        /// The receiver itself, for its type.
+        pub fn hook<T>(self, _: &Frame, _: T) -> T {
+            match self {}
+        }
+    }
+
+    /// The answers for every type.
+    pub trait Other<T> {
+        /// The receiver.
+        fn __hook(self, frame: &Frame) -> T;
+        /// The receiver.
+        fn __query(self, frame: &Frame) -> T;
+        /// The receiver.
+        fn __run(self, frame: &Frame) -> T;
+        /// No client.
+        fn __pick(&self, frame: &Frame) -> Pick<Never>;
+        /// No client.
+        fn __pick_run(&self, frame: &Frame) -> Pick<Never>;
+        /// Nobody asks.
+        fn __failed(&self) -> bool;
+    }
+
+    impl<T> Other<T> for Wrap<T> {
+        fn __hook(self, _: &Frame) -> T {
+            self.0
+        }
+
+        fn __query(self, _: &Frame) -> T {
+            self.0
+        }
+
+        fn __run(self, _: &Frame) -> T {
+            self.0
+        }
+
+        fn __pick(&self, _: &Frame) -> Pick<Never> {
+            Pick::Other
+        }
+
+        fn __pick_run(&self, _: &Frame) -> Pick<Never> {
+            Pick::Other
+        }
+
+        fn __failed(&self) -> bool {
+            false
+        }
+    }
+}

@@ -1,6 +1,9 @@
 //! Who a host is, what may go there, and what is left alone.
 
+use std::net::IpAddr;
+
 use crate::config::{Config, OnViolation};
+use crate::vocabulary::category;
 
 /// The recipient of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,23 +14,55 @@ pub(crate) struct Resolved {
     pub(crate) declared: bool,
 }
 
-/// Resolves a host (no port) against the attribute's recipient and the config's register.
+/// Resolves a host against the attribute's recipient and the config's register.
+///
+/// A host that is named exactly goes before a suffix, a longer suffix before a shorter one.
 pub(crate) fn recipient(config: &Config, attribute: Option<&str>, host: &str) -> Resolved {
-    let _ = config;
-    Resolved {
-        name: attribute.unwrap_or(host).to_owned(),
-        declared: false,
+    if let Some(name) = attribute {
+        return Resolved {
+            name: name.to_owned(),
+            declared: config.recipients.contains_key(name),
+        };
+    }
+    let host = bare(host);
+    let known = config
+        .recipients
+        .iter()
+        .flat_map(|(name, recipient)| recipient.hosts.iter().map(move |pattern| (name, pattern)))
+        .filter_map(|(name, pattern)| Some((precision(pattern, &host)?, name)))
+        .max_by_key(|(precision, _)| *precision);
+    match known {
+        Some((_, name)) => Resolved {
+            name: name.clone(),
+            declared: true,
+        },
+        None => Resolved {
+            name: host,
+            declared: false,
+        },
     }
 }
 
-/// Whether calls outside `#[egress]` to this host go unrecorded.
+/// Whether calls outside `#[egress]` to this host go unrecorded. `localhost` stands for every
+/// name of this machine's loopback.
 pub(crate) fn is_ignored(config: &Config, host: &str) -> bool {
-    config.ignored_hosts.iter().any(|ignored| ignored == host)
+    let host = bare(host);
+    let loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    config
+        .ignored_hosts
+        .iter()
+        .any(|pattern| precision(pattern, &host).is_some() || (loopback && bare(pattern) == "localhost"))
 }
 
 /// Whether `category` may leave under `allow` (same category, or below one that is listed).
 pub(crate) fn allows(allow: &[&str], category: &str) -> bool {
-    allow.contains(&category)
+    let category = category::canonical(category);
+    allow.iter().any(|allowed| {
+        let allowed = category::canonical(allowed);
+        category
+            .strip_prefix(&*allowed)
+            .is_some_and(|below| below.is_empty() || below.starts_with('.'))
+    })
 }
 
 /// What a violation does at this recipient.
@@ -37,4 +72,155 @@ pub(crate) fn on_violation(config: &Config, recipient: &str) -> OnViolation {
         .get(recipient)
         .and_then(|r| r.on_violation)
         .unwrap_or(config.egress.on_violation)
+}
+
+/// How precisely `pattern` names `host` (a bare one); `None` if it does not.
+fn precision(pattern: &str, host: &str) -> Option<usize> {
+    match pattern.strip_prefix("*.") {
+        Some(suffix) => {
+            let suffix = bare(suffix);
+            let below = host.strip_suffix(suffix.as_str())?.strip_suffix('.')?;
+            (!below.is_empty() && !suffix.is_empty()).then_some(suffix.len())
+        }
+        None => (bare(pattern) == host).then_some(usize::MAX),
+    }
+}
+
+/// A host as it is compared: lower case, without port, brackets and the root's dot.
+fn bare(host: &str) -> String {
+    let host = host.trim();
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or(v6),
+        // More than one colon: an IPv6 address without brackets, and so without a port.
+        None if host.matches(':').count() > 1 => host,
+        None => host.split(':').next().unwrap_or(host),
+    };
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Recipient;
+
+    fn config() -> Config {
+        let hosts = |hosts: &[&str]| Recipient {
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            ..Recipient::default()
+        };
+        Config {
+            ignored_hosts: vec![
+                "localhost".into(),
+                "*.svc.cluster.local".into(),
+                "Metrics.Example".into(),
+            ],
+            recipients: [
+                ("aws".to_owned(), hosts(&["*.amazonaws.com"])),
+                (
+                    "mail".to_owned(),
+                    hosts(&["email.eu-west-1.amazonaws.com", "SMTP.Example.com"]),
+                ),
+                ("storage".to_owned(), hosts(&["*.s3.amazonaws.com"])),
+            ]
+            .into(),
+            ..Config::default()
+        }
+    }
+
+    #[track_caller]
+    fn resolves(host: &str, name: &str, declared: bool) {
+        let resolved = recipient(&config(), None, host);
+        assert_eq!((resolved.name.as_str(), resolved.declared), (name, declared), "{host}");
+    }
+
+    #[test]
+    fn the_attributes_name_wins_over_the_register() {
+        let named = recipient(&config(), Some("postmark"), "smtp.example.com");
+        assert_eq!((named.name.as_str(), named.declared), ("postmark", false));
+        assert!(recipient(&config(), Some("mail"), "elsewhere.example").declared);
+    }
+
+    #[test]
+    fn hosts_are_matched_by_the_most_precise_pattern() {
+        resolves("sqs.amazonaws.com", "aws", true);
+        resolves("bucket.s3.amazonaws.com", "storage", true);
+        resolves("email.eu-west-1.amazonaws.com", "mail", true);
+    }
+
+    #[test]
+    fn case_port_and_trailing_dot_do_not_matter() {
+        resolves("smtp.example.com", "mail", true);
+        resolves("SMTP.example.COM.", "mail", true);
+        resolves("smtp.example.com:587", "mail", true);
+        resolves("smtp.example.com.:587", "mail", true);
+        resolves("[2001:DB8::1]:443", "2001:db8::1", false);
+        resolves("2001:db8::1", "2001:db8::1", false);
+    }
+
+    #[test]
+    fn a_suffix_begins_at_a_dot_and_needs_something_before_it() {
+        resolves("evilamazonaws.com", "evilamazonaws.com", false);
+        resolves("amazonaws.com", "amazonaws.com", false);
+        resolves("amazonaws.com.evil.example", "amazonaws.com.evil.example", false);
+        resolves(".amazonaws.com", ".amazonaws.com", false);
+        resolves("", "", false);
+    }
+
+    #[test]
+    fn localhost_stands_for_the_loopback() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1",
+            "127.0.0.1:9",
+            "::1",
+            "[::1]:8080",
+        ] {
+            assert!(is_ignored(&config(), host), "{host}");
+        }
+        for host in [
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "128.0.0.1",
+            "[2001:db8::1]",
+        ] {
+            assert!(!is_ignored(&config(), host), "{host}");
+        }
+        let none = Config {
+            ignored_hosts: Vec::new(),
+            ..config()
+        };
+        assert!(!is_ignored(&none, "127.0.0.1"));
+    }
+
+    #[test]
+    fn ignored_hosts_take_suffixes() {
+        assert!(is_ignored(&config(), "billing.svc.cluster.local"));
+        assert!(is_ignored(&config(), "metrics.example"));
+        assert!(!is_ignored(&config(), "svc.cluster.local"));
+    }
+
+    #[test]
+    fn a_category_allows_what_is_below_it() {
+        assert!(allows(&["contact.email"], "contact.email"));
+        assert!(allows(&["contact.email"], "user.contact.email"));
+        assert!(allows(&["user.contact"], "contact.email"));
+        assert!(allows(&["financial", "contact"], "contact.address.city"));
+        assert!(!allows(&["contact.email"], "contact"));
+        assert!(!allows(&["contact.email"], "contact.email_hash"));
+        assert!(!allows(&["financial.income"], "contact.email"));
+        assert!(!allows(&[], "contact.email"));
+    }
+
+    #[test]
+    fn a_recipients_own_rule_goes_before_the_general_one() {
+        let mut config = config();
+        config.egress.on_violation = OnViolation::Block;
+        assert_eq!(on_violation(&config, "mail"), OnViolation::Block);
+        if let Some(mail) = config.recipients.get_mut("mail") {
+            mail.on_violation = Some(OnViolation::Record);
+        }
+        assert_eq!(on_violation(&config, "mail"), OnViolation::Record);
+        assert_eq!(on_violation(&config, "unheard.example"), OnViolation::Block);
+    }
 }

@@ -5,10 +5,12 @@ pub use crate::tracked::{Field, Sink, Tracked, Value, Visitor};
 
 pub use crate::probe;
 
+pub use provenance_macros::TrackedModel;
+
 #[cfg(feature = "runtime")]
 pub use crate::hooks::{derived, egress, input};
 #[cfg(not(feature = "runtime"))]
 pub use crate::noop::{derived, egress, input};
 
 #[cfg(feature = "diesel")]
-pub use crate::integrations::diesel;
+pub use crate::integrations::diesel::bind as diesel;

@@ -40,8 +40,8 @@ pub(crate) struct State {
     pub(crate) tenant: Option<Arc<str>>,
     /// Input that the layer read and no event carries yet; typed by the input hook.
     pub(crate) pending: Option<Box<dyn Any + Send>>,
-    /// What DATA_COLLECTION events of this request carry already: (field, value).
-    pub(crate) collected: HashSet<(Arc<str>, Fingerprint)>,
+    /// What DATA_COLLECTION events of this request carry already: field, value, whose.
+    pub(crate) collected: HashSet<(Arc<str>, Fingerprint, Option<Owner>)>,
 }
 
 impl Scope {

@@ -155,6 +155,14 @@ pub(crate) fn install(config: Config) -> Result<Option<Tracker>, Error> {
     Ok(tracker.clone())
 }
 
+impl std::fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracker")
+            .field("instance", &self.instance_id())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Tracker {
     /// Opens the store that `config` names and starts the writer.
     ///
@@ -241,6 +249,10 @@ impl Tracker {
         if self.0.open.swap(false, Ordering::AcqRel) {
             self.0.recorder.stop(CLOSE_PATIENCE);
         }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire)
     }
 
     /// Waits until everything recorded so far is on disk.
@@ -468,7 +480,8 @@ fn complete(event: &mut Event) {
     if event.user_id.is_none() {
         event.user_id = state.session_owner.as_ref().map(|owner| owner.as_str().into());
     }
-    if event.owner.is_none() {
+    // Tags of several people: the event is no single person's.
+    if event.owner.is_none() && event.tags.iter().all(|tag| tag.tag.owner.is_none()) {
         event.owner = state.session_owner.clone().or_else(|| state.input_owner.clone());
     }
     if let Some(purpose) = &state.purpose {

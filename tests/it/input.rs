@@ -1,1 +1,165 @@
-//! input
+//! `#[provenance_input]` on functions of every shape, and the words that hosts say by hand.
+
+use std::collections::HashMap;
+
+use provenance::{Tracked, provenance_input};
+use provenance_tests::{Evidence, fields, tag, text};
+
+#[derive(Tracked)]
+#[tracked(owner(email))]
+struct Contact<'a> {
+    #[tracked("contact.email")]
+    email: &'a str,
+    #[tracked("contact.phone_number")]
+    phone: Option<String>,
+    address: Address,
+}
+
+#[derive(Tracked)]
+struct Address {
+    #[tracked("contact.address.city")]
+    city: String,
+    #[tracked("contact.address.postal_code", kind = "id")]
+    postal_code: u32,
+}
+
+fn contact(email: &str) -> Contact<'_> {
+    Contact {
+        email,
+        phone: None,
+        address: Address {
+            city: "Turin".into(),
+            postal_code: 10121,
+        },
+    }
+}
+
+#[provenance_input]
+fn import(contacts: Vec<Contact<'_>>) -> Result<usize, std::num::TryFromIntError> {
+    let n = u8::try_from(contacts.len())?;
+    Ok(n.into())
+}
+
+#[provenance_input]
+fn by_name(form: &HashMap<String, String>, mut email: String, dry_run: bool) -> String {
+    email.push_str(if dry_run { "" } else { "!" });
+    format!("{} {email}", form.len())
+}
+
+struct Service {
+    prefix: String,
+}
+
+impl Service {
+    #[provenance_input]
+    async fn greet(&self, Wrapped(json): Wrapped<serde_json::Value>) -> String {
+        format!("{}{}", self.prefix, json["email"].as_str().unwrap_or_default().len())
+    }
+}
+
+struct Wrapped<T>(T);
+
+impl<T: Tracked> Tracked for Wrapped<T> {
+    fn visit(&self, visitor: &mut provenance::Visitor<'_>) {
+        self.0.visit(visitor);
+    }
+}
+
+#[test]
+fn every_record_has_its_own_owner() {
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    assert_eq!(
+        import(vec![contact("ada@example.com"), contact("alan@example.com")]),
+        Ok(2)
+    );
+
+    let events = evidence.of("DATA_COLLECTION");
+    assert_eq!(events.len(), 1);
+    assert!(
+        text(&events[0]["actor"]).starts_with("fn it::input::import"),
+        "{}",
+        events[0]["actor"]
+    );
+    assert_eq!(
+        fields(&events[0]),
+        ["email", "city", "postal_code", "email", "city", "postal_code"]
+    );
+    let owners: Vec<_> = events[0]["matched_tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tag| text(&tag["owner"]))
+        .collect();
+    assert_eq!(owners[0], owners[2]);
+    assert_eq!(owners[3], owners[5]);
+    assert_ne!(owners[0], owners[3]);
+    assert!(text(&events[0]["extras"]["site"]["file"]).ends_with("input.rs"));
+}
+
+#[test]
+fn maps_and_plain_arguments_go_by_configured_names() {
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    let form = HashMap::from([("phone".to_owned(), "555-0102030".to_owned())]);
+    assert_eq!(by_name(&form, "ada@example.com".into(), true), "1 ada@example.com");
+    let event = &evidence.of("DATA_COLLECTION")[0];
+    assert_eq!(fields(event), ["phone", "email", "dry_run"]);
+    assert_eq!(tag(event, "dry_run")["category"], "unknown");
+    assert_eq!(tag(event, "phone")["owner"], tag(event, "email")["owner"]);
+}
+
+#[tokio::test]
+async fn async_methods_and_json() {
+    let evidence = Evidence::default();
+    let service = Service { prefix: "n=".into() };
+    let json = serde_json::json!({ "email": "ada@example.com", "nested": { "income": 4200.5 } });
+    let greeting = provenance::test::scoped_future(&evidence.tracker, service.greet(Wrapped(json))).await;
+    assert_eq!(greeting, "n=15");
+    let event = &evidence.of("DATA_COLLECTION")[0];
+    assert_eq!(fields(event), ["email", "income"]);
+}
+
+#[test]
+fn the_session_names_the_owner() {
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    let scope = provenance::Scope::new("job import");
+    let _scope = scope.enter();
+    provenance::set_owner("user", 7);
+    by_name(&HashMap::new(), "ada@example.com".into(), false);
+    let event = &evidence.of("DATA_COLLECTION")[0];
+    assert_eq!(event["actor"], "job import");
+    assert!(text(&tag(event, "email")["owner"]).starts_with("user:"));
+    assert_eq!(event["user_id"], tag(event, "email")["owner"]);
+}
+
+#[test]
+fn events_by_hand() {
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    let event_type = "X_LETTER_PRINTED".parse().unwrap();
+    let event = provenance::record_event(event_type)
+        .target("printer:2")
+        .extra("copies", 2);
+    event
+        .value("contact.email", "email", "ada@example.com")
+        .unwrap()
+        .submit_durable()
+        .unwrap();
+    let event = &evidence.of("X_LETTER_PRINTED")[0];
+    assert_eq!(event["target"], "printer:2");
+    assert_eq!(event["extras"]["copies"], 2);
+    assert_eq!(fields(event), ["email"]);
+    assert!("LETTER_PRINTED".parse::<provenance::EventType>().is_err());
+    assert!(provenance::tag("Contact Email", "email", "x").unwrap_err().is_input());
+}
+
+#[test]
+fn nothing_in_force_nothing_recorded() {
+    assert_eq!(import(vec![contact("ada@example.com")]), Ok(1));
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    evidence.tracker.close();
+    assert_eq!(import(vec![contact("ada@example.com")]), Ok(1));
+}

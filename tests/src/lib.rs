@@ -1,1 +1,131 @@
-//! x
+//! What the tests share: a tracker on a folder of its own, and its evidence read back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use provenance::config::{Config, Storage};
+use provenance::store::{EventQuery, Reader};
+use provenance::{Tracker, test};
+use serde_json::Value as Json;
+
+/// Evidence in a temporary folder.
+pub struct Evidence {
+    /// Holds the database and its key; removed at the end.
+    pub folder: tempfile::TempDir,
+    /// Writes there.
+    pub tracker: Tracker,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Evidence::new(|_| {})
+    }
+}
+
+impl Evidence {
+    /// A tracker with default configuration but for what `change` changes.
+    pub fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tracker = Tracker::open(config(&folder, change)).unwrap();
+        Evidence { folder, tracker }
+    }
+
+    /// Closes the tracker and opens another one on the same file, as a restart does.
+    pub fn restart(self) -> Self {
+        self.tracker.close();
+        let tracker = Tracker::open(config(&self.folder, |_| {})).unwrap();
+        Evidence {
+            folder: self.folder,
+            tracker,
+        }
+    }
+
+    /// Puts the tracker in force on this thread.
+    pub fn scoped(&self) -> test::OverrideGuard {
+        test::scoped(&self.tracker)
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("provenance.db")
+    }
+
+    /// Everything recorded so far, oldest first, as the audit API shows it.
+    pub fn events(&self) -> Vec<Json> {
+        self.tracker.flush(Duration::from_secs(10)).unwrap();
+        let query = EventQuery {
+            limit: 10_000,
+            ..EventQuery::default()
+        };
+        let page = Reader::open(&self.database()).unwrap().events(&query).unwrap();
+        let mut events: Vec<Json> = page
+            .events
+            .iter()
+            .map(|event| serde_json::to_value(event).unwrap())
+            .collect();
+        events.reverse();
+        events
+    }
+
+    /// Events of one type, oldest first.
+    pub fn of(&self, event_type: &str) -> Vec<Json> {
+        self.events()
+            .into_iter()
+            .filter(|event| event["event_type"] == event_type)
+            .collect()
+    }
+
+    /// The kinds of blind spots counted so far.
+    pub fn blind_spots(&self) -> Vec<String> {
+        let status = Json::Object(self.tracker.status());
+        status["blind_spots"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|spot| text(&spot["kind"]))
+            .collect()
+    }
+
+    /// Whether `needle` stands in any file of the folder (write-ahead log included), ignoring ASCII case.
+    pub fn holds(&self, needle: &str) -> bool {
+        let needle = needle.to_ascii_lowercase().into_bytes();
+        std::fs::read_dir(self.folder.path()).unwrap().any(|entry| {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap().to_ascii_lowercase();
+            bytes.windows(needle.len()).any(|window| window == needle)
+        })
+    }
+}
+
+fn config(folder: &tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config {
+        storage: Storage::Sqlite(folder.path().join("provenance.db")),
+        service: "tests".into(),
+        ..Config::default()
+    };
+    change(&mut config);
+    config
+}
+
+/// A JSON string's text; empty for anything else.
+pub fn text(value: &Json) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The fields of an event's tags, in order.
+pub fn fields(event: &Json) -> Vec<String> {
+    event["matched_tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tag| text(&tag["field"]))
+        .collect()
+}
+
+/// The tag of a field.
+pub fn tag<'e>(event: &'e Json, field: &str) -> &'e Json {
+    let tags = event["matched_tags"].as_array().unwrap();
+    tags.iter()
+        .find(|tag| tag["field"] == field)
+        .unwrap_or_else(|| panic!("no tag for {field}"))
+}

@@ -1,11 +1,62 @@
-//! `input`.
+//! `#[provenance_input]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
+use quote::quote_spanned;
 
+use super::{args_of, shared_only, show_arguments};
 use crate::ctxt::Ctxt;
+use crate::entry::{Entry, Place};
+use crate::function::{Flow, Function};
 
 /// The attribute as a whole.
 pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> TokenStream {
-    let _ = (cx, args);
-    item
+    let shared = shared_only(cx, args, "#[provenance_input]");
+    let mut function = match Function::parse(cx, "#[provenance_input]", item) {
+        Ok(function) => function,
+        Err(instead) => return instead,
+    };
+    if cx.failed() {
+        return function.original();
+    }
+    let krate = &shared.krate;
+    let place = Place::new(&function.sig.ident, &shared);
+    let args = function.take_args();
+    let entry = Entry::new("input", &place, &shared)
+        .with(|object| args_of(object, &args))
+        .emit();
+    let site = place.site(&shared);
+
+    // The body must not see our variables, nor we the body's.
+    let here = Span::mixed_site();
+    let arguments = show_arguments(krate, &args);
+    let (rebindings, body) = (Function::rebindings(&args), &function.body);
+    let call = quote_spanned!(here=> call);
+    let rest = match function.flow() {
+        Flow::Sync => quote_spanned! {here=>
+            let _guard = #call.enter();
+            #rebindings
+            #body
+        },
+        Flow::Async => {
+            let fake_return = function.fake_return();
+            quote_spanned!(here=> #call.run(async move { #fake_return #rebindings #body }).await)
+        }
+        Flow::Boxed => {
+            let future = function.in_closure(&rebindings);
+            quote_spanned!(here=> ::std::boxed::Box::pin(#call.run(#future)))
+        }
+        Flow::Future => {
+            let future = function.in_closure(&rebindings);
+            quote_spanned!(here=> #call.run(#future))
+        }
+    };
+    function.with_body(quote_spanned! {here=>
+        #entry
+        let #call = {
+            static SITE: #krate::__private::InputSite = #krate::__private::InputSite { site: #site };
+            #krate::__private::input::Call::begin(&SITE)
+        };
+        #call.collect(#arguments);
+        #rest
+    })
 }

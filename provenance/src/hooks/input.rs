@@ -1,1 +1,358 @@
-//! input
+//! What came in: DATA_COLLECTION events.
+//!
+//! Two hooks feed one event a request. The HTTP layer reads query, path and body parameters by
+//! configured name and leaves them pending on the scope; `#[provenance_input]` visits the typed
+//! arguments, takes over what is pending, and records both, a typed field winning over a
+//! parameter of the same name. What nobody took over is recorded by [`settle`], before the next
+//! event of the request or at its end.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+
+use crate::scope::{Scope, ScopeGuard, Scoped, scoped_in};
+use crate::site::InputSite;
+use crate::tracked::{Field, Sink, Value, Visitor};
+use crate::tracker::{self, BlindSpot, Observed, Tracker, declare};
+use crate::vocabulary::tag::FieldSpec;
+use crate::vocabulary::{Event, EventTag, EventType, Kind, Owner, Tag, Timestamp, category};
+
+/// Most values of one request that are looked at; more are counted.
+const MAX_VALUES: usize = 4096;
+/// Most parameters of unknown name on one event.
+const MAX_UNKNOWN: usize = 256;
+
+/// One call of a function under `#[provenance_input]`. Generated code makes it.
+pub struct Call {
+    site: &'static InputSite,
+    /// The scope that this call made; none where the layer made one, or nothing is in force.
+    own: Option<Scope>,
+}
+
+impl Call {
+    /// Outside any scope, the call gets one of its own.
+    pub fn begin(site: &'static InputSite) -> Self {
+        let own = tracker::with(|_| match Scope::current() {
+            Some(_) => None,
+            None => Some(Scope::new(format!("fn {}", site.site.path))),
+        });
+        Call {
+            site,
+            own: own.flatten(),
+        }
+    }
+
+    /// Visits the arguments and records them.
+    pub fn collect(&self, visit: impl FnOnce(&mut Visitor<'_>)) {
+        tracker::with(|tracker| {
+            let Some(scope) = self.own.clone().or_else(Scope::current) else {
+                return;
+            };
+            let mut collector = Collector::new(tracker, "argument");
+            visit(&mut Visitor::new(&mut collector));
+            for what in collector.missed.drain(..) {
+                tracker.blind_spot(BlindSpot::UnvisitedInput, &format!("{} ({what})", self.site.site.path));
+            }
+            let mut collected = collector.finish(self.site.site.path);
+            collected.take_over(take_pending(&scope));
+            record(tracker, &scope, collected, Some(self.site));
+        });
+    }
+
+    /// The scope of a synchronous body.
+    pub fn enter(&self) -> Option<ScopeGuard> {
+        self.own.as_ref().map(Scope::enter)
+    }
+
+    /// The scope of an asynchronous body.
+    pub fn run<F: Future>(&self, body: F) -> Scoped<F> {
+        scoped_in(self.own.clone(), body)
+    }
+}
+
+/// Values met in one request, with whose they are.
+#[derive(Default)]
+pub(crate) struct Collected {
+    items: Vec<Item>,
+    /// Said by the input, best first: a record's declared owner, a configured owner field, the first email.
+    owner: Option<(Rank, Owner)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    FirstEmail,
+    Configured,
+    Declared,
+}
+
+struct Item {
+    observed: Observed,
+    owner: Option<Owner>,
+    /// Which part of the request: `argument`, `query`, `path`, `form`, `json`.
+    part: &'static str,
+    known: bool,
+}
+
+impl Collected {
+    fn claim(&mut self, rank: Rank, owner: Owner) {
+        if self.owner.as_ref().is_none_or(|(held, _)| *held < rank) {
+            self.owner = Some((rank, owner));
+        }
+    }
+
+    /// Adds what the layer read, except parameters that a typed field of the same name covers.
+    fn take_over(&mut self, pending: Option<Collected>) {
+        let Some(pending) = pending else { return };
+        let typed: HashSet<String> = self
+            .items
+            .iter()
+            .map(|item| item.observed.spec.name.to_lowercase())
+            .collect();
+        self.items.extend(
+            pending
+                .items
+                .into_iter()
+                .filter(|item| !typed.contains(&item.observed.spec.name.to_lowercase())),
+        );
+        if let Some((rank, owner)) = pending.owner {
+            self.claim(rank, owner);
+        }
+    }
+}
+
+/// Leaves `collected` on the scope, for the typed hook to take over.
+pub(crate) fn leave_pending(scope: &Scope, mut collected: Collected) {
+    let mut before = take_pending(scope).unwrap_or_default();
+    before.items.append(&mut collected.items);
+    if let Some((rank, owner)) = collected.owner {
+        before.claim(rank, owner);
+    }
+    scope.state().pending = Some(Box::new(before));
+}
+
+fn take_pending(scope: &Scope) -> Option<Collected> {
+    let pending = scope.state().pending.take()?;
+    pending.downcast::<Collected>().ok().map(|collected| *collected)
+}
+
+/// Records what is still pending on the scope in hand, so that a request's input comes before
+/// whatever is done with it.
+pub(crate) fn settle(tracker: &Tracker) {
+    if let Some(scope) = Scope::current() {
+        settle_in(tracker, &scope);
+    }
+}
+
+/// As [`settle`], for a scope that need not be the one in hand.
+pub(crate) fn settle_in(tracker: &Tracker, scope: &Scope) {
+    if let Some(pending) = take_pending(scope) {
+        record(tracker, scope, pending, None);
+    }
+}
+
+fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&'static InputSite>) {
+    let owner = {
+        let mut state = scope.state();
+        if let (None, Some((_, owner))) = (&state.input_owner, collected.owner) {
+            state.input_owner = Some(owner);
+        }
+        state.session_owner.clone().or_else(|| state.input_owner.clone())
+    };
+    let mut event = Event::new(EventType::DataCollection, scope.source().clone());
+    if let Some(site) = site {
+        declare(&mut event, &site.site);
+    }
+    for item in collected.items {
+        let owner = item.owner.as_ref().or(owner.as_ref());
+        let met = (
+            item.observed.spec.name.clone(),
+            item.observed.fingerprint,
+            owner.cloned(),
+        );
+        if !scope.state().collected.insert(met) {
+            continue;
+        }
+        describe(&mut event, &item.observed, Some(item.part));
+        event.tags.push(if item.known {
+            tracker.register(&item.observed, owner, scope.source(), false)
+        } else {
+            unregistered(&item.observed, owner, scope.source())
+        });
+    }
+    if event.tags.is_empty() {
+        return;
+    }
+    event.owner = owner;
+    event.request_id = Some(scope.request_id().clone());
+    tracker.record(event);
+}
+
+/// The tag of a parameter of unknown name: on its event, never in the registry.
+fn unregistered(observed: &Observed, owner: Option<&Owner>, source: &Arc<str>) -> EventTag {
+    let spec = &observed.spec;
+    let tag = Tag {
+        fingerprint: (!spec.secret).then_some(observed.fingerprint),
+        category: spec.category.clone(),
+        field: spec.name.clone(),
+        description: spec.description.clone(),
+        owner: owner.cloned(),
+        source: source.clone(),
+        pii: spec.pii,
+        created_at: Timestamp::now(),
+    };
+    EventTag {
+        tag,
+        detail: Map::new(),
+    }
+}
+
+/// Adds a value's shape to the payload: `fields.email = {"type": "string", "length": 17, "in": "form"}`.
+pub(crate) fn describe(event: &mut Event, observed: &Observed, part: Option<&'static str>) {
+    let fields = event
+        .payload
+        .entry("fields")
+        .or_insert_with(|| Json::Object(Map::new()));
+    if let Json::Object(fields) = fields {
+        let mut shape = Map::new();
+        shape.insert("type".into(), observed.json_type.into());
+        if let Some(length) = observed.length {
+            shape.insert("length".into(), length.into());
+        }
+        if let Some(part) = part {
+            shape.insert("in".into(), part.into());
+        }
+        fields.insert(observed.spec.name.to_string(), Json::Object(shape));
+    }
+}
+
+/// Visits values and keeps pseudonyms.
+pub(crate) struct Collector<'t> {
+    tracker: &'t Tracker,
+    part: &'static str,
+    collected: Collected,
+    /// Open records: where their items begin, and the owners they named.
+    records: Vec<(usize, Vec<Owner>)>,
+    unknown: usize,
+    capped: usize,
+    missed: Vec<&'static str>,
+}
+
+impl<'t> Collector<'t> {
+    pub(crate) fn new(tracker: &'t Tracker, part: &'static str) -> Self {
+        Collector {
+            tracker,
+            part,
+            collected: Collected::default(),
+            records: Vec::new(),
+            unknown: 0,
+            capped: 0,
+            missed: Vec::new(),
+        }
+    }
+
+    /// What was met; what went beyond a cap is counted at `site`.
+    pub(crate) fn finish(self, site: &str) -> Collected {
+        if self.capped > 0 {
+            self.tracker.blind_spot(BlindSpot::CappedInput, site);
+        }
+        self.collected
+    }
+
+    fn push(&mut self, spec: &Arc<FieldSpec>, value: Value<'_>, known: bool) {
+        if self.collected.items.len() >= MAX_VALUES {
+            self.capped += 1;
+            return;
+        }
+        if let Some(observed) = self.tracker.observe(spec, value) {
+            self.collected.items.push(Item {
+                observed,
+                owner: None,
+                part: self.part,
+                known,
+            });
+        }
+    }
+}
+
+impl Sink for Collector<'_> {
+    fn begin(&mut self) {
+        self.records.push((self.collected.items.len(), Vec::new()));
+    }
+
+    fn end(&mut self) {
+        let Some((first, owners)) = self.records.pop() else {
+            return;
+        };
+        let Some(owner) = owners.first() else { return };
+        for item in self.collected.items.iter_mut().skip(first) {
+            // Inner records have named their own already.
+            item.owner.get_or_insert_with(|| owner.clone());
+        }
+        for other in &owners[1..] {
+            self.tracker.link(owner, other);
+        }
+        self.collected.claim(Rank::Declared, owner.clone());
+    }
+
+    fn owner(&mut self, kind: &'static str, value: Value<'_>) {
+        if let (Some((_, owners)), Some(owner)) = (self.records.last_mut(), self.tracker.owner(kind, value)) {
+            owners.push(owner);
+        }
+    }
+
+    fn declared(&mut self, field: &'static Field, value: Value<'_>) {
+        let spec = self.tracker.spec(field);
+        if spec.kind == Kind::Email && self.collected.owner.is_none() && category::same(&spec.category, "contact.email")
+        {
+            if let Some(owner) = self.tracker.owner("email", value) {
+                self.collected.claim(Rank::FirstEmail, owner);
+            }
+        }
+        self.push(&spec, value, true);
+    }
+
+    fn keyed(&mut self, key: &str, value: Value<'_>) {
+        if let Some((spec, owner_kind)) = self.tracker.input_spec(key) {
+            if let Some(owner) = owner_kind.and_then(|kind| self.tracker.owner(kind, value)) {
+                self.collected.claim(Rank::Configured, owner);
+            }
+            self.push(&spec, value, true);
+            return;
+        }
+        if self.unknown >= MAX_UNKNOWN {
+            self.capped += 1;
+            return;
+        }
+        self.unknown += 1;
+        let spec = FieldSpec {
+            name: if is_identifier_like(key) {
+                key.into()
+            } else {
+                "{key}".into()
+            },
+            category: "unknown".into(),
+            description: "".into(),
+            kind: Kind::Text,
+            pii: false,
+            secret: category::is_secret("unknown", key),
+        };
+        self.push(&Arc::new(spec), value, false);
+    }
+
+    fn missed(&mut self, what: &'static str) {
+        if self.missed.len() < 16 {
+            self.missed.push(what);
+        }
+    }
+}
+
+/// Names that a program would choose, as against data used as a key.
+pub(crate) fn is_identifier_like(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'[' | b']'))
+}

@@ -1,1 +1,246 @@
-//! storage.
+//! What the database has: DATA_STORAGE events for committed writes, and the values of loads.
+
+use std::sync::{Arc, LazyLock};
+
+use dashmap::DashMap;
+use serde_json::Value as Json;
+
+use super::input;
+use crate::scope::Scope;
+use crate::site::{Column, ModelSite};
+use crate::tracked::{Field, Sink, Value, Visitor};
+use crate::tracker::{BlindSpot, Observed, Tracker, declare};
+use crate::vocabulary::{Action, Event, EventType, Owner};
+
+/// What one statement does to one table, from its binds to its commit. Holds no raw value.
+pub(crate) struct Write {
+    /// In force when the values were bound: their fingerprints are made with its key.
+    tracker: Tracker,
+    site: &'static ModelSite,
+    action: Action,
+    values: Vec<Stored>,
+    /// Why it is not certain, if it is not.
+    pub(crate) doubt: Option<Doubt>,
+}
+
+struct Stored {
+    column: &'static Column,
+    observed: Observed,
+    owners: Option<Arc<[Owner]>>,
+}
+
+impl Stored {
+    fn owner(&self) -> Option<&Owner> {
+        self.owners.as_deref()?.first()
+    }
+}
+
+/// What the database's driver does not tell of a statement that succeeded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Doubt {
+    /// An existing row may have won.
+    OnConflict,
+    /// It may have changed no row.
+    RowCountNotReported,
+    /// A RETURNING statement whose rows nobody of ours read may have failed.
+    ReturningNotConfirmed,
+}
+
+impl Doubt {
+    fn as_str(self) -> &'static str {
+        match self {
+            Doubt::OnConflict => "on_conflict",
+            Doubt::RowCountNotReported => "row_count_not_reported",
+            Doubt::ReturningNotConfirmed => "returning_not_confirmed",
+        }
+    }
+}
+
+impl Write {
+    pub(crate) fn new(tracker: &Tracker, site: &'static ModelSite, action: Action) -> Self {
+        Write {
+            tracker: tracker.clone(),
+            site,
+            action,
+            values: Vec::new(),
+            doubt: None,
+        }
+    }
+
+    pub(crate) fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Whether values of `site` under `action` belong to this event.
+    pub(crate) fn is_of(&self, site: &ModelSite, action: Action) -> bool {
+        self.action == action && self.site.table == site.table
+    }
+
+    pub(crate) fn push(&mut self, column: &'static Column, observed: Observed, owners: Option<Arc<[Owner]>>) {
+        self.values.push(Stored {
+            column,
+            observed,
+            owners,
+        });
+    }
+
+    /// The write was not seen to its end.
+    pub(crate) fn missed(&self, why: BlindSpot) {
+        self.tracker.blind_spot(why, self.site.site.path);
+    }
+
+    /// The database has it: registers the values and records the event.
+    pub(crate) fn committed(self) {
+        let Write {
+            tracker,
+            site,
+            action,
+            values,
+            doubt,
+        } = self;
+        input::settle(&tracker);
+        let scope = Scope::current();
+        let actor = scope
+            .as_ref()
+            .map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
+        // Values that do not say whose they are: of the one person that the others name (an embedded
+        // record), else of the request's.
+        let mut named = values.iter().filter_map(Stored::owner);
+        let unnamed = match named.next() {
+            Some(first) => named.all(|owner| owner == first).then(|| first.clone()),
+            None => scope.and_then(|scope| scope.owner()),
+        };
+
+        let mut event = Event::new(EventType::DataStorage, actor);
+        declare(&mut event, &site.site);
+        event.target = Some(format!("db:{}", site.table).into());
+        event.extras.insert("action".into(), action.as_str().into());
+        event.extras.insert("table".into(), site.table.into());
+        event.extras.insert("model".into(), site.model.into());
+        event.extras.insert("certain".into(), doubt.is_none().into());
+        if let Some(doubt) = doubt {
+            event.extras.insert("reason".into(), doubt.as_str().into());
+        }
+        for value in &values {
+            link(&tracker, value.owners.as_deref());
+            describe(&mut event, &value.observed);
+            let owner = value.owner().or(unnamed.as_ref());
+            event
+                .tags
+                .push(tracker.register(&value.observed, owner, &source(site, value.column), true));
+        }
+        event.owner = sole_owner(&event);
+        tracker.record(event);
+    }
+}
+
+/// A row of a model was read: its values are known from now on.
+pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl FnOnce(&mut Visitor<'_>)) {
+    let mut seen = Seen::new(tracker);
+    visit(&mut Visitor::new(&mut seen));
+    seen.report(site);
+    link(tracker, Some(&seen.owners));
+    for (field, observed) in &seen.values {
+        // A record inside this one is a model of its own, or is not of the database.
+        let Some(column) = site.columns.iter().find(|column| std::ptr::eq(column.field, *field)) else {
+            continue;
+        };
+        tracker.register(observed, seen.owners.first(), &source(site, column), true);
+    }
+}
+
+fn link(tracker: &Tracker, owners: Option<&[Owner]>) {
+    if let Some((first, others)) = owners.and_then(<[_]>::split_first) {
+        others.iter().for_each(|other| tracker.link(first, other));
+    }
+}
+
+fn sole_owner(event: &Event) -> Option<Owner> {
+    let mut owners = event.tags.iter().map(|tag| tag.tag.owner.as_ref());
+    let first = owners.next()??;
+    owners.all(|owner| owner == Some(first)).then(|| first.clone())
+}
+
+/// `db:users.email`, made once a column.
+fn source(site: &ModelSite, column: &'static Column) -> Arc<str> {
+    static SOURCES: LazyLock<DashMap<usize, Arc<str>>> = LazyLock::new(DashMap::new);
+    let address = std::ptr::from_ref(column) as usize;
+    if let Some(source) = SOURCES.get(&address) {
+        return source.clone();
+    }
+    let source: Arc<str> = format!("db:{}.{}", site.table, column.name).into();
+    SOURCES.insert(address, source.clone());
+    source
+}
+
+/// One shape a field; of many rows, how many values instead of a length.
+fn describe(event: &mut Event, observed: &Observed) {
+    let fields = event.payload.get_mut("fields").and_then(Json::as_object_mut);
+    let known = fields
+        .and_then(|fields| fields.get_mut(&*observed.spec.name))
+        .and_then(Json::as_object_mut);
+    match known {
+        Some(shape) => {
+            shape.remove("length");
+            let count = shape.get("count").and_then(Json::as_u64).unwrap_or(1);
+            shape.insert("count".into(), count.saturating_add(1).into());
+        }
+        None => input::describe(event, observed, None),
+    }
+}
+
+/// Visits a record's fields and keeps pseudonyms.
+pub(crate) struct Seen<'t> {
+    tracker: &'t Tracker,
+    depth: usize,
+    /// Of the outermost record.
+    pub(crate) owners: Vec<Owner>,
+    pub(crate) values: Vec<(&'static Field, Observed)>,
+    missed: Option<&'static str>,
+}
+
+impl<'t> Seen<'t> {
+    pub(crate) fn new(tracker: &'t Tracker) -> Self {
+        Seen {
+            tracker,
+            depth: 0,
+            owners: Vec::new(),
+            values: Vec::new(),
+            missed: None,
+        }
+    }
+
+    /// Counts what could not be visited.
+    pub(crate) fn report(&self, site: &ModelSite) {
+        if let Some(what) = self.missed {
+            self.tracker
+                .blind_spot(BlindSpot::UnvisitedInput, &format!("{} ({what})", site.site.path));
+        }
+    }
+}
+
+impl Sink for Seen<'_> {
+    fn begin(&mut self) {
+        self.depth += 1;
+    }
+
+    fn end(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    fn owner(&mut self, kind: &'static str, value: Value<'_>) {
+        if self.depth <= 1 {
+            self.owners.extend(self.tracker.owner(kind, value));
+        }
+    }
+
+    fn declared(&mut self, field: &'static Field, value: Value<'_>) {
+        let spec = self.tracker.spec(field);
+        self.values
+            .extend(self.tracker.observe(&spec, value).map(|observed| (field, observed)));
+    }
+
+    fn missed(&mut self, what: &'static str) {
+        self.missed = Some(what);
+    }
+}

@@ -4,5 +4,6 @@
 pub mod axum;
 #[cfg(feature = "diesel")]
 pub mod diesel;
+pub(crate) mod share;
 #[cfg(feature = "ureq")]
 pub mod ureq;

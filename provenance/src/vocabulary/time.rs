@@ -17,7 +17,10 @@ impl Timestamp {
         if let Ok(time) = text.parse::<jiff::Timestamp>() {
             return Some(Timestamp(time.as_microsecond()));
         }
-        let date = text.parse::<jiff::civil::Date>().ok()?;
+        // jiff reads a date out of a local date and time, too: nobody means midnight by that.
+        let date = (text.len() == "2026-01-31".len())
+            .then(|| text.parse::<jiff::civil::Date>().ok())
+            .flatten()?;
         let zoned = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
         Some(Timestamp(zoned.timestamp().as_microsecond()))
     }

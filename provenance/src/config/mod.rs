@@ -1,14 +1,72 @@
 //! `runtime_tracking.{yaml,yml,json,toml}` and the environment, checked to the line.
 
+mod defaults;
+mod load;
+mod read;
+mod tree;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Error;
 use crate::vocabulary::Kind;
 
 /// The whole configuration. Every key is optional; `Config::default()` is what an empty file gives.
+///
+/// [`init`](crate::init) loads it. To build one by hand, as tests do, start from the default:
+///
+/// ```
+/// use provenance::config::{Config, Storage};
+/// let config = Config {
+///     storage: Storage::Sqlite("evidence/provenance.db".into()),
+///     service: "crm".to_owned(),
+///     ..Config::default()
+/// };
+/// # assert!(config.enabled);
+/// ```
+///
+/// # Where it is read from
+/// The path given, else the file that `RUNTIME_TRACKING_CONFIG` names, else the first of
+/// `runtime_tracking.yaml`, `.yml`, `.json` and `.toml` in the working folder, else the defaults. Over the file goes the
+/// environment: `RUNTIME_TRACKING_AUDIT_TOKEN`, `RUNTIME_TRACKING_STORAGE` (relative to the working folder),
+/// `RUNTIME_TRACKING_ENABLED` (`true`, `false`, `1`, `0`) and `RUNTIME_TRACKING_KEY`; a variable that is empty counts
+/// as unset. Relative paths in the file are relative to its folder. A map that is given replaces its
+/// default, a key whose value is null counts as left out.
+///
+/// # Keys
+/// | key | type | default | meaning |
+/// |---|---|---|---|
+/// | `enabled` | `true`, `false` | `true` | `false` makes every hook a no-op |
+/// | `storage_path` | path, or `postgres://` URL | `runtime_provenance.db` | where the evidence is kept |
+/// | `audit_token` | text | none | protects the audit API |
+/// | `audit.bind` | address and port | `127.0.0.1:8787` | where the embedded audit server listens |
+/// | `audit.query_token` | `true`, `false` | `true` | whether the token is also taken from the `audit_token` query parameter |
+/// | `fingerprints` | `hmac-sha256`, `sha256` | `hmac-sha256` | keyed, or recomputable by anyone who holds the value |
+/// | `owners` | `keyed`, `clear` | `keyed` | how data subjects are written to the store |
+/// | `key_file` | path | beside the database | file with the master key |
+/// | `service` | text | name of the program's file | service on every event |
+/// | `environment` | text | none | environment on every event, such as `production` |
+/// | `ignored_hosts` | list of hosts | `[localhost]` | calls outside `#[egress]` to these go unrecorded; `*.suffix` is allowed |
+/// | `input_fields.<parameter>` | map | the usual field names | what inputs of this name (in any case) are |
+/// | `tracked_models.<model or table>.fields.<column>` | map | none | columns of models that carry no attribute |
+/// | .. `category` | category | required | such as `contact.email` |
+/// | .. `description` | text | empty | in your words |
+/// | .. `pii` | `true`, `false` | `true` | whether it is personal data |
+/// | .. `kind` | `text`, `email`, `phone`, `number`, `date`, `id` | from the category | how values are compared |
+/// | .. `secret` | `true`, `false` | from category and name | neither fingerprint nor length is kept on disk |
+/// | .. `owner` | word | none | inputs: the kind of owner that this value identifies, such as `email` or `user` |
+/// | .. `owner_attribute` | word | none | models: the attribute that says whose the value is |
+/// | `recipients.<name>.hosts` | list of hosts | none | its hosts, exact or `*.suffix` |
+/// | .. `role`, `legal_name`, `safeguard` | text | none | `processor`, `controller`, ..; its name; what covers the transfer, such as `SCC` |
+/// | .. `country` | ISO 3166-1 alpha-2 | none | where it is |
+/// | .. `on_violation` | `record`, `block` | `egress.on_violation` | for this recipient |
+/// | `egress.durability` | `before_send`, `batched` | `before_send` | when the record of a share must be on disk |
+/// | `egress.on_violation` | `record`, `block` | `record` | what a share against the policy does |
+/// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record cannot be persisted within 1 s |
+/// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
+/// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events are kept |
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `false` makes every hook a no-op.
@@ -56,8 +114,8 @@ pub struct Config {
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Token(pub String);
 
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "(none)" } else { "(set)" })
     }
 }
@@ -69,6 +127,27 @@ pub enum Storage {
     Sqlite(PathBuf),
     /// A PostgreSQL URL; its password is never shown.
     Postgres(Token),
+}
+
+impl fmt::Display for Storage {
+    /// The path; of a URL only scheme, host and database.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Storage::Sqlite(path) => path.display().fmt(f),
+            Storage::Postgres(url) => {
+                let rest = url.0.split_once("://").map_or("", |(_, rest)| rest);
+                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+                let after = rest.get(authority.len()..).unwrap_or_default();
+                // An unescaped `/` or `?` in a password shifts its end to behind what looks like the host.
+                if after.contains('@') {
+                    return f.write_str("postgres://(not shown)");
+                }
+                let database = after.split(['?', '#']).next().unwrap_or_default();
+                write!(f, "postgres://{host}{database}")
+            }
+        }
+    }
 }
 
 /// `fingerprints`.
@@ -157,47 +236,4 @@ pub enum OnEvidenceFailure {
     Send,
     /// Refuse to send.
     Refuse,
-}
-
-impl Config {
-    /// Reads the configuration: the explicit `path`, else `RUNTIME_TRACKING_CONFIG`, else the
-    /// working folder, else defaults; then the environment over it.
-    ///
-    /// # Errors
-    /// A file named explicitly that is missing; broken syntax; an unknown key or a wrong value,
-    /// with file, line, key, what was expected and the nearest known key.
-    pub fn load(path: Option<&Path>) -> Result<Self, Error> {
-        let _ = path;
-        Ok(Config::default())
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            enabled: true,
-            storage: Storage::Sqlite("runtime_provenance.db".into()),
-            audit_token: Token::default(),
-            audit_bind: SocketAddr::from(([127, 0, 0, 1], 8787)),
-            audit_query_token: true,
-            fingerprints: Fingerprints::HmacSha256,
-            owners_clear: false,
-            key_file: None,
-            key: None,
-            service: String::new(),
-            environment: None,
-            ignored_hosts: vec!["localhost".into()],
-            input_fields: BTreeMap::new(),
-            tracked_models: BTreeMap::new(),
-            recipients: BTreeMap::new(),
-            egress: Egress {
-                durability: Durability::BeforeSend,
-                on_violation: OnViolation::Record,
-                on_evidence_failure: OnEvidenceFailure::Send,
-            },
-            max_values: 1_000_000,
-            retention: BTreeMap::new(),
-            file: None,
-        }
-    }
 }

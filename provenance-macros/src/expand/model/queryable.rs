@@ -1,0 +1,75 @@
+//! `Queryable`: a row becomes the struct, and its values are known.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{Index, parse_quote};
+
+use super::columns::tracked_bounds;
+use super::{Expansion, mixed, where_clause};
+
+pub(super) fn implementation(expansion: &Expansion<'_>) -> TokenStream {
+    let columns = &expansion.columns.0;
+    let types: Vec<_> = columns
+        .iter()
+        .map(|column| column.attrs.deserialize_as.as_ref().unwrap_or(&column.field.ty))
+        .collect();
+    let sql_types: Vec<_> = (0..columns.len()).map(|index| format_ident!("__ST{index}")).collect();
+    let row = mixed("row");
+    let fields = columns.iter().enumerate().map(|(index, column)| {
+        let member = &column.field.member;
+        let index = Index::from(index);
+        // A method call, as in Diesel: the type may have a `try_into` of its own.
+        quote!(#member: #row.#index.try_into()?)
+    });
+    let note = note(expansion);
+    let ident = &expansion.model.ident;
+    let (_, ty_generics, user) = expansion.model.generics.split_for_impl();
+    let mut generics = expansion.model.generics.clone();
+    generics.params.push(parse_quote!(__DB: diesel::backend::Backend));
+    for sql_type in &sql_types {
+        generics.params.push(parse_quote!(#sql_type));
+    }
+    let (impl_generics, ..) = generics.split_for_impl();
+    let mut bounds = tracked_bounds(expansion);
+    bounds.push(quote!((#(#types,)*): diesel::deserialize::FromStaticSqlRow<(#(#sql_types,)*), __DB>));
+    let where_clause = where_clause(&bounds, user);
+    let loaded = mixed("loaded");
+    quote! {
+        #[automatically_derived]
+        impl #impl_generics diesel::deserialize::Queryable<(#(#sql_types,)*), __DB>
+            for #ident #ty_generics #where_clause
+        {
+            type Row = (#(#types,)*);
+
+            fn build(#row: (#(#types,)*)) -> diesel::deserialize::Result<Self> {
+                #[allow(unused_imports)]
+                use ::core::convert::TryInto as _;
+                let #loaded = Self { #(#fields,)* };
+                #note
+                diesel::deserialize::Result::Ok(#loaded)
+            }
+        }
+    }
+}
+
+/// Shows owners and tracked columns; embedded models have a hook of their own.
+fn note(expansion: &Expansion<'_>) -> TokenStream {
+    if !expansion.tracked {
+        return TokenStream::new();
+    }
+    let krate = &expansion.shared.krate;
+    let (loaded, visitor) = (mixed("loaded"), mixed("visitor"));
+    let owners = expansion.visit_owners(&visitor, |member| quote!(&#loaded.#member));
+    let values = expansion.columns.tracked().map(|column| {
+        let member = &column.field.member;
+        let visit = column.visit(expansion, &visitor, quote!(&#loaded.#member));
+        quote!(#visit;)
+    });
+    quote! {
+        #krate::__private::diesel::loaded(&SITE_0, |#visitor| {
+            let _ = &#visitor;
+            #owners
+            #(#values)*
+        });
+    }
+}

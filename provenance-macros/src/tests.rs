@@ -1,0 +1,152 @@
+//! What the attributes become, as snapshots to read: `cargo insta review` after a change that
+//! is meant. Everything else is tested from the outside, in `tests/`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::ctxt::{Ctxt, funnel};
+use crate::expand;
+
+type Attribute = fn(&Ctxt, TokenStream, TokenStream) -> TokenStream;
+
+fn pretty(tokens: TokenStream) -> String {
+    prettyplease::unparse(&syn::parse2(tokens).expect("the expansion is Rust"))
+}
+
+fn derive(item: TokenStream) -> String {
+    pretty(funnel(|cx| expand::tracked::derive(cx, item)))
+}
+
+fn function(attribute: Attribute, args: TokenStream, item: TokenStream) -> String {
+    pretty(funnel(|cx| attribute(cx, args, item)))
+}
+
+fn method(attribute: Attribute, args: TokenStream, item: TokenStream) -> String {
+    let method = funnel(|cx| attribute(cx, args, item));
+    pretty(quote!(impl Service { #method }))
+}
+
+#[test]
+fn tracked_struct() {
+    insta::assert_snapshot!(derive(quote! {
+        #[tracked(owner(email, id as "user"), purpose = "contract", name = "crm.Person")]
+        struct Signup<'a, T> {
+            id: i64,
+            #[tracked("contact.email", description = "Where \"we\" write", kind = "email", pii = true, secret = false)]
+            email: &'a str,
+            #[tracked("x.extra")]
+            #[diesel(column_name = more)]
+            extra: Vec<T>,
+            nested: Address,
+            #[tracked(skip)]
+            cache: Cache,
+        }
+    }));
+}
+
+#[test]
+fn tracked_enum() {
+    insta::assert_snapshot!(derive(quote! {
+        #[tracked(owner(email), crate = crate::vendored::provenance)]
+        enum Contact<T> {
+            Mail { #[tracked("contact.email")] email: String, #[tracked(skip)] cache: Cache },
+            Phone(#[tracked("contact.phone_number")] String, T),
+            Nothing,
+        }
+    }));
+}
+
+#[test]
+fn tracked_mistakes() {
+    insta::assert_snapshot!(derive(quote! {
+        struct Signup<T: Clone> {
+            #[tracked]
+            email: T,
+        }
+    }));
+}
+
+#[test]
+fn input_async() {
+    insta::assert_snapshot!(function(
+        expand::input::attribute,
+        quote!(purpose = "signup", basis = "contract"),
+        quote! {
+            /// Docs stay.
+            pub(crate) async fn signup(
+                State(app): State<App>,
+                Form(form): Form<Signup>,
+                mut note: Option<String>,
+                #[cfg(feature = "x")] extra: &'static str,
+            ) -> Result<impl IntoResponse, Error> {
+                app.store(form)?;
+                Ok(note.take())
+            }
+        }
+    ));
+}
+
+#[test]
+fn input_sync_method() {
+    insta::assert_snapshot!(method(
+        expand::input::attribute,
+        quote!(name = "Service::find"),
+        quote! {
+            fn find<'s>(&'s self, (key, _): (&str, usize)) -> Option<&'s str> {
+                #![allow(unused)]
+                return self.map.get(key).map(String::as_str);
+            }
+        }
+    ));
+}
+
+#[test]
+fn input_boxed_future() {
+    insta::assert_snapshot!(method(
+        expand::input::attribute,
+        quote!(),
+        quote! {
+            fn find<'a>(&'a self, key: String) -> Pin<Box<dyn Future<Output = usize> + Send + 'a>> {
+                Box::pin(async move { key.len() })
+            }
+        }
+    ));
+}
+
+#[test]
+fn input_on_the_wrong_item() {
+    insta::assert_snapshot!(function(
+        expand::input::attribute,
+        quote!(),
+        quote!(
+            struct Form;
+        )
+    ));
+}
+
+#[test]
+fn derived_sync() {
+    insta::assert_snapshot!(function(
+        expand::derived::attribute,
+        quote!("score.credit", description = "Credit score", kind = "number"),
+        quote! {
+            fn score(birthday: &str, Income(income): Income) -> Result<u32, Error> {
+                Ok(age(birthday)? + income)
+            }
+        }
+    ));
+}
+
+#[test]
+fn derived_async() {
+    insta::assert_snapshot!(method(
+        expand::derived::attribute,
+        quote!("score.credit"),
+        quote! {
+            async fn score(&self, income: f64) -> impl Display {
+                self.base + income
+            }
+        }
+    ));
+}

@@ -1,0 +1,448 @@
+//! One reader for every syntax: takes the tree apart and leaves nothing unchecked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::load::{absolute, storage_of};
+use super::tree::{Node, Value};
+use super::{
+    Config, Durability, Egress, Fingerprints, InputField, OnEvidenceFailure, OnViolation, Recipient, Storage, Token,
+    TrackedModel,
+};
+use crate::Error;
+use crate::vocabulary::{EventType, Kind, category};
+
+const KEYS: &[&str] = &[
+    "enabled",
+    "storage_path",
+    "audit_token",
+    "audit",
+    "fingerprints",
+    "owners",
+    "key_file",
+    "service",
+    "environment",
+    "ignored_hosts",
+    "input_fields",
+    "tracked_models",
+    "recipients",
+    "egress",
+    "registry",
+    "retention",
+];
+
+const ON_VIOLATION: Choices<OnViolation> = &[("record", OnViolation::Record), ("block", OnViolation::Block)];
+
+/// The configuration that `file` holds.
+pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
+    let mut config = Config {
+        file: Some(absolute(file)),
+        ..Config::default()
+    };
+    let folder = config
+        .file
+        .as_deref()
+        .and_then(Path::parent)
+        .map(Path::to_path_buf)
+        .unwrap_or_default();
+    let at = At {
+        file,
+        folder: &folder,
+        path: String::new(),
+        node: root,
+    };
+    if let Storage::Sqlite(path) = &mut config.storage {
+        *path = absolute(&folder.join(&*path));
+    }
+    if matches!(root.value, Value::Null) {
+        return Ok(config);
+    }
+    at.section(KEYS, |key, at| {
+        match key {
+            "enabled" => config.enabled = at.bool()?,
+            "storage_path" => {
+                config.storage = storage_of(at.text()?, at.folder).map_err(|expected| at.error(expected))?
+            }
+            "audit_token" => config.audit_token = Token(at.text()?.to_owned()),
+            "audit" => at.section(&["bind", "query_token"], |key, at| {
+                match key {
+                    "bind" => config.audit_bind = at.parsed("an address and port such as 127.0.0.1:8787")?,
+                    _ => config.audit_query_token = at.bool()?,
+                }
+                Ok(())
+            })?,
+            "fingerprints" => {
+                config.fingerprints = at.choice(&[
+                    ("hmac-sha256", Fingerprints::HmacSha256),
+                    ("sha256", Fingerprints::Sha256),
+                ])?;
+            }
+            "owners" => config.owners_clear = at.choice(&[("keyed", false), ("clear", true)])?,
+            "key_file" => config.key_file = Some(at.file_path()?),
+            "service" => config.service = at.word()?.to_owned(),
+            "environment" => config.environment = Some(at.word()?.to_owned()),
+            "ignored_hosts" => config.ignored_hosts = at.hosts()?,
+            "input_fields" => config.input_fields = input_fields(at)?,
+            "tracked_models" => config.tracked_models = at.map(tracked_model)?,
+            "recipients" => config.recipients = at.map(recipient)?,
+            "egress" => config.egress = egress(at)?,
+            "registry" => at.section(&["max_values"], |_, at| {
+                config.max_values = at.positive()?;
+                Ok(())
+            })?,
+            "retention" => config.retention = at.map(retention)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(config)
+}
+
+/// By lower-case name: what a form calls `Email` is the same field.
+fn input_fields(at: At<'_>) -> Result<BTreeMap<String, InputField>, Error> {
+    let mut fields = BTreeMap::new();
+    for (name, at) in at.entries()? {
+        let lower = name.to_lowercase();
+        if fields.contains_key(&lower) {
+            return Err(at.error("given twice: names of input fields are the same in any case"));
+        }
+        fields.insert(lower, field(at, "owner")?);
+    }
+    Ok(fields)
+}
+
+fn tracked_model(_: &str, at: At<'_>) -> Result<TrackedModel, Error> {
+    let mut model = TrackedModel {
+        fields: BTreeMap::new(),
+    };
+    at.section(&["fields"], |_, at| {
+        model.fields = at.map(|_, at| field(at, "owner_attribute"))?;
+        Ok(())
+    })?;
+    Ok(model)
+}
+
+/// Inputs and columns say the same, but for the key that names the owner.
+fn field(at: At<'_>, owner_key: &'static str) -> Result<InputField, Error> {
+    let mut field = InputField {
+        category: String::new(),
+        description: String::new(),
+        pii: true,
+        kind: None,
+        secret: None,
+        owner: None,
+    };
+    at.section(
+        &["category", "description", "pii", "kind", "secret", owner_key],
+        |key, at| {
+            match key {
+                "category" => field.category = at.category()?.to_owned(),
+                "description" => field.description = at.text()?.to_owned(),
+                "pii" => field.pii = at.bool()?,
+                "kind" => {
+                    let kinds = [Kind::Text, Kind::Email, Kind::Phone, Kind::Number, Kind::Date, Kind::Id];
+                    field.kind = Some(at.choice(&kinds.map(|kind| (kind.as_str(), kind)))?);
+                }
+                "secret" => field.secret = Some(at.bool()?),
+                _ => field.owner = Some(at.word()?.to_owned()),
+            }
+            Ok(())
+        },
+    )?;
+    if field.category.is_empty() {
+        return Err(at.error("the key `category` is missing; expected a category such as contact.email"));
+    }
+    Ok(field)
+}
+
+fn recipient(_: &str, at: At<'_>) -> Result<Recipient, Error> {
+    let mut recipient = Recipient::default();
+    let keys = ["hosts", "role", "legal_name", "country", "safeguard", "on_violation"];
+    at.section(&keys, |key, at| {
+        match key {
+            "hosts" => recipient.hosts = at.hosts()?,
+            "role" => recipient.role = Some(at.word()?.to_owned()),
+            "legal_name" => recipient.legal_name = Some(at.word()?.to_owned()),
+            "country" => recipient.country = Some(at.country()?),
+            "safeguard" => recipient.safeguard = Some(at.word()?.to_owned()),
+            _ => recipient.on_violation = Some(at.choice(ON_VIOLATION)?),
+        }
+        Ok(())
+    })?;
+    Ok(recipient)
+}
+
+fn egress(at: At<'_>) -> Result<Egress, Error> {
+    let mut egress = Egress::default();
+    at.section(&["durability", "on_violation", "on_evidence_failure"], |key, at| {
+        match key {
+            "durability" => {
+                egress.durability = at.choice(&[
+                    ("before_send", Durability::BeforeSend),
+                    ("batched", Durability::Batched),
+                ])?;
+            }
+            "on_violation" => egress.on_violation = at.choice(ON_VIOLATION)?,
+            _ => {
+                egress.on_evidence_failure =
+                    at.choice(&[("send", OnEvidenceFailure::Send), ("refuse", OnEvidenceFailure::Refuse)])?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(egress)
+}
+
+fn retention(key: &str, at: At<'_>) -> Result<Duration, Error> {
+    if EventType::from_str(key).is_err() && !category::is_well_formed(key) {
+        let types = [
+            "DATA_COLLECTION",
+            "DATA_STORAGE",
+            "DATA_ACCESS",
+            "DATA_DERIVATION",
+            "DATA_SHARE",
+            "POLICY_VIOLATION",
+            "DATA_ERASURE",
+            "AUDIT_ACCESS",
+        ];
+        return Err(at.error(format!(
+            "unknown event type{}; expected an event type such as DATA_COLLECTION, an own one that begins with X_, \
+             or a category such as contact.email",
+            did_you_mean(nearest(key, &types))
+        )));
+    }
+    at.duration()
+}
+
+type Choices<'a, T> = &'a [(&'a str, T)];
+
+/// A place in the file: a value, and the keys that lead to it.
+struct At<'a> {
+    file: &'a Path,
+    /// The folder that relative paths start from.
+    folder: &'a Path,
+    path: String,
+    node: &'a Node,
+}
+
+impl<'a> At<'a> {
+    fn error(&self, message: impl std::fmt::Display) -> Error {
+        let key = if self.path.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", self.path)
+        };
+        Error::config_at(self.file, Some(self.node.line), format!("{key}{message}"))
+    }
+
+    fn expected(&self, expected: &str) -> Error {
+        let found = self.node.value.describe();
+        // 8080, yes, NO and the like: text to their writer, not to every syntax.
+        let hint = match self.node.value {
+            Value::Bool(_) | Value::Integer(_) | Value::Other(_) if expected.starts_with("text") => {
+                "; put it in quotes"
+            }
+            _ => "",
+        };
+        self.error(format!("expected {expected}, found {found}{hint}"))
+    }
+
+    /// Every member of a map, in the order of the file.
+    fn entries(&self) -> Result<impl Iterator<Item = (&'a str, At<'a>)> + use<'a>, Error> {
+        let Value::Map(entries) = &self.node.value else {
+            return Err(self.expected("a map"));
+        };
+        let (file, folder, path) = (self.file, self.folder, self.path.clone());
+        Ok(entries.iter().map(move |(key, node)| {
+            let shown = shown(key);
+            let path = if path.is_empty() {
+                shown
+            } else {
+                format!("{path}.{shown}")
+            };
+            let at = At {
+                file,
+                folder,
+                path,
+                node,
+            };
+            (key.as_str(), at)
+        }))
+    }
+
+    /// A map with known keys. A key without a value counts as left out.
+    fn section(&self, known: &[&str], mut read: impl FnMut(&str, At<'a>) -> Result<(), Error>) -> Result<(), Error> {
+        for (key, at) in self.entries()? {
+            if !known.contains(&key) {
+                return Err(at.error(format!(
+                    "unknown key{}; expected one of {}",
+                    did_you_mean(nearest(key, known)),
+                    known.join(", ")
+                )));
+            }
+            if !matches!(at.node.value, Value::Null) {
+                read(key, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A map with keys of the user's own.
+    fn map<T>(&self, read: impl Fn(&str, At<'a>) -> Result<T, Error>) -> Result<BTreeMap<String, T>, Error> {
+        self.entries()?
+            .map(|(key, at)| Ok((key.to_owned(), read(key, at)?)))
+            .collect()
+    }
+
+    fn bool(&self) -> Result<bool, Error> {
+        match self.node.value {
+            Value::Bool(truth) => Ok(truth),
+            _ => Err(self.expected("true or false")),
+        }
+    }
+
+    fn text(&self) -> Result<&'a str, Error> {
+        match &self.node.value {
+            Value::Text(text) => Ok(text),
+            _ => Err(self.expected("text")),
+        }
+    }
+
+    /// Text that says something.
+    fn word(&self) -> Result<&'a str, Error> {
+        match self.text()?.trim() {
+            "" => Err(self.error("expected text, found an empty one")),
+            word => Ok(word),
+        }
+    }
+
+    fn parsed<T: FromStr>(&self, expected: &str) -> Result<T, Error> {
+        match &self.node.value {
+            Value::Text(text) => text
+                .parse()
+                .map_err(|_| self.error(format!("expected {expected}, found `{}`", shown(text)))),
+            _ => Err(self.expected(expected)),
+        }
+    }
+
+    fn choice<T: Copy>(&self, choices: Choices<'_, T>) -> Result<T, Error> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let expected = words.join(" or ");
+        let Value::Text(text) = &self.node.value else {
+            return Err(self.expected(&expected));
+        };
+        let found = choices.iter().find(|(word, _)| word == text).map(|(_, choice)| *choice);
+        found.ok_or_else(|| {
+            self.error(format!(
+                "expected {expected}, found `{}`{}",
+                shown(text),
+                did_you_mean(nearest(text, &words))
+            ))
+        })
+    }
+
+    fn positive(&self) -> Result<usize, Error> {
+        let expected = "a whole number, at least 1";
+        match self.node.value {
+            Value::Integer(number) => usize::try_from(number)
+                .ok()
+                .filter(|number| *number > 0)
+                .ok_or_else(|| self.error(format!("expected {expected}, found {number}"))),
+            _ => Err(self.expected(expected)),
+        }
+    }
+
+    fn file_path(&self) -> Result<PathBuf, Error> {
+        Ok(absolute(&self.folder.join(self.word()?)))
+    }
+
+    fn category(&self) -> Result<&'a str, Error> {
+        let text = self.text()?;
+        if category::is_well_formed(text) {
+            return Ok(text);
+        }
+        Err(self.error(format!(
+            "expected a category such as contact.email (lower-case words joined by dots), found `{}`{}",
+            shown(text),
+            did_you_mean(category::nearest(text))
+        )))
+    }
+
+    fn hosts(&self) -> Result<Vec<String>, Error> {
+        let Value::List(nodes) = &self.node.value else {
+            return Err(self.expected("a list of host names"));
+        };
+        nodes
+            .iter()
+            .map(|node| {
+                let at = At {
+                    file: self.file,
+                    folder: self.folder,
+                    path: self.path.clone(),
+                    node,
+                };
+                let host = at.word()?;
+                let name = host.strip_prefix("*.").unwrap_or(host);
+                if name.is_empty() || name.contains(|c: char| "/*@?#".contains(c) || c.is_whitespace()) {
+                    return Err(at.error(format!(
+                        "expected a host name such as api.example.com or *.example.com, found `{}`",
+                        shown(host)
+                    )));
+                }
+                Ok(host.to_owned())
+            })
+            .collect()
+    }
+
+    fn country(&self) -> Result<String, Error> {
+        let text = self.word()?;
+        if text.len() == 2 && text.bytes().all(|b| b.is_ascii_alphabetic()) {
+            return Ok(text.to_ascii_uppercase());
+        }
+        Err(self.error(format!(
+            "expected a country as two letters (ISO 3166-1), such as DE, found `{}`",
+            shown(text)
+        )))
+    }
+
+    fn duration(&self) -> Result<Duration, Error> {
+        let expected = "a time such as 36h, 400d or 8w";
+        let Value::Text(text) = &self.node.value else {
+            return Err(self.expected(expected));
+        };
+        let unit = [("h", 3_600), ("d", 86_400), ("w", 7 * 86_400)];
+        unit.iter()
+            .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))
+            .filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|(number, seconds)| Some(u64::from(number.parse::<u32>().ok()?) * seconds))
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs)
+            .ok_or_else(|| self.error(format!("expected {expected}, found `{}`", shown(text))))
+    }
+}
+
+/// The file's text in a message: on one line, and short.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.escape_debug().take(60).collect();
+    if text.chars().nth(60).is_some() {
+        shown.push_str("..");
+    }
+    shown
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"))
+}
+
+/// The word of `known` that `written` was probably meant to be.
+fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+    let written: String = written.to_lowercase().chars().take(64).collect();
+    known
+        .iter()
+        .map(|word| (strsim::damerau_levenshtein(&written, &word.to_lowercase()), *word))
+        .filter(|(distance, word)| *distance <= 1.max(word.len() / 3))
+        .min()
+        .map(|(_, word)| word)
+}

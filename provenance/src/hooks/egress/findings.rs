@@ -1,0 +1,206 @@
+//! From hits to findings: which of them count, and whose they are.
+//!
+//! A value may be many people's (a city, an income), and a weak hit may be chance. So people are
+//! told apart by context: the request's owner first, then the one person whom a value of this
+//! message names alone.
+
+use std::sync::Arc;
+
+use crate::detect::{Form, Hit, Scan};
+use crate::tracker::Tracker;
+use crate::vocabulary::{EventTag, Owner, Tag, category};
+
+/// Most people whom one ambiguous value is attributed to, and most places listed of one value.
+const MAX_LISTED: usize = 16;
+
+/// The tags of everything in `scan` that counts. Each carries where it stands (`place`, and
+/// `also` for further places), its `form`, and how sure the finding is: `confidence` is `high`
+/// for a telling value as it was registered, inside text, encoded or hashed; `medium` for one
+/// in another format; `low` for a value that only its context makes telling. `shared_by` counts
+/// the people who have the value, where there are several.
+pub(super) fn findings(tracker: &Tracker, scan: &Scan, request: Option<&Owner>) -> Vec<EventTag> {
+    let met: Vec<Met<'_>> = scan
+        .hits
+        .iter()
+        .map(|hit| Met {
+            hit,
+            tags: tracker.registry().tags(&hit.fingerprint),
+        })
+        .filter(|met| !met.tags.is_empty())
+        .collect();
+    let people = People { tracker };
+    let sole = people.sole(
+        met.iter()
+            .filter(|met| !met.hit.weak)
+            .filter_map(|met| people.only(met)),
+    );
+    let context: Vec<&Owner> = request.into_iter().chain(sole.as_ref()).collect();
+
+    let mut found = Found::default();
+    let mut named: Vec<Owner> = Vec::new();
+    for met in met.iter().filter(|met| !met.hit.weak) {
+        let tags = people.narrow(&met.tags, &context);
+        named.extend(tags.iter().filter_map(|tag| tag.owner.clone()));
+        found.add(met, &tags, people.count(&met.tags));
+    }
+    for met in met.iter().filter(|met| met.hit.weak) {
+        let tags = people.telling(met, request, &context, &named);
+        found.add(met, &tags, people.count(&met.tags));
+    }
+    found.tags.into_iter().map(|(_, tag)| tag).collect()
+}
+
+/// The one person whom all tags with an owner are about.
+pub(super) fn sole_owner(tracker: &Tracker, tags: &[EventTag]) -> Option<Owner> {
+    People { tracker }.sole(tags.iter().filter_map(|tag| tag.tag.owner.as_ref()))
+}
+
+struct Met<'s> {
+    hit: &'s Hit,
+    tags: Vec<Arc<Tag>>,
+}
+
+struct People<'t> {
+    tracker: &'t Tracker,
+}
+
+impl People<'_> {
+    fn same(&self, a: &Owner, b: &Owner) -> bool {
+        self.tracker.registry().same_person(a, b)
+    }
+
+    fn is(&self, tag: &Tag, person: &Owner) -> bool {
+        tag.owner.as_ref().is_some_and(|owner| self.same(owner, person))
+    }
+
+    /// Identifiers of one kind that are not linked are two people's; of two kinds, nobody can tell.
+    fn certainly_others(&self, tag: &Tag, context: &[&Owner]) -> bool {
+        let Some(owner) = &tag.owner else { return false };
+        !context.iter().any(|person| self.same(owner, person))
+            && context.iter().any(|person| owner.kind() == person.kind())
+    }
+
+    fn sole<'o>(&self, mut owners: impl Iterator<Item = &'o Owner>) -> Option<Owner> {
+        let first = owners.next()?;
+        owners.all(|owner| self.same(owner, first)).then(|| first.clone())
+    }
+
+    /// The one person who has this value.
+    fn only<'m>(&self, met: &'m Met<'_>) -> Option<&'m Owner> {
+        let mut owners = met.tags.iter().filter_map(|tag| tag.owner.as_ref());
+        let first = owners.next()?;
+        owners.all(|owner| self.same(owner, first)).then_some(first)
+    }
+
+    fn count(&self, tags: &[Arc<Tag>]) -> usize {
+        let mut people: Vec<&Owner> = Vec::new();
+        for owner in tags.iter().filter_map(|tag| tag.owner.as_ref()) {
+            if people.len() < 1000 && !people.iter().any(|person| self.same(person, owner)) {
+                people.push(owner);
+            }
+        }
+        people.len()
+    }
+
+    /// The tags of the first person of the context who has the value, else all.
+    fn narrow(&self, tags: &[Arc<Tag>], context: &[&Owner]) -> Vec<Arc<Tag>> {
+        for person in context {
+            let theirs: Vec<_> = tags.iter().filter(|tag| self.is(tag, person)).cloned().collect();
+            if !theirs.is_empty() {
+                return theirs;
+            }
+        }
+        tags.to_vec()
+    }
+
+    /// The tags under which a weak hit counts: the request's owner's, else those of people whom
+    /// the message names, else, where one person alone has it, by the key that it stands under.
+    fn telling(&self, met: &Met<'_>, request: Option<&Owner>, context: &[&Owner], named: &[Owner]) -> Vec<Arc<Tag>> {
+        let of = |people: &mut dyn Iterator<Item = &Owner>| -> Vec<Arc<Tag>> {
+            let people: Vec<&Owner> = people.collect();
+            met.tags
+                .iter()
+                .filter(|tag| people.iter().any(|person| self.is(tag, person)))
+                .cloned()
+                .collect()
+        };
+        let theirs = of(&mut request.into_iter());
+        if !theirs.is_empty() {
+            return theirs;
+        }
+        let theirs = of(&mut named.iter());
+        if !theirs.is_empty() {
+            return theirs;
+        }
+        let by_key: Vec<_> = met
+            .tags
+            .iter()
+            .filter(|tag| self.key_names(met.hit, tag) && !self.certainly_others(tag, context))
+            .cloned()
+            .collect();
+        if self.count(&by_key) > 1 { Vec::new() } else { by_key }
+    }
+
+    /// Whether the leaf's key says the same as the tag.
+    fn key_names(&self, hit: &Hit, tag: &Tag) -> bool {
+        let Some(key) = &hit.key else { return false };
+        tag.field.eq_ignore_ascii_case(key)
+            || self
+                .tracker
+                .input_spec(key)
+                .is_some_and(|(spec, _)| category::same(&spec.category, &tag.category))
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    tags: Vec<(crate::vocabulary::Fingerprint, EventTag)>,
+}
+
+impl Found {
+    fn add(&mut self, met: &Met<'_>, tags: &[Arc<Tag>], people: usize) {
+        let hit = met.hit;
+        // One value under several categories: the one that its key names, if there is one.
+        let named = |tag: &&Arc<Tag>| hit.key.as_ref().is_some_and(|key| tag.field.eq_ignore_ascii_case(key));
+        let any_named = tags.iter().any(|tag| named(&tag));
+        for tag in tags.iter().filter(|tag| !any_named || named(tag)).take(MAX_LISTED) {
+            let known = self.tags.iter_mut().find(|(fingerprint, known)| {
+                *fingerprint == hit.fingerprint && known.tag.owner == tag.owner && known.tag.category == tag.category
+            });
+            match known {
+                Some((_, known)) => also(known, &hit.place),
+                None => {
+                    let mut detail = super::detail(Some(&hit.place), hit.form.as_str(), confidence(hit));
+                    if people > 1 {
+                        detail.insert("shared_by".into(), people.into());
+                    }
+                    let tag = (**tag).clone();
+                    self.tags.push((hit.fingerprint, EventTag { tag, detail }));
+                }
+            }
+        }
+    }
+}
+
+fn also(tag: &mut EventTag, place: &str) {
+    if tag.detail.get("place").is_some_and(|first| first == place) {
+        return;
+    }
+    let more = tag
+        .detail
+        .entry("also")
+        .or_insert_with(|| serde_json::Value::Array(Vec::new()));
+    if let serde_json::Value::Array(places) = more {
+        if places.len() < MAX_LISTED && !places.iter().any(|known| known == place) {
+            places.push(place.into());
+        }
+    }
+}
+
+fn confidence(hit: &Hit) -> &'static str {
+    match (hit.weak, hit.form) {
+        (true, _) => "low",
+        (false, Form::Normalised) => "medium",
+        (false, _) => "high",
+    }
+}

@@ -1,0 +1,303 @@
+//! One call of a function under `#[egress]`, as generated code sees it.
+//!
+//! A call `receiver.send(body)` becomes `Wrap(receiver).__hook(&frame).send(body)`: for the
+//! clients that a feature knows, an inherent `__hook` answers with a sender that records; for
+//! every other type, [`Other`] gives the receiver back. A receiver that is a place (`req`,
+//! `self.tx`) must not be moved unless it is a client's, so it is looked at first: [`Other`]
+//! answers [`Pick::Other`], and the arm for clients becomes dead code by [`Never::go`].
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Blocked, Body, Declared, Outgoing, Pending, Target, begin, declared, record_after};
+use crate::scope::{Scope, ScopeGuard};
+use crate::site::EgressSite;
+use crate::tracked::Visitor;
+use crate::tracker::{self, BlindSpot, Tracker};
+use crate::vocabulary::Outcome;
+
+/// One call of an annotated function. Clones are the same call: they go into other threads and
+/// tasks, and take the request's scope along.
+#[derive(Clone)]
+pub struct Frame(Option<Arc<Inner>>);
+
+struct Inner {
+    site: &'static EgressSite,
+    tracker: Tracker,
+    scope: Option<Scope>,
+    /// Not to be missed when nothing was sent through it: made for a closure that may run
+    /// anywhere, or for a function that has such closures.
+    loose: bool,
+    declared: Mutex<Vec<Declared>>,
+    /// Sends that were recorded.
+    sends: AtomicUsize,
+    /// Calls that looked like a send, on a type that is no client.
+    others: AtomicUsize,
+}
+
+thread_local! {
+    static ENTERED: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Frame {
+    /// The function begins. Without a tracker in force, everything below is the identity.
+    /// `loose`: calls of its may happen where this frame is not known.
+    pub fn begin(site: &'static EgressSite, loose: bool) -> Self {
+        Frame(tracker::with(|tracker| {
+            Arc::new(Inner {
+                site,
+                tracker: tracker.clone(),
+                scope: Scope::current(),
+                loose,
+                declared: Mutex::default(),
+                sends: AtomicUsize::new(0),
+                others: AtomicUsize::new(0),
+            })
+        }))
+    }
+
+    /// The frame of the innermost call of the function on this thread, for closures that run in
+    /// place; elsewhere one of its own, so that closures need not capture anything.
+    pub fn current(site: &'static EgressSite) -> Self {
+        let of_site = |frame: &&Frame| {
+            let inner = frame.0.as_ref();
+            inner.is_some_and(|inner| std::ptr::eq(inner.site, site))
+        };
+        ENTERED
+            .try_with(|entered| entered.try_borrow().ok()?.iter().rev().find(of_site).cloned())
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| Frame::begin(site, true))
+    }
+
+    /// Counts a send that a middleware records by itself while the innermost function runs.
+    pub(crate) fn seen_by_middleware() {
+        let innermost = ENTERED.try_with(|entered| entered.try_borrow().ok()?.last().cloned());
+        if let Ok(Some(Frame(Some(inner)))) = innermost {
+            inner.sends.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes this the thread's innermost call until the guard is dropped. For synchronous bodies.
+    pub fn enter(&self) -> Entered {
+        let entered = self.0.is_some()
+            && ENTERED
+                .try_with(|entered| entered.try_borrow_mut().map(|mut frames| frames.push(self.clone())))
+                .is_ok_and(|pushed| pushed.is_ok());
+        Entered {
+            entered,
+            not_send: PhantomData,
+        }
+    }
+
+    /// Visits the `#[payload]` arguments: what they declare is part of every send.
+    pub fn payload(&self, visit: impl FnOnce(&mut Visitor<'_>)) {
+        if let Some(inner) = &self.0 {
+            let actor = match &inner.scope {
+                Some(scope) => scope.source().to_string(),
+                None => format!("fn {}", inner.site.site.path),
+            };
+            let found = declared::visit(&inner.tracker, &actor, visit);
+            inner.declared().extend(found);
+        }
+    }
+
+    /// Records the payload as a share of the function as a whole, for functions in whose body
+    /// no call can be rewritten. It cannot be kept from leaving: the result's type is the user's.
+    pub fn share(&self) -> Call {
+        Call(self.0.as_ref().and_then(|inner| {
+            inner.sends.fetch_add(1, Ordering::Relaxed);
+            begin(&inner.tracker, &inner.outgoing_as_a_whole(&inner.declared())).ok()
+        }))
+    }
+
+    /// Whether anything is recorded at all.
+    pub(crate) fn is_live(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Records a message that a client is about to send. `None` where nothing is in force.
+    pub(crate) fn begin_send(&self, target: Target<'_>, headers: Vec<(&str, &[u8])>, body: Body<'_>) -> Send {
+        let Some(inner) = &self.0 else { return Ok(None) };
+        inner.sends.fetch_add(1, Ordering::Relaxed);
+        let _scope = inner.scope_elsewhere();
+        let declared = inner.declared();
+        let outgoing = Outgoing {
+            site: Some(inner.site),
+            recipient: None,
+            purpose: None,
+            target,
+            headers,
+            body,
+            declared: &declared,
+            enforceable: true,
+        };
+        begin(&inner.tracker, &outgoing).map(Some)
+    }
+
+    fn other(&self) {
+        if let Some(inner) = &self.0 {
+            inner.others.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What [`Frame::begin_send`] says.
+pub(crate) type Send = Result<Option<Pending>, Blocked>;
+
+impl Inner {
+    fn declared(&self) -> MutexGuard<'_, Vec<Declared>> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In a thread or task without a scope, the function's own.
+    fn scope_elsewhere(&self) -> Option<ScopeGuard> {
+        match Scope::current() {
+            Some(_) => None,
+            None => self.scope.as_ref().map(Scope::enter),
+        }
+    }
+
+    fn outgoing_as_a_whole<'a>(&self, declared: &'a [Declared]) -> Outgoing<'a> {
+        Outgoing {
+            site: Some(self.site),
+            recipient: None,
+            purpose: None,
+            target: Target::Function,
+            headers: Vec::new(),
+            body: Body::Empty,
+            declared,
+            enforceable: false,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if *self.sends.get_mut() > 0 || !self.tracker.is_open() {
+            return;
+        }
+        let declared = self.declared();
+        if self.others.load(Ordering::Relaxed) > 0 && !declared.is_empty() {
+            // What looked like a send was one, by a client that no feature knows.
+            let _scope = self.scope_elsewhere();
+            record_after(&self.tracker, &self.outgoing_as_a_whole(&declared));
+        } else if !self.loose {
+            self.tracker
+                .blind_spot(BlindSpot::EgressWithoutCall, self.site.site.path);
+        }
+    }
+}
+
+/// Ends [`Frame::enter`]. Not `Send`: the frame is this thread's.
+#[must_use]
+pub struct Entered {
+    entered: bool,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.entered {
+            let _ = ENTERED.try_with(|entered| entered.try_borrow_mut().map(|mut frames| frames.pop()));
+        }
+    }
+}
+
+/// A share of a function as a whole. Made by [`Frame::share`]; dropped without
+/// [`Call::finish`] (a panic, a cancelled future), its outcome is unknown.
+pub struct Call(Option<Pending>);
+
+impl Call {
+    /// The function has returned: an error, or anything else.
+    pub fn finish(self, failed: bool) {
+        if let Some(pending) = self.0 {
+            pending.finish(if failed {
+                Outcome::Error("returned_error")
+            } else {
+                Outcome::Sent
+            });
+        }
+    }
+}
+
+/// A receiver, argument or result to be asked for its type.
+pub struct Wrap<T>(pub T);
+
+impl<T, E> Wrap<&Result<T, E>> {
+    /// Whether a function's result is an error.
+    pub fn __failed(&self) -> bool {
+        self.0.is_err()
+    }
+}
+
+/// What a place holds.
+pub enum Pick<C> {
+    /// A client, or a request of one.
+    Client(C),
+    /// Anything else.
+    Other,
+}
+
+/// No client. Nothing ever is one of these.
+pub enum Never {}
+
+impl Never {
+    /// Tells the compiler that what follows is never reached.
+    pub fn go(&self) -> ! {
+        match *self {}
+    }
+
+    /// The receiver itself, for its type.
+    pub fn hook<T>(self, _: &Frame, _: T) -> T {
+        match self {}
+    }
+}
+
+/// The answers for every type that is no client's.
+pub trait Other<T> {
+    /// A receiver of a send.
+    fn __hook(self, frame: &Frame) -> T;
+    /// A receiver of query parameters.
+    fn __query(self, frame: &Frame) -> T;
+    /// A receiver of a whole request.
+    fn __run(self, frame: &Frame) -> T;
+    /// A place that a send would take.
+    fn __pick(&self, frame: &Frame) -> Pick<Never>;
+    /// A place that runs a whole request.
+    fn __pick_run(&self, frame: &Frame) -> Pick<Never>;
+    /// A function's result that is no `Result`.
+    fn __failed(&self) -> bool;
+}
+
+impl<T> Other<T> for Wrap<T> {
+    fn __hook(self, frame: &Frame) -> T {
+        frame.other();
+        self.0
+    }
+
+    fn __query(self, _: &Frame) -> T {
+        self.0
+    }
+
+    fn __run(self, frame: &Frame) -> T {
+        frame.other();
+        self.0
+    }
+
+    fn __pick(&self, frame: &Frame) -> Pick<Never> {
+        frame.other();
+        Pick::Other
+    }
+
+    fn __pick_run(&self, frame: &Frame) -> Pick<Never> {
+        frame.other();
+        Pick::Other
+    }
+
+    fn __failed(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,256 @@
+//! What an event keeps of a message: its shape, and where it went, without a value in it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value as Json, json};
+
+use super::Body;
+use crate::detect::{Limits, Media, Message, Part};
+use crate::hooks::input::is_identifier_like;
+use crate::tracker::Tracker;
+use crate::vocabulary::EventTag;
+
+/// Most field names that are kept of one body.
+const MAX_FIELDS: usize = 256;
+
+/// `media`, `length` in bytes, `fields` and where which category was `found`.
+pub(super) fn payload(tracker: &Tracker, body: &Body<'_>, tags: &[EventTag]) -> Map<String, Json> {
+    let mut payload = Map::new();
+    match body {
+        Body::Empty => {}
+        Body::Unseen => {
+            payload.insert("media".into(), "unknown".into());
+        }
+        Body::Bytes { bytes, content_type } | Body::Beginning { bytes, content_type } => {
+            let media = media(bytes, *content_type);
+            payload.insert("media".into(), word(media).into());
+            if matches!(body, Body::Bytes { .. }) {
+                payload.insert("length".into(), bytes.len().into());
+            }
+            let fields = fields(tracker, bytes, media);
+            if !fields.is_empty() {
+                payload.insert("fields".into(), json!(fields));
+            }
+        }
+    }
+    let found: Vec<Json> = tags
+        .iter()
+        .filter_map(|tag| Some(json!({ "category": &*tag.tag.category, "place": tag.detail.get("place")? })))
+        .collect();
+    if !found.is_empty() {
+        payload.insert("found".into(), found.into());
+    }
+    payload
+}
+
+/// How a body is to be read: by its content type, else by its first byte.
+pub(super) fn media(bytes: &[u8], content_type: Option<&str>) -> Media {
+    let essence = content_type
+        .and_then(|text| text.split(';').next())
+        .map(|text| text.trim().to_ascii_lowercase())
+        .unwrap_or_default();
+    match essence.as_str() {
+        "application/x-www-form-urlencoded" => Media::Form,
+        json if json.ends_with("/json") || json.ends_with("+json") => Media::Json,
+        _ => match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'{' | b'[') => Media::Json,
+            _ => Media::Text,
+        },
+    }
+}
+
+fn word(media: Media) -> &'static str {
+    match media {
+        Media::Json => "json",
+        Media::Form => "form",
+        Media::Url => "url",
+        Media::Text => "text",
+    }
+}
+
+/// `POST api.example.com/v1/users/{id}`: no query, no credentials, no port.
+///
+/// Of the path stay short words (letters, digits, `._~-`, beginning with a letter) and versions
+/// (`v1`, `3.0`). Registered values read `{value}`; addresses `{email}`; what has four digits or
+/// more, is all digits or longer than 32 characters `{id}`; anything else `{text}`.
+pub(super) fn http_target(tracker: &Tracker, method: &str, host: &str, path: &str) -> String {
+    let method = match method {
+        known if known.len() <= 16 && known.bytes().all(|byte| byte.is_ascii_uppercase()) => known,
+        _ => "OTHER",
+    };
+    let mut target = format!("{method} {}", host.to_ascii_lowercase());
+    for segment in path.trim_start_matches('/').split('/').take(64) {
+        target.push('/');
+        target.push_str(redact(tracker, segment));
+    }
+    target
+}
+
+/// A target that was given by name, unless the name is a registered value.
+pub(super) fn name(tracker: &Tracker, name: &str) -> String {
+    let kept = name.split('@').next_back().unwrap_or_default();
+    let kept = kept.split(['?', '#']).next().unwrap_or_default();
+    if kept.len() > 256 || is_registered(tracker, kept, Media::Text) {
+        "{value}".into()
+    } else {
+        kept.to_owned()
+    }
+}
+
+fn redact<'s>(tracker: &Tracker, segment: &'s str) -> &'s str {
+    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
+    let plain = segment
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-'));
+    if segment.is_empty() {
+        ""
+    } else if is_registered(tracker, segment, Media::Url) {
+        "{value}"
+    } else if segment.contains('@') || segment.to_ascii_lowercase().contains("%40") {
+        "{email}"
+    } else if !plain {
+        "{text}"
+    } else if is_version(segment) {
+        segment
+    } else if segment.len() > 32 || digits >= 4 || digits == segment.len() {
+        "{id}"
+    } else if segment.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        segment
+    } else {
+        "{text}"
+    }
+}
+
+/// `v2`, `3.0`.
+fn is_version(segment: &str) -> bool {
+    let numbers = segment.strip_prefix('v').unwrap_or(segment);
+    (numbers.len() < segment.len() || numbers.contains('.'))
+        && numbers.len() <= 8
+        && numbers
+            .split('.')
+            .all(|number| (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_registered(tracker: &Tracker, text: &str, media: Media) -> bool {
+    let message = Message {
+        parts: vec![Part {
+            place: String::new(),
+            bytes: text.as_bytes(),
+            media,
+        }],
+    };
+    let limits = Limits {
+        hits: 1,
+        ..Limits::default()
+    };
+    !tracker.registry().detector().scan(&message, limits).hits.is_empty()
+}
+
+/// The names of a body's fields, sorted; those that are data, or look like it, read `{key}`.
+fn fields(tracker: &Tracker, bytes: &[u8], media: Media) -> Vec<String> {
+    let mut keys = Keys::default();
+    match media {
+        Media::Json => {
+            // What is broken off or nested too deep gives the names up to there.
+            let _ = (&mut keys).deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+        }
+        Media::Form => {
+            for (key, _) in form_urlencoded::parse(bytes).take(4096) {
+                keys.add(&key);
+            }
+        }
+        Media::Text | Media::Url => {}
+    }
+    // One scan over all names tells whether any of them needs a closer look.
+    let together = keys.names.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+    let suspicious = !together.is_empty() && is_registered(tracker, &together, Media::Text);
+    let mut fields: BTreeSet<String> = keys
+        .names
+        .into_iter()
+        .filter(|name| {
+            let kept = !suspicious || !is_registered(tracker, name, Media::Text);
+            keys.hidden |= !kept;
+            kept
+        })
+        .collect();
+    if keys.hidden {
+        fields.insert("{key}".into());
+    }
+    fields.into_iter().collect()
+}
+
+#[derive(Default)]
+struct Keys {
+    names: BTreeSet<String>,
+    /// Some were left out.
+    hidden: bool,
+}
+
+impl Keys {
+    fn add(&mut self, key: &str) {
+        if self.names.contains(key) {
+            return;
+        }
+        let digits = key.bytes().filter(u8::is_ascii_digit).count();
+        if is_identifier_like(key) && digits < 4 && self.names.len() < MAX_FIELDS {
+            self.names.insert(key.to_owned());
+        } else {
+            self.hidden = true;
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Keys {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Keys {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            self.add(&key);
+            map.next_value_seed(&mut *self)?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while elements.next_element_seed(&mut *self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! What a host calls by hand: the one line in `main`, and the words beside the attributes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::Error;
+use crate::config::Config;
+use crate::error::ErrorKind;
+use crate::hooks::input;
+use crate::scope::Scope;
+use crate::tracked::{Sink, Tracked, Value, Visitor};
+use crate::tracker::{self, BlindSpot, Tracker};
+use crate::vocabulary::tag::FieldSpec;
+use crate::vocabulary::{Event, EventType, Fingerprint, Owner, category};
+
+/// Reads the configuration and puts provenance in force for this process. Keep the guard:
+/// dropping it flushes the evidence and turns every hook into a no-op.
+///
+/// # Errors
+/// [`Error::is_config`], [`Error::is_key`], [`Error::is_store`], each saying what to do;
+/// [`Error::is_already_initialised`] on a second call: the first stays.
+pub fn init() -> Result<Guard, Error> {
+    init_with(Config::load(None)?)
+}
+
+/// As [`init`], with a configuration made by the host.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(config: Config) -> Result<Guard, Error> {
+    if crate::inventory::runtimes() > 1 {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "two versions of the provenance crate are linked into this program, and hooks of one would not reach \
+             the other: `cargo tree -d -p provenance` shows who asks for which",
+        ));
+    }
+    let tracker = tracker::install(config)?;
+    if let Some(tracker) = &tracker {
+        #[cfg(feature = "diesel")]
+        crate::integrations::diesel::install();
+        for model in crate::inventory::models_without_hook(tracker.config(), &crate::inventory::inventory()) {
+            eprintln!(
+                "provenance: warning: tracked_models names `{model}`, and no #[tracked_model] serves it: \
+                 its writes are not recorded"
+            );
+            tracker.blind_spot(BlindSpot::ModelWithoutHook, &model);
+        }
+    }
+    Ok(Guard { tracker })
+}
+
+/// Keeps provenance in force. Made by [`init`].
+#[must_use = "dropping the guard ends the recording: bind it in main, `let _provenance = provenance::init()?;`"]
+#[derive(Debug)]
+pub struct Guard {
+    tracker: Option<Tracker>,
+}
+
+impl Guard {
+    /// The tracker; `None` with `enabled: false`.
+    pub fn tracker(&self) -> Option<&Tracker> {
+        self.tracker.as_ref()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(tracker) = &self.tracker {
+            tracker.close();
+        }
+    }
+}
+
+/// The tracker in force here, if any.
+pub fn tracker() -> Option<Tracker> {
+    tracker::with(Clone::clone)
+}
+
+/// Says whose request this is, typically after the session was checked:
+/// `set_owner("user", user.id)`. Without a [`Scope`] in hand, or with an ill-formed kind, it does nothing.
+pub fn set_owner(kind: &str, value: impl Tracked) {
+    let Some(scope) = Scope::current() else { return };
+    if let Some(Some(owner)) = tracker::with(|tracker| owner_of(tracker, kind, &value)) {
+        scope.state().session_owner = Some(owner);
+    }
+}
+
+/// Says that two identifiers are of one person: `link_owner(("user", id), ("email", &email))`.
+pub fn link_owner(a: (&str, impl Tracked), b: (&str, impl Tracked)) {
+    tracker::with(|tracker| {
+        if let (Some(a), Some(b)) = (owner_of(tracker, a.0, &a.1), owner_of(tracker, b.0, &b.1)) {
+            tracker.link(&a, &b);
+        }
+    });
+}
+
+fn owner_of(tracker: &Tracker, kind: &str, value: &dyn Tracked) -> Option<Owner> {
+    let mut owner = None;
+    each_value(value, |value| {
+        if owner.is_none() {
+            owner = tracker.owner(kind, value);
+        }
+    });
+    owner
+}
+
+/// Hands every plain value in `value` to `take`.
+fn each_value(value: &dyn Tracked, take: impl FnMut(Value<'_>)) {
+    struct Take<F>(F);
+    impl<F: FnMut(Value<'_>)> Sink for Take<F> {
+        fn declared(&mut self, _: &'static crate::tracked::Field, value: Value<'_>) {
+            (self.0)(value);
+        }
+        fn keyed(&mut self, _: &str, value: Value<'_>) {
+            (self.0)(value);
+        }
+    }
+    Visitor::new(&mut Take(take)).entry("", |visitor| value.visit(visitor));
+}
+
+/// Registers a value by hand, so that it is found when it leaves: `tag("contact.email", "email", &email)?`.
+/// Gives its fingerprint; `None` where there is nothing to keep, for secrets, and while provenance is off.
+///
+/// # Errors
+/// [`Error::is_input`] for an ill-formed category.
+pub fn tag(category: &str, field: &str, value: impl Tracked) -> Result<Option<Fingerprint>, Error> {
+    let spec = spec(category, field)?;
+    let mut fingerprint = None;
+    tracker::with(|tracker| {
+        let scope = Scope::current();
+        let source = scope
+            .as_ref()
+            .map_or_else(|| Arc::from("tag"), |scope| scope.source().clone());
+        let owner = scope.and_then(|scope| scope.owner());
+        each_value(&value, |value| {
+            if let Some(observed) = tracker.observe(&spec, value) {
+                fingerprint = tracker
+                    .register(&observed, owner.as_ref(), &source, false)
+                    .tag
+                    .fingerprint;
+            }
+        });
+    });
+    Ok(fingerprint)
+}
+
+fn spec(written: &str, field: &str) -> Result<Arc<FieldSpec>, Error> {
+    if !category::is_well_formed(written) {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "ill-formed category: write dotted lower-case words such as contact.email, own ones below x.",
+        ));
+    }
+    Ok(Arc::new(FieldSpec {
+        name: field.into(),
+        category: written.into(),
+        description: "".into(),
+        kind: category::default_kind(written),
+        pii: true,
+        secret: category::is_secret(written, field),
+    }))
+}
+
+/// Begins an event by hand. Finish it with [`EventBuilder::submit`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), provenance::Error> {
+/// # let email = "";
+/// provenance::record_event("X_LETTER_PRINTED".parse()?).target("printer:2").value("contact.email", "email", email)?.submit();
+/// # Ok(()) }
+/// ```
+pub fn record_event(event_type: EventType) -> EventBuilder {
+    let actor = Scope::current().map_or_else(|| Arc::from("host"), |scope| scope.source().clone());
+    EventBuilder {
+        event: Event::new(event_type, actor),
+    }
+}
+
+/// An event in the making.
+#[must_use = "nothing is recorded before submit()"]
+#[derive(Debug)]
+pub struct EventBuilder {
+    event: Event,
+}
+
+impl EventBuilder {
+    /// Onto what, such as `queue:letters`. Kept as it is: no personal values here.
+    pub fn target(mut self, target: &str) -> Self {
+        self.event.target = Some(target.into());
+        self
+    }
+
+    /// A word of your own. Kept as it is: no personal values here.
+    pub fn extra(mut self, key: &str, value: impl Into<Json>) -> Self {
+        self.event.extras.insert(key.into(), value.into());
+        self
+    }
+
+    /// A value that the event is about: registered, and kept as a fingerprint.
+    ///
+    /// # Errors
+    /// [`Error::is_input`] for an ill-formed category.
+    pub fn value(mut self, category: &str, field: &str, value: impl Tracked) -> Result<Self, Error> {
+        let spec = spec(category, field)?;
+        let source = self.event.actor.clone();
+        let owner = Scope::current().and_then(|scope| scope.owner());
+        tracker::with(|tracker| {
+            each_value(&value, |value| {
+                if let Some(observed) = tracker.observe(&spec, value) {
+                    input::describe(&mut self.event, &observed, None);
+                    self.event
+                        .tags
+                        .push(tracker.register(&observed, owner.as_ref(), &source, false));
+                }
+            });
+        });
+        Ok(self)
+    }
+
+    /// Queues the event.
+    pub fn submit(self) {
+        tracker::with(|tracker| {
+            input::settle(tracker);
+            tracker.record(self.event);
+        });
+    }
+
+    /// Records the event and waits until it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::is_evidence`] after one second: the outcome is unknown, the writer goes on trying.
+    pub fn submit_durable(self) -> Result<(), Error> {
+        tracker::with(|tracker| {
+            input::settle(tracker);
+            tracker
+                .record_durable(self.event)
+                .map(|_| ())
+                .map_err(|(_, error)| error)
+        })
+        .unwrap_or(Ok(()))
+    }
+}
+
+/// Waits until everything recorded so far is on disk.
+///
+/// # Errors
+/// [`Error::is_evidence`] after `timeout`; the writer goes on trying.
+pub fn flush(timeout: Duration) -> Result<(), Error> {
+    tracker::with(|tracker| tracker.flush(timeout)).unwrap_or(Ok(()))
+}
+
+/// Trackers of their own for tests that run in parallel.
+pub mod test {
+    use std::future::Future;
+    use std::marker::PhantomData;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use crate::tracker::{Tracker, replace_override};
+
+    /// Puts `tracker` in force on this thread, before the global one, until the guard is dropped.
+    #[must_use = "the override ends when the guard is dropped"]
+    pub fn scoped(tracker: &Tracker) -> OverrideGuard {
+        #[cfg(feature = "diesel")]
+        crate::integrations::diesel::install();
+        OverrideGuard {
+            before: replace_override(Some(tracker.clone())),
+            not_send: PhantomData,
+        }
+    }
+
+    /// Puts `tracker` in force while `future` is polled, on whichever thread.
+    pub fn scoped_future<F: Future>(tracker: &Tracker, future: F) -> ScopedFuture<F> {
+        ScopedFuture {
+            tracker: tracker.clone(),
+            future,
+        }
+    }
+
+    /// Ends an override. Made by [`scoped`].
+    #[derive(Debug)]
+    pub struct OverrideGuard {
+        before: Option<Tracker>,
+        not_send: PhantomData<*const ()>,
+    }
+
+    impl Drop for OverrideGuard {
+        fn drop(&mut self) {
+            replace_override(self.before.take());
+        }
+    }
+
+    pin_project_lite::pin_project! {
+        /// A future with a tracker of its own. Made by [`scoped_future`].
+        #[derive(Debug)]
+        pub struct ScopedFuture<F> {
+            tracker: Tracker,
+            #[pin]
+            future: F,
+        }
+    }
+
+    impl<F: Future> Future for ScopedFuture<F> {
+        type Output = F::Output;
+
+        fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+            let this = self.project();
+            let _guard = scoped(this.tracker);
+            this.future.poll(context)
+        }
+    }
+}

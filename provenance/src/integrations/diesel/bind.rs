@@ -1,0 +1,173 @@
+//! What `#[tracked_model]` generates calls of.
+
+use std::fmt;
+use std::sync::Arc;
+
+use diesel::backend::Backend;
+use diesel::expression::{AsExpression, TypedExpressionType};
+use diesel::internal::derives::as_expression::Bound;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::SqlType;
+
+use super::slot::Slot;
+use crate::hooks::storage::{self, Seen, Write};
+use crate::site::{Column, ModelSite};
+use crate::tracked::Visitor;
+use crate::tracker::{self, BlindSpot, Observed, Tracker};
+use crate::vocabulary::Action;
+use crate::vocabulary::Owner;
+
+/// One value of a model on its way into a statement.
+#[derive(Clone)]
+pub struct Record {
+    site: &'static ModelSite,
+    action: Action,
+    owners: Option<Arc<[Owner]>>,
+}
+
+impl Record {
+    /// A model that is inserted; `owners` visits the fields that say whose it is.
+    pub fn insert(site: &'static ModelSite, owners: impl FnOnce(&mut Visitor<'_>)) -> Self {
+        Record::new(site, Action::Insert, owners)
+    }
+
+    /// A model that is used as a changeset.
+    pub fn update(site: &'static ModelSite, owners: impl FnOnce(&mut Visitor<'_>)) -> Self {
+        Record::new(site, Action::Update, owners)
+    }
+
+    fn new(site: &'static ModelSite, action: Action, owners: impl FnOnce(&mut Visitor<'_>)) -> Self {
+        let owners = tracker::with(|tracker| {
+            let mut seen = Seen::new(tracker);
+            owners(&mut Visitor::new(&mut seen));
+            (!seen.owners.is_empty()).then(|| seen.owners.into())
+        });
+        Record {
+            site,
+            action,
+            owners: owners.flatten(),
+        }
+    }
+
+    /// A tracked column's value. `visit` is a plain function, so that the type can be named.
+    pub fn bind<V>(&self, column: &'static Column, value: V, visit: fn(&V, &mut Visitor<'_>)) -> Bind<V> {
+        Bind {
+            record: self.clone(),
+            column,
+            value,
+            shown: Shown::ByValue(visit),
+        }
+    }
+
+    /// Looks at a value that is converted for the database.
+    pub fn see(&self, visit: impl FnOnce(&mut Visitor<'_>)) -> Before {
+        Before(tracker::with(|tracker| self.look(tracker, visit)).unwrap_or_default())
+    }
+
+    fn look(&self, tracker: &Tracker, visit: impl FnOnce(&mut Visitor<'_>)) -> Vec<Observed> {
+        let mut seen = Seen::new(tracker);
+        visit(&mut Visitor::new(&mut seen));
+        seen.report(self.site);
+        seen.values.into_iter().map(|(_, observed)| observed).collect()
+    }
+
+    /// As [`Record::bind`], for a converted value: `before` is what was seen of the original.
+    pub fn bind_seen<V>(&self, column: &'static Column, value: V, before: Before) -> Bind<V> {
+        Bind {
+            record: self.clone(),
+            column,
+            value,
+            shown: Shown::Before(before),
+        }
+    }
+}
+
+/// What was seen of a value before its conversion. Made by [`Record::see`].
+#[derive(Clone)]
+pub struct Before(Vec<Observed>);
+
+#[derive(Clone)]
+enum Shown<V> {
+    ByValue(fn(&V, &mut Visitor<'_>)),
+    Before(Before),
+}
+
+/// A value that stages itself when it is bound. It stands in a query for `V` itself: same SQL
+/// text, same query id, same bytes.
+#[derive(Clone)]
+pub struct Bind<V> {
+    record: Record,
+    column: &'static Column,
+    value: V,
+    shown: Shown<V>,
+}
+
+impl<V> Bind<V> {
+    fn stage(&self) {
+        tracker::with(|tracker| match Slot::in_hand() {
+            Some(slot) => self.stage_in(tracker, &slot),
+            None => tracker.blind_spot(BlindSpot::UninstrumentedConnection, self.record.site.site.path),
+        });
+    }
+
+    fn stage_in(&self, tracker: &Tracker, slot: &Slot) {
+        let values = match &self.shown {
+            Shown::ByValue(visit) => self.record.look(tracker, |visitor| visit(&self.value, visitor)),
+            Shown::Before(before) => before.0.clone(),
+        };
+        if values.is_empty() {
+            return;
+        }
+        let Record { site, action, owners } = &self.record;
+        let mut statement = slot.statement();
+        let known = statement.writes.iter().position(|write| write.is_of(site, *action));
+        let at = known.unwrap_or_else(|| {
+            statement.writes.push(Write::new(tracker, site, *action));
+            statement.writes.len() - 1
+        });
+        if let Some(write) = statement.writes.get_mut(at) {
+            for observed in values {
+                write.push(self.column, observed, owners.clone());
+            }
+        }
+    }
+}
+
+/// Shows what `V` shows: this is what `debug_query` prints.
+impl<V: fmt::Debug> fmt::Debug for Bind<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<V, ST> AsExpression<ST> for Bind<V>
+where
+    ST: SqlType + TypedExpressionType,
+{
+    type Expression = Bound<ST, Self>;
+
+    fn as_expression(self) -> Self::Expression {
+        Bound::new(self)
+    }
+}
+
+impl<V, ST, DB> ToSql<ST, DB> for Bind<V>
+where
+    DB: Backend,
+    V: ToSql<ST, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.stage();
+        self.value.to_sql(out)
+    }
+}
+
+/// A row was read into a model; `visit` visits it whole.
+pub fn loaded(site: &'static ModelSite, visit: impl FnOnce(&mut Visitor<'_>)) {
+    tracker::with(|tracker| {
+        if let Some(slot) = Slot::in_hand() {
+            slot.statement().rows += 1;
+        }
+        storage::loaded(tracker, site, visit);
+    });
+}

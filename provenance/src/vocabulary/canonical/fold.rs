@@ -1,0 +1,228 @@
+//! Text's canonical form, and where each piece of it came from.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
+
+/// NFKC, case-folded, white space trimmed and collapsed, typographic quotes and dashes made plain,
+/// invisible characters dropped.
+pub(crate) fn fold(text: &str) -> String {
+    let mut folded = Folded::default();
+    folded.push(text, 0);
+    folded.finish();
+    folded.text
+}
+
+/// Folded text that knows its source positions.
+#[derive(Default)]
+pub(crate) struct Folded {
+    pub(crate) text: String,
+    steps: Vec<Step>,
+}
+
+/// From `at` (in the folded text) on, text came from `source`.
+struct Step {
+    at: usize,
+    source: Range<usize>,
+    /// Byte by byte, from the source's start on.
+    linear: bool,
+}
+
+/// Longest run that is normalised in one piece, so that no payload makes it cost much memory.
+const RUN: usize = 1 << 16;
+
+impl Folded {
+    /// Appends `text`, which stands at `offset` in the source.
+    pub(crate) fn push(&mut self, text: &str, offset: usize) {
+        let bytes = text.as_bytes();
+        let mut rest = 0;
+        while let Some(&byte) = bytes.get(rest) {
+            let start = rest;
+            rest += 1;
+            if is_space(byte) {
+                self.space(offset + start);
+                continue;
+            }
+            // A token: combining marks may join what stands before them, so it is folded as a whole.
+            let mut ascii = byte.is_ascii();
+            if is_token(byte) {
+                while let Some(&next) = bytes.get(rest).filter(|next| is_token(**next)) {
+                    ascii &= next.is_ascii();
+                    rest += 1;
+                }
+            }
+            let token = text.get(start..rest).unwrap_or_default();
+            if ascii {
+                self.mark(offset + start, true);
+                let from = self.text.len();
+                self.text.push_str(token);
+                if let Some(new) = self.text.get_mut(from..) {
+                    new.make_ascii_lowercase();
+                }
+            } else {
+                self.unicode(token, offset + start);
+            }
+        }
+    }
+
+    /// Ends the text: nothing follows its last word.
+    pub(crate) fn finish(&mut self) {
+        self.text.truncate(self.text.trim_end().len());
+    }
+
+    /// The range of the source that `range` of the folded text came from.
+    pub(crate) fn source(&self, range: Range<usize>) -> Range<usize> {
+        let step = |position: usize| {
+            let after = self.steps.partition_point(|step| step.at <= position);
+            self.steps.get(after.checked_sub(1)?)
+        };
+        let start = step(range.start).map_or(0, |step| {
+            step.source.start + if step.linear { range.start - step.at } else { 0 }
+        });
+        let last = range.end.saturating_sub(1);
+        let end = step(last).map_or(0, |step| match step.linear {
+            true => step.source.start + (last - step.at) + 1,
+            false => step.source.end,
+        });
+        start..end.max(start)
+    }
+
+    fn unicode(&mut self, token: &str, offset: usize) {
+        let mut rest = token;
+        let mut at = offset;
+        while !rest.is_empty() {
+            let (run, next) = rest.split_at(run_length(rest));
+            let source = at..at + run.len();
+            let mut fresh = true;
+            for c in normalise(run).chars() {
+                if c.is_whitespace() {
+                    self.space(source.start);
+                    fresh = true;
+                    continue;
+                }
+                if std::mem::take(&mut fresh) {
+                    self.steps.push(Step {
+                        at: self.text.len(),
+                        source: source.clone(),
+                        linear: false,
+                    });
+                }
+                self.text.push(c);
+            }
+            at = source.end;
+            rest = next;
+        }
+    }
+
+    fn space(&mut self, source: usize) {
+        if !self.text.is_empty() && !self.text.ends_with(' ') {
+            self.mark(source, true);
+            self.text.push(' ');
+        }
+    }
+
+    fn mark(&mut self, source: usize, linear: bool) {
+        let at = self.text.len();
+        let goes_on = self
+            .steps
+            .last()
+            .is_some_and(|step| step.linear && step.source.start + (at - step.at) == source);
+        if !goes_on {
+            self.steps.push(Step {
+                at,
+                source: source..source,
+                linear,
+            });
+        }
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii()
+}
+
+/// Bytes of `text` to normalise at once: all, or up to a character that never joins what stands before it.
+fn run_length(text: &str) -> usize {
+    if text.len() <= RUN / 16 {
+        return text.len();
+    }
+    text.char_indices()
+        .skip_while(|(at, _)| *at < RUN / 16)
+        .find(|(at, c)| *at >= RUN || is_nfkc_quick(std::iter::once(*c)) == IsNormalized::Yes && !is_mark(*c))
+        .map_or(text.len(), |(at, _)| at)
+}
+
+fn is_mark(c: char) -> bool {
+    unicode_normalization::char::is_combining_mark(c)
+}
+
+/// Until nothing changes: folding may undo normalisation, and the other way round.
+fn normalise(run: &str) -> String {
+    let mut text = Cow::Borrowed(run);
+    for _ in 0..4 {
+        let next: String = text.nfkc().flat_map(fold_char).collect();
+        if next == *text {
+            break;
+        }
+        text = Cow::Owned(next);
+    }
+    text.into_owned()
+}
+
+/// Small by way of capital makes all case variants one, as full case folding does: `ß`, `ẞ` and `SS` give `ss`.
+fn fold_char(c: char) -> impl Iterator<Item = char> {
+    let plain = match c {
+        '\u{2018}' | '\u{2019}' | '\u{201b}' | '\u{2bc}' | '\u{2032}' => Some('\''),
+        '\u{201c}'..='\u{201f}' | '\u{2033}' => Some('"'),
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => Some('-'),
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' => None,
+        other => Some(other),
+    };
+    plain
+        .into_iter()
+        .flat_map(char::to_lowercase)
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folded(text: &str) -> Folded {
+        let mut folded = Folded::default();
+        folded.push(text, 0);
+        folded.finish();
+        folded
+    }
+
+    #[test]
+    fn knows_where_text_came_from() {
+        let text = "  Dear \n  ZOE\u{308}, hi\u{a0}you ";
+        let folded = folded(text);
+        assert_eq!(folded.text, "dear zo\u{eb}, hi you");
+        for (word, source) in [
+            ("dear", "Dear"),
+            ("zo\u{eb}", "ZOE\u{308}"),
+            ("you", "hi\u{a0}you"),
+            ("dear zo\u{eb}", "Dear \n  ZOE\u{308}"),
+        ] {
+            let at = folded.text.find(word).unwrap_or_default();
+            assert_eq!(text.get(folded.source(at..at + word.len())), Some(source), "{word}");
+        }
+    }
+
+    #[test]
+    fn long_runs_fold_as_short_ones() {
+        let word = "\u{e4}\u{11f}o\u{308}\u{1100}\u{1161}";
+        let long = word.repeat(20_000);
+        assert_eq!(fold(&long), fold(word).repeat(20_000));
+        assert!(!fold(&"\u{fdfa}".repeat(100_000)).is_empty());
+        assert!(!fold(&"\u{301}".repeat(200_000)).is_empty());
+    }
+}
