@@ -19,6 +19,13 @@ pub(crate) const SKIP: &str = "skip";
 /// The keys of `#[tracked(..)]` on a field.
 pub(crate) const FIELD: [&str; 5] = [DESCRIPTION, KIND, PII, SECRET, SKIP];
 
+pub(crate) const RECIPIENT: &str = "recipient";
+pub(crate) const ALLOW: &str = "allow";
+/// The keys of `#[egress]`.
+pub(crate) const EGRESS: [&str; 2] = [RECIPIENT, ALLOW];
+/// Marks an argument of a function under `#[egress]`.
+pub(crate) const PAYLOAD: &str = "payload";
+
 pub(crate) const OWNER: &str = "owner";
 pub(crate) const TABLE: &str = "table";
 

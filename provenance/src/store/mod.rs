@@ -10,3 +10,6 @@ pub use read::{
     EventPage, EventQuery, FingerprintPage, FingerprintQuery, Reader, StoredEvent, StoredFingerprint, Summary,
 };
 pub use verify::{Problem, Verified, VerifiedInstance};
+
+#[cfg(test)]
+mod tests;

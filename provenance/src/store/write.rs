@@ -78,6 +78,9 @@ pub(crate) struct Writer {
     chain: Hash,
     /// The last attempt failed in a way that may have left its batch in the file.
     uncertain: bool,
+    /// Stands for a commit that reports failure though it took place.
+    #[cfg(test)]
+    pub(super) fail_after_commit: bool,
 }
 
 /// What a store gives back at start.
@@ -114,14 +117,15 @@ impl Writer {
             key_id: keys.id.clone(),
         };
         // One exclusive transaction: of processes that start at once on a fresh file, one makes it.
-        connection.batch_execute("BEGIN EXCLUSIVE").map_err(failed)?;
-        let registered = schema::migrate(&mut connection, path)
-            .and_then(|()| register(&mut connection, path, keys, &row))
-            .and_then(|()| connection.batch_execute("COMMIT").map_err(failed));
-        if let Err(error) = registered {
-            let _ = connection.batch_execute("ROLLBACK");
-            return Err(error);
-        }
+        connection
+            .exclusive_transaction(|connection| {
+                schema::migrate(connection, path)?;
+                register(connection, path, keys, &row).map_err(Refusal::from)
+            })
+            .map_err(|refusal| match refusal {
+                Refusal::Ours(error) => error,
+                Refusal::Sqlite(error) => failed(error),
+            })?;
         write_ahead(&mut connection, path)?;
         connection
             .batch_execute(&format!("PRAGMA busy_timeout = {}", COMMIT_PATIENCE.as_millis()))
@@ -135,6 +139,8 @@ impl Writer {
             next_seq: 1,
             next_batch: 1,
             uncertain: false,
+            #[cfg(test)]
+            fail_after_commit: false,
         })
     }
 
@@ -182,6 +188,10 @@ impl Writer {
                 // After a full disk SQLite has rolled back by itself: nothing to do then.
                 let _ = self.connection.batch_execute("ROLLBACK");
             })?;
+            #[cfg(test)]
+            if std::mem::take(&mut self.fail_after_commit) {
+                return Err(Error::new(ErrorKind::Store, "failed after the commit"));
+            }
             // What went into a file that is no longer at its path is not evidence.
             self.same_file()?;
             if !prepared.events.is_empty() {
@@ -210,6 +220,14 @@ impl Writer {
             .execute(&mut self.connection)
             .map(drop)
             .map_err(|e| schema::failed(&self.path, &e))
+    }
+
+    /// Stands for a full disk, which SQLite reports in the same way.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&mut self, on: bool) {
+        let pages = if on { 1 } else { 1 << 30 };
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        let _ = self.connection.batch_execute(&sql);
     }
 
     /// Writes everything in one transaction; gives the new chain.
@@ -318,6 +336,24 @@ fn check_key(path: &Path, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<()
             keys.id
         ),
     ))
+}
+
+/// Why a file could not be opened.
+enum Refusal {
+    Ours(Error),
+    Sqlite(diesel::result::Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Ours(error)
+    }
+}
+
+impl From<diesel::result::Error> for Refusal {
+    fn from(error: diesel::result::Error) -> Self {
+        Refusal::Sqlite(error)
+    }
 }
 
 fn register(

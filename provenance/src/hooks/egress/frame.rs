@@ -27,8 +27,9 @@ struct Inner {
     site: &'static EgressSite,
     tracker: Tracker,
     scope: Option<Scope>,
-    /// Made for a closure that may run anywhere: says nothing about the function.
-    detached: bool,
+    /// Not to be missed when nothing was sent through it: made for a closure that may run
+    /// anywhere, or for a function that has such closures.
+    loose: bool,
     declared: Mutex<Vec<Declared>>,
     /// Sends that were recorded.
     sends: AtomicUsize,
@@ -42,17 +43,14 @@ thread_local! {
 
 impl Frame {
     /// The function begins. Without a tracker in force, everything below is the identity.
-    pub fn begin(site: &'static EgressSite) -> Self {
-        Frame::new(site, false)
-    }
-
-    fn new(site: &'static EgressSite, detached: bool) -> Self {
+    /// `loose`: calls of its may happen where this frame is not known.
+    pub fn begin(site: &'static EgressSite, loose: bool) -> Self {
         Frame(tracker::with(|tracker| {
             Arc::new(Inner {
                 site,
                 tracker: tracker.clone(),
                 scope: Scope::current(),
-                detached,
+                loose,
                 declared: Mutex::default(),
                 sends: AtomicUsize::new(0),
                 others: AtomicUsize::new(0),
@@ -71,7 +69,7 @@ impl Frame {
             .try_with(|entered| entered.try_borrow().ok()?.iter().rev().find(of_site).cloned())
             .ok()
             .flatten()
-            .unwrap_or_else(|| Frame::new(site, true))
+            .unwrap_or_else(|| Frame::begin(site, true))
     }
 
     /// Counts a send that a middleware records by itself while the innermost function runs.
@@ -178,8 +176,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let silent = self.detached || *self.sends.get_mut() > 0;
-        if silent || !self.tracker.is_open() {
+        if *self.sends.get_mut() > 0 || !self.tracker.is_open() {
             return;
         }
         let declared = self.declared();
@@ -187,7 +184,7 @@ impl Drop for Inner {
             // What looked like a send was one, by a client that no feature knows.
             let _scope = self.scope_elsewhere();
             record_after(&self.tracker, &self.outgoing_as_a_whole(&declared));
-        } else {
+        } else if !self.loose {
             self.tracker
                 .blind_spot(BlindSpot::EgressWithoutCall, self.site.site.path);
         }

@@ -2,7 +2,7 @@
 //! same methods, so that the wire and the types stay as they are.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 use ureq::http::Request;
@@ -208,47 +208,19 @@ macro_rules! agents {
         impl Wrap<$agent> {
             /// A request is about to be run on it.
             pub fn __run(self, frame: &Frame) -> Runner {
-                Runner { agent: self.0.clone().into_agent(), frame: frame.clone() }
+                Runner { agent: Agent::clone(&self.0), frame: frame.clone() }
             }
         }
 
         impl Wrap<&$agent> {
             /// A place that holds an agent.
             pub fn __pick_run(&self, _: &Frame) -> Pick<Agents> {
-                Pick::Client(Agents(self.0.clone().into_agent()))
+                Pick::Client(Agents(Agent::clone(self.0)))
             }
         }
     )*};
 }
-agents!(Agent, &Agent, Arc<Agent>, &Arc<Agent>);
-
-trait IntoAgent {
-    fn into_agent(self) -> Agent;
-}
-
-impl IntoAgent for Agent {
-    fn into_agent(self) -> Agent {
-        self
-    }
-}
-
-impl IntoAgent for &Agent {
-    fn into_agent(self) -> Agent {
-        self.clone()
-    }
-}
-
-impl IntoAgent for Arc<Agent> {
-    fn into_agent(self) -> Agent {
-        (*self).clone()
-    }
-}
-
-impl IntoAgent for &Arc<Agent> {
-    fn into_agent(self) -> Agent {
-        (**self).clone()
-    }
-}
+agents!(Agent, &Agent, Arc<Agent>, &Arc<Agent>, LazyLock<Agent>, &LazyLock<Agent>);
 
 /// A place holds an agent.
 pub struct Agents(Agent);

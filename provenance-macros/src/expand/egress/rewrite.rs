@@ -1,0 +1,258 @@
+//! Calls in a function's body that could be a client's get a hook that the receiver's type
+//! decides on: see `provenance/src/hooks/egress/frame.rs`.
+//!
+//! Left alone: calls with a turbofish or closures for arguments, calls that are awaited (the
+//! clients known today are synchronous), receivers that are a field of a temporary, an index or a macro,
+//! arguments of macros, nested items, and fully qualified calls.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote_spanned};
+use syn::parse::Parser;
+use syn::visit::{self, Visit};
+use syn::visit_mut::{self, VisitMut};
+use syn::{Block, Expr, ExprMethodCall, Item, Member, Path, parse_quote_spanned};
+
+/// The static that every function under `#[egress]` has.
+pub(super) fn site_ident() -> Ident {
+    Ident::new("__PROVENANCE_EGRESS_SITE", Span::mixed_site())
+}
+
+/// A body with its calls rewritten.
+pub(super) struct Rewritten {
+    pub(super) body: TokenStream,
+    /// Some of them could be sends.
+    pub(super) sends: bool,
+    /// Some are in closures and futures that may run where the function's frame is not known.
+    pub(super) loose: bool,
+}
+
+/// Rewrites a function's body.
+///
+/// # Errors
+/// It does not parse.
+pub(super) fn rewrite(krate: &Path, frame: &Ident, body: TokenStream) -> syn::Result<Rewritten> {
+    let mut statements = Block::parse_within.parse2(body)?;
+    let mut rewriter = Rewriter {
+        krate,
+        frame,
+        holder: Holder::Frame,
+        sends: false,
+        loose: false,
+        touched: false,
+    };
+    statements
+        .iter_mut()
+        .for_each(|statement| rewriter.visit_stmt_mut(statement));
+    let mut tokens = TokenStream::new();
+    statements.iter().for_each(|statement| statement.to_tokens(&mut tokens));
+    Ok(Rewritten {
+        body: tokens,
+        sends: rewriter.sends,
+        loose: rewriter.loose,
+    })
+}
+
+/// Where the code in hand finds the frame.
+#[derive(Clone, Copy, PartialEq)]
+enum Holder {
+    /// In the variable: the body itself, and closures and futures that own a clone.
+    Frame,
+    /// By the site: closures that borrow, so that they need not outlive more than they did.
+    Site,
+}
+
+struct Rewriter<'a> {
+    krate: &'a Path,
+    frame: &'a Ident,
+    holder: Holder,
+    sends: bool,
+    loose: bool,
+    /// Something was rewritten since this was last reset.
+    touched: bool,
+}
+
+/// What a method could be.
+#[derive(Clone, Copy, PartialEq)]
+enum Method {
+    /// Sends the request that the receiver is.
+    Send,
+    /// Runs the request that is its argument.
+    Run,
+    /// Adds query parameters.
+    Query,
+}
+
+impl Method {
+    fn of(call: &ExprMethodCall) -> Option<Self> {
+        if call.turbofish.is_some() || call.args.iter().any(|arg| matches!(arg, Expr::Closure(_))) {
+            return None;
+        }
+        Some(match (call.method.to_string().as_str(), call.args.len()) {
+            ("call" | "send_empty", 0) | ("send" | "send_json" | "send_form", 1) => Method::Send,
+            ("run", 1) => Method::Run,
+            ("query" | "query_raw", 2) | ("query_pairs" | "query_pairs_raw", 1) => Method::Query,
+            _ => return None,
+        })
+    }
+}
+
+impl VisitMut for Rewriter<'_> {
+    fn visit_item_mut(&mut self, _: &mut Item) {}
+
+    fn visit_expr_mut(&mut self, expr: &mut Expr) {
+        match expr {
+            Expr::Closure(closure) if closure.capture.is_some() && closure.asyncness.is_none() => {
+                self.owning(expr, |rewriter, expr| visit_mut::visit_expr_mut(rewriter, expr));
+            }
+            Expr::Async(future) if future.capture.is_some() => {
+                self.owning(expr, |rewriter, expr| visit_mut::visit_expr_mut(rewriter, expr));
+            }
+            Expr::Closure(_) | Expr::Async(_) => {
+                let outside = std::mem::replace(&mut self.holder, Holder::Site);
+                visit_mut::visit_expr_mut(self, expr);
+                self.holder = outside;
+            }
+            Expr::Const(_) => {}
+            Expr::Await(awaited) => match &mut *awaited.base {
+                Expr::MethodCall(call) => visit_mut::visit_expr_method_call_mut(self, call),
+                base => self.visit_expr_mut(base),
+            },
+            Expr::Call(call) => {
+                self.visit_expr_mut(&mut call.func);
+                call.args.iter_mut().for_each(|arg| self.visit_argument(arg));
+            }
+            Expr::MethodCall(call) => {
+                self.visit_expr_mut(&mut call.receiver);
+                call.args.iter_mut().for_each(|arg| self.visit_argument(arg));
+                if let Some(rewritten) = self.rewritten(call) {
+                    *expr = rewritten;
+                }
+            }
+            _ => visit_mut::visit_expr_mut(self, expr),
+        }
+    }
+}
+
+impl Rewriter<'_> {
+    /// A closure or future that owns what it captures gets a clone of the frame.
+    fn owning(&mut self, expr: &mut Expr, visit: impl FnOnce(&mut Self, &mut Expr)) {
+        let outside = std::mem::replace(&mut self.holder, Holder::Frame);
+        let touched = std::mem::replace(&mut self.touched, false);
+        visit(self, expr);
+        self.holder = outside;
+        if self.touched {
+            let (frame, holder) = (self.frame, self.holder());
+            let here = Span::mixed_site();
+            *expr = parse_quote_spanned!(here=> { let #frame = ::core::clone::Clone::clone(#holder); #expr });
+        }
+        self.touched |= touched;
+    }
+
+    /// An argument outlives its own expression: a call in it that borrows temporaries is left
+    /// alone, for in an arm of a `match` they would end too early.
+    fn visit_argument(&mut self, arg: &mut Expr) {
+        match arg {
+            Expr::MethodCall(call) if Method::of(call).is_some() && is_place(&call.receiver) && borrows(call) => {
+                visit_mut::visit_expr_method_call_mut(self, call);
+            }
+            _ => self.visit_expr_mut(arg),
+        }
+    }
+
+    fn rewritten(&mut self, call: &mut ExprMethodCall) -> Option<Expr> {
+        let method = Method::of(call)?;
+        let (krate, holder) = (self.krate, self.holder());
+        let span = Span::mixed_site().located_at(call.method.span());
+        if is_value(&call.receiver) {
+            let hook = Ident::new(
+                match method {
+                    Method::Send => "__hook",
+                    Method::Run => "__run",
+                    Method::Query => "__query",
+                },
+                span,
+            );
+            let receiver = &call.receiver;
+            *call.receiver = parse_quote_spanned!(span=> #krate::__private::egress::Wrap(#receiver).#hook(#holder));
+            self.seen(method);
+            return None;
+        }
+        if method == Method::Query || !is_place(&call.receiver) {
+            return None;
+        }
+        self.seen(method);
+        let (place, name, args) = (&call.receiver, &call.method, &call.args);
+        let (pick, taken) = match method {
+            Method::Run => (Ident::new("__pick_run", span), quote_spanned!(span=> &#place)),
+            Method::Send | Method::Query => (Ident::new("__pick", span), place.to_token_stream()),
+        };
+        Some(parse_quote_spanned! {span=>
+            (match #krate::__private::egress::Wrap(&#place).#pick(#holder) {
+                #[allow(unreachable_code, clippy::all)]
+                #krate::__private::egress::Pick::Client(client) => {
+                    client.go();
+                    client.hook(#holder, #taken).#name(#args)
+                }
+                #krate::__private::egress::Pick::Other => #call,
+            })
+        })
+    }
+
+    fn seen(&mut self, method: Method) {
+        self.touched = true;
+        self.sends |= method != Method::Query;
+        self.loose |= self.holder == Holder::Site;
+    }
+
+    /// An expression of type `&Frame`.
+    fn holder(&self) -> TokenStream {
+        let (krate, frame, site) = (self.krate, self.frame, site_ident());
+        let here = Span::mixed_site();
+        match self.holder {
+            Holder::Frame => quote_spanned!(here=> &#frame),
+            Holder::Site => quote_spanned!(here=> &#krate::__private::egress::Frame::current(&#site)),
+        }
+    }
+}
+
+/// A variable, or a field of one: it must not be moved unless the call would.
+fn is_place(expr: &Expr) -> bool {
+    match expr {
+        Expr::Path(path) => path.qself.is_none(),
+        Expr::Field(field) => matches!(field.member, Member::Named(_) | Member::Unnamed(_)) && is_place(&field.base),
+        Expr::Paren(paren) => is_place(&paren.expr),
+        Expr::Group(group) => is_place(&group.expr),
+        _ => false,
+    }
+}
+
+/// An expression that gives a value of its own.
+fn is_value(expr: &Expr) -> bool {
+    match expr {
+        Expr::Call(_) | Expr::MethodCall(_) | Expr::Await(_) | Expr::Try(_) | Expr::Reference(_) | Expr::Match(_) => {
+            true
+        }
+        Expr::Paren(paren) => is_value(&paren.expr),
+        Expr::Group(group) => is_value(&group.expr),
+        _ => false,
+    }
+}
+
+/// Whether an argument may borrow from a value that only lives as long as the call.
+fn borrows(call: &ExprMethodCall) -> bool {
+    struct Finder(bool);
+    impl<'ast> Visit<'ast> for Finder {
+        fn visit_expr(&mut self, expr: &'ast Expr) {
+            let owner = match expr {
+                Expr::Reference(reference) => Some(&*reference.expr),
+                Expr::MethodCall(call) => Some(&*call.receiver),
+                _ => None,
+            };
+            self.0 |= owner.is_some_and(|owner| !is_place(owner) && !matches!(owner, Expr::Lit(_)));
+            visit::visit_expr(self, expr);
+        }
+    }
+    let mut finder = Finder(false);
+    call.args.iter().for_each(|arg| finder.visit_expr(arg));
+    finder.0
+}
