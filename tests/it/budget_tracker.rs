@@ -996,10 +996,10 @@ fn gather(pipe: impl Read + Send + 'static, found: Option<mpsc::Sender<String>>)
     thread::spawn(move || {
         let mut all = String::new();
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if let Some(found) = &found {
-                if line.starts_with("app ") || line.starts_with("audit ") {
-                    let _ = found.send(line.clone());
-                }
+            if let Some(found) = &found
+                && (line.starts_with("app ") || line.starts_with("audit "))
+            {
+                let _ = found.send(line.clone());
             }
             all.push_str(&line);
             all.push('\n');
