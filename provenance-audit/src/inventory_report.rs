@@ -61,9 +61,13 @@ fn declarations(entry: &Entry) -> Vec<String> {
         .map(|table| shown(table) + ".")
         .unwrap_or_default();
     for field in list(&entry.rest, "fields").iter().filter_map(Json::as_object) {
-        let name = text(field, "column").or_else(|| text(field, "name")).unwrap_or("?");
+        let name = text(field, "name").unwrap_or("?");
         let category = text(field, "category").map(flagged).unwrap_or_default();
         lines.push(format!("{table}{}: {category}{}", shown(name), properties(field)));
+    }
+    for arg in list(&entry.rest, "args").iter().filter_map(Json::as_object) {
+        let (name, ty) = (text(arg, "name").unwrap_or("_"), text(arg, "type").unwrap_or("?"));
+        lines.push(format!("takes {}: {}", shown(name), shown(ty)));
     }
     if let Some(recipient) = text(&entry.rest, "recipient") {
         lines.push(format!("to {}", shown(recipient)));
@@ -156,7 +160,7 @@ fn summary(artifact: &Artifact) -> String {
 }
 
 fn text<'a>(map: &'a Map<String, Json>, key: &str) -> Option<&'a str> {
-    map.get(key).and_then(Json::as_str)
+    map.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
 }
 
 fn list<'a>(map: &'a Map<String, Json>, key: &str) -> &'a [Json] {

@@ -180,10 +180,11 @@ impl Recorder {
         *lock(&self.shared.give_up) = Some(until);
         let told = queue.send_deadline(Message::Stop, until).is_ok();
         // The last attempt may be within SQLite when the time is up.
-        if told && self.ended.recv_deadline(until + BACKOFF).is_ok() {
-            if let Some(thread) = lock(&self.thread).take() {
-                let _ = thread.join();
-            }
+        if told
+            && self.ended.recv_deadline(until + BACKOFF).is_ok()
+            && let Some(thread) = lock(&self.thread).take()
+        {
+            let _ = thread.join();
         }
     }
 
@@ -346,4 +347,85 @@ fn commit(writer: &mut Writer, batch: &mut Batch, shared: &Shared) -> bool {
     }
     *batch = Batch::default();
     true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use diesel::connection::SimpleConnection;
+    use diesel::prelude::*;
+
+    use super::*;
+    use crate::key::{Keys, Origin};
+    use crate::store::write::Instance;
+    use crate::vocabulary::Owner;
+
+    fn recorder(folder: &std::path::Path) -> Recorder {
+        let instance = Instance {
+            id: [1; 8],
+            service: "shop".into(),
+            environment: None,
+            build: String::new(),
+        };
+        let keys = Keys::from_master(&[7; 32], 1, Origin::Environment);
+        Recorder::start(Writer::open(&folder.join("evidence.db"), &keys, &instance).unwrap()).unwrap()
+    }
+
+    fn small() -> Record {
+        let owner = |text| Owner::from_stored(text).unwrap();
+        Record::Link(owner("email:a"), owner("user:1"))
+    }
+
+    #[test]
+    fn a_forked_child_neither_sends_nor_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = recorder(folder.path());
+        recorder.pid += 1;
+        recorder.send(small());
+        assert!(
+            recorder
+                .send_durable(small(), Duration::from_secs(9))
+                .unwrap_err()
+                .is_evidence()
+        );
+        assert!(recorder.flush(Duration::from_secs(9)).unwrap_err().is_evidence());
+        recorder.stop(Duration::from_secs(9));
+        let status = recorder.status();
+        assert!(status.refused >= 2 && status.depth == 0, "{status:?}");
+        drop(recorder);
+    }
+
+    #[test]
+    fn a_full_queue_is_waited_for_once_and_what_is_lost_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = recorder(folder.path());
+        let path = folder.path().join("evidence.db");
+        let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        other.batch_execute("BEGIN IMMEDIATE").unwrap();
+        let mut waits = 0;
+        let mut sent = 0;
+        let started = Instant::now();
+        while sent < CAPACITY + 2 * BATCH {
+            let before = Instant::now();
+            recorder.send(small());
+            waits += u32::from(before.elapsed() > Recorder::PATIENCE / 2);
+            sent += 1;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20));
+        assert_eq!(waits, 1);
+        let status = recorder.status();
+        assert_eq!(status.depth, CAPACITY);
+        assert!(status.refused > 0);
+        assert!(
+            recorder
+                .send_durable(small(), Duration::from_millis(50))
+                .unwrap_err()
+                .is_evidence()
+        );
+        other.batch_execute("COMMIT").unwrap();
+        recorder.flush(Duration::from_secs(30)).unwrap();
+        let status = recorder.status();
+        assert_eq!(status.written + status.refused, sent as u64 + 1);
+    }
 }

@@ -182,10 +182,13 @@ fn is_named(cx: &Ctxt, recipient: &LitStr) -> bool {
     named
 }
 
-/// The categories of `allow(..)`.
+/// The categories of `allow(..)`; one word, such as `financial`, stands for all below it.
 fn categories(cx: &Ctxt, key: &Ident, tokens: TokenStream) -> Vec<LitStr> {
     match Punctuated::<LitStr, Token![,]>::parse_terminated.parse2(tokens) {
-        Ok(listed) => listed.into_iter().filter(|one| check::category(cx, one)).collect(),
+        Ok(listed) => listed
+            .into_iter()
+            .filter(|one| check::is_word(&one.value()) || check::category(cx, one))
+            .collect(),
         Err(_) => {
             cx.error_at(key, "`allow` takes categories: write `allow(\"contact.email\", ..)`");
             Vec::new()

@@ -555,18 +555,78 @@ fn files_of_others_are_left_untouched() {
         assert!(error.is_store() && error.to_string().contains(says), "{error}");
         assert!(refused(&folder, || Reader::open(&folder.db()).map(drop)).is_store());
     }
-    std::fs::remove_file(folder.db()).unwrap();
-    raw(&folder.0.path().join("x"))
-        .batch_execute("CREATE TABLE users (id INTEGER)")
+    // Databases of others, one of them with its changes still in a journal.
+    for pragmas in [
+        "",
+        "PRAGMA journal_mode = WAL;",
+        "PRAGMA application_id = 7; PRAGMA user_version = 1;",
+    ] {
+        let folder = Folder::new();
+        let mut other = raw(&folder.0.path().join("x"));
+        other
+            .batch_execute(&format!("{pragmas} CREATE TABLE users (id INTEGER)"))
+            .unwrap();
+        std::fs::hard_link(folder.0.path().join("x"), folder.db()).unwrap();
+        if pragmas.contains("WAL") {
+            let journal = |name: &str| folder.0.path().join(name);
+            std::fs::copy(journal("x-wal"), journal("evidence #1?.db-wal")).unwrap();
+            assert!(std::fs::metadata(journal("evidence #1?.db-wal")).unwrap().len() > 0);
+        }
+        let error = refused(&folder, || open_writer(&folder));
+        assert!(
+            error.is_store() && error.to_string().contains("something else"),
+            "{error}"
+        );
+        let error = refused(&folder, || Reader::open(&folder.db()).map(drop));
+        assert!(error.is_store(), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_only_claims_to_be_ours_is_refused() {
+    for (sql, says) in [
+        ("DROP TABLE owner_links", "no table owner_links"),
+        (
+            "ALTER TABLE events RENAME TO e; CREATE VIEW events AS SELECT * FROM e",
+            "no table events",
+        ),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END",
+            "triggers",
+        ),
+    ] {
+        let folder = Folder::new();
+        drop(folder.writer(1));
+        folder.sql(sql);
+        let error = open_writer(&folder).unwrap_err();
+        assert!(error.is_store() && error.to_string().contains(says), "{error}");
+        assert!(Reader::open(&folder.db()).err().unwrap().is_store());
+    }
+}
+
+/// POSIX locks are a process's, not a descriptor's: whoever closes the file gives all of them up,
+/// and another process may then take the last writer's leave, journal and all.
+#[cfg(target_os = "linux")]
+#[test]
+fn looking_at_a_file_leaves_the_writers_locks() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let mut writer = folder.writer(1);
+    // The lock that stays is taken with the first use.
+    writer
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
         .unwrap();
-    std::fs::rename(folder.0.path().join("x"), folder.db()).unwrap();
-    let error = refused(&folder, || open_writer(&folder));
-    assert!(
-        error.is_store() && error.to_string().contains("something else"),
-        "{error}"
-    );
-    let error = refused(&folder, || Reader::open(&folder.db()).map(drop));
-    assert!(error.is_store(), "{error}");
+    let inode = format!(":{} ", std::fs::metadata(folder.db()).unwrap().ino());
+    let locks = || std::fs::read_to_string("/proc/locks").unwrap().matches(&inode).count();
+    assert_eq!(locks(), 1);
+    drop(folder.reader());
+    assert_eq!(locks(), 1);
+    assert!(!is_empty(&folder.db()).unwrap());
+    assert_eq!(locks(), 1);
+    drop(folder.writer(2));
+    assert_eq!(locks(), 1);
+    drop(writer);
+    assert_eq!(locks(), 0);
 }
 
 #[test]
@@ -582,6 +642,8 @@ fn places_where_no_file_can_be_are_named() {
     };
     assert!(open(folder.0.path().join("no/where.db")).contains("does not exist"));
     assert!(open(folder.0.path().to_owned()).contains("is a folder"));
+    #[cfg(unix)]
+    assert!(open("/dev/null".into()).contains("no ordinary file"));
     std::fs::write(folder.db(), "x").unwrap();
     let below = open(folder.db().join("below.db"));
     assert!(
@@ -740,6 +802,15 @@ fn hostile_content_gives_errors_or_is_shown() {
             }
         }
     }
+    // The changes above did arrive.
+    std::fs::write(folder.db(), &pristine).unwrap();
+    folder.sql(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table'",
+    );
+    folder.sql("UPDATE events SET payload = NULL");
+    assert!(folder.reader().events(&all()).unwrap_err().is_store());
+    assert!(folder.reader().verify().unwrap_err().is_store());
     // Broken JSON is shown as what it is.
     std::fs::write(folder.db(), &pristine).unwrap();
     folder.sql("UPDATE events SET payload = '{'");
@@ -753,6 +824,14 @@ fn hostile_content_gives_errors_or_is_shown() {
 
 /// Two instances, several batches, tags and an outcome.
 fn evidence() -> Folder {
+    static MADE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    let made = MADE.get_or_init(|| std::fs::read(make_evidence().db()).unwrap());
+    let folder = Folder::new();
+    std::fs::write(folder.db(), made).unwrap();
+    folder
+}
+
+fn make_evidence() -> Folder {
     let folder = Folder::new();
     for n in [1, 2] {
         let mut writer = folder.writer(n);
@@ -958,7 +1037,7 @@ fn many_threads_open_a_fresh_file_at_once() {
 }
 
 /// This test binary again, as a service that writes durably and prints each acknowledged number.
-fn writing_child(folder: &Folder, n: u64) -> (std::process::Child, impl Iterator<Item = u64>) {
+fn writing_child(folder: &Folder, n: u64) -> (std::process::Child, impl Iterator<Item = u64> + use<>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "store::tests::child_writes", "--ignored", "--nocapture"])
         .env("CHILD_DB", folder.db())
