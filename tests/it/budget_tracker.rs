@@ -204,6 +204,8 @@ fn shares_carry_findings_of_the_person_whose_data_left() {
         prompt.contains("4200.00") && prompt.contains("hot-air balloon"),
         "{prompt}"
     );
+    assert_eq!(app.events("event_type=POLICY_VIOLATION"), Vec::<Json>::new());
+    assert_eq!(app.audit("/status")["blind_spots"], json!([]));
 }
 
 #[test]
@@ -730,16 +732,21 @@ impl App {
         })
     }
 
-    /// All identifiers under which a person's requests were recorded.
+    /// The identifiers under which a person's requests were recorded: by address, then by account.
     fn owners(&self, person: &Person) -> BTreeSet<String> {
-        let owners: BTreeSet<_> = person
-            .requests
-            .iter()
-            .flat_map(|request_id| self.events(&format!("request_id={request_id}")))
-            .filter_map(|event| event["extras"]["owner"].as_str().map(str::to_owned))
-            .collect();
-        assert!(!owners.is_empty());
-        owners
+        eventually(|| {
+            let owners: BTreeSet<_> = person
+                .requests
+                .iter()
+                .flat_map(|request_id| self.events(&format!("request_id={request_id}")))
+                .filter_map(|event| event["extras"]["owner"].as_str().map(str::to_owned))
+                .collect();
+            let kinds: Vec<_> = owners.iter().filter_map(|owner| owner.split(':').next()).collect();
+            match kinds.as_slice() {
+                ["email", "user"] => Ok(owners),
+                _ => Err(format!("{owners:?} are not one address and one account")),
+            }
+        })
     }
 
     /// The event that a value was first seen in.

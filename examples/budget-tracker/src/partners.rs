@@ -98,13 +98,7 @@ impl Partners {
         recipient = "ai",
         purpose = "insights",
         basis = "consent",
-        allow(
-            "financial.income",
-            "financial.expense",
-            "financial.currency",
-            "preferences.goals",
-            "behavior.purchase_history"
-        )
+        allow("financial", "preferences.goals", "behavior.purchase_history")
     )]
     pub fn advise(&self, prompt: &Prompt) -> Result<Answer, ureq::Error> {
         let url = format!("{}/ai/v1/responses", self.base);
