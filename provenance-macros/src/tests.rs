@@ -168,6 +168,7 @@ fn model_attribute() {
         }
     ));
 }
+
 #[cfg(feature = "diesel")]
 #[test]
 fn model_derive() {
@@ -188,19 +189,18 @@ fn model_derive() {
     });
     insta::assert_snapshot!(pretty(expanded));
 }
+
 #[test]
 fn egress_sync() {
     insta::assert_snapshot!(function(
         expand::egress::attribute,
-        quote!(recipient = "mailchimp", purpose = "newsletter", allow("contact.email")),
-        quote! {
-            fn subscribe(agent: &ureq::Agent, #[payload] s: &Subscriber<'_>) -> Result<(), ureq::Error> {
-                agent.post(URL).send_json(s)?;
         quote!(
             recipient = "mailchimp",
             purpose = "newsletter",
             allow("contact.email", "personal.name")
         ),
+        quote! {
+            fn subscribe(agent: &ureq::Agent, #[payload] s: &Subscriber<'_>) -> Result<(), ureq::Error> {
                 agent.post(URL).query("v", "3").send_json(s)?;
                 let request = agent.get(URL);
                 request.call()?;
@@ -213,6 +213,7 @@ fn egress_sync() {
         }
     ));
 }
+
 #[test]
 fn egress_left_alone() {
     insta::assert_snapshot!(function(
@@ -237,8 +238,16 @@ fn egress_left_alone() {
         }
     ));
 }
+
+#[test]
 fn egress_payload_of_the_whole() {
     insta::assert_snapshot!(method(
+        expand::egress::attribute,
         quote!(recipient = "smtp", name = "Service::mail"),
+        quote! {
             async fn mail(&self, #[payload] Mail { to, .. }: Mail) -> Result<(), Error> {
                 self.smtp.deliver(to).await
+            }
+        }
+    ));
+}
