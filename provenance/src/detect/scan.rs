@@ -51,6 +51,8 @@ struct Spot<'a> {
     ranged: Option<usize>,
     /// The leaf is a key: weak values inside it mean nothing at all.
     is_key: bool,
+    /// The leaf is a piece of JSON that was not followed: not to be taken for JSON in a string.
+    is_json: bool,
 }
 
 /// Where a search is: a leaf, or what was decoded from `outer` of it.
@@ -127,13 +129,15 @@ impl<'d> Scanner<'d> {
         if self.index.is_empty() {
             return;
         }
-        self.decoded += bytes.len() * DECODED_PER_BYTE;
-        self.effort += bytes.len() * EFFORT_PER_BYTE;
+        self.decoded = self
+            .decoded
+            .saturating_add(bytes.len().saturating_mul(DECODED_PER_BYTE));
+        self.effort = self.effort.saturating_add(bytes.len().saturating_mul(EFFORT_PER_BYTE));
         match part.media {
             Media::Json => self.json(&part.place, bytes),
             Media::Form => self.pairs(&part.place, "", bytes),
             Media::Url => self.url(&part.place, bytes),
-            Media::Text => self.text(&part.place, bytes, 0),
+            Media::Text => self.text(&part.place, bytes, 0, false),
         }
     }
 
@@ -146,18 +150,19 @@ impl<'d> Scanner<'d> {
                 key,
                 ranged: None,
                 is_key: false,
+                is_json: false,
             };
             match piece {
                 Piece::Leaf(leaf) => self.leaf(spot, leaf),
                 Piece::Key(key) => self.key(part, &format!("{path}/"), key),
                 Piece::Deep(deep) => {
                     self.unscanned += deep.len();
-                    self.leaf(spot, deep)
+                    self.leaf(Spot { is_json: true, ..spot }, deep)
                 }
             }
         });
         if let Some(rest) = bytes.get(understood..).filter(|rest| !rest.is_empty()) {
-            self.text(part, rest, understood);
+            self.text(part, rest, understood, true);
         }
     }
 
@@ -171,6 +176,7 @@ impl<'d> Scanner<'d> {
                 key: Some(&key),
                 ranged: None,
                 is_key: false,
+                is_json: false,
             };
             self.leaf(spot, value.as_bytes());
         }
@@ -189,19 +195,21 @@ impl<'d> Scanner<'d> {
                 key: None,
                 ranged: None,
                 is_key: false,
+                is_json: false,
             };
             self.leaf(spot, &Cow::from(percent_encoding::percent_decode(text)));
         }
         self.pairs(part, "query.", query);
     }
 
-    fn text(&mut self, part: &str, bytes: &[u8], offset: usize) {
+    fn text(&mut self, part: &str, bytes: &[u8], offset: usize, is_json: bool) {
         let spot = Spot {
             part,
             path: "",
             key: None,
             ranged: Some(offset),
             is_key: false,
+            is_json,
         };
         self.leaf(spot, bytes);
     }
@@ -214,6 +222,7 @@ impl<'d> Scanner<'d> {
             key: None,
             ranged: None,
             is_key: true,
+            is_json: false,
         };
         self.leaf(spot, key)
     }
@@ -341,7 +350,8 @@ impl<'d> Scanner<'d> {
     /// JSON inside a string: its leaves count as wholes. Whether all of it was understood.
     fn nested_json(&mut self, at: &mut At<'_>, bytes: &[u8]) -> bool {
         let trimmed = bytes.trim_ascii();
-        if !trimmed.starts_with(b"{") && !trimmed.starts_with(b"[") {
+        let begins = trimmed.starts_with(b"{") || trimmed.starts_with(b"[");
+        if !begins || (at.spot.is_json && at.layers == 0) {
             return false;
         }
         let depth = self.limits.depth;
