@@ -1,7 +1,7 @@
 //! One scan: parts into leaves, leaves into searches, finds into hits.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::index::{Index, Known, Lane};
@@ -21,6 +21,9 @@ const DECODED_PER_BYTE: usize = 2;
 /// reached only by payloads made for it.
 const EFFORT: usize = 16 << 20;
 const EFFORT_PER_BYTE: usize = 64;
+/// Most keys, and the longest, that are remembered as clean.
+const CLEAN_KEYS: usize = 256;
+const CLEAN_KEY: usize = 64;
 /// What a look-up costs.
 const LOOKUP: usize = 16;
 
@@ -30,6 +33,8 @@ pub(super) struct Scanner<'d> {
     strong: Vec<Ranked>,
     weak: Vec<Ranked>,
     places: HashMap<Fingerprint, usize>,
+    /// Keys in which nothing was found: most documents repeat theirs.
+    clean_keys: HashSet<Vec<u8>>,
     leaves: usize,
     unscanned: usize,
     dropped: usize,
@@ -98,6 +103,7 @@ impl<'d> Scanner<'d> {
             strong: Vec::new(),
             weak: Vec::new(),
             places: HashMap::new(),
+            clean_keys: HashSet::new(),
             leaves: 0,
             unscanned: 0,
             dropped: 0,
@@ -154,7 +160,7 @@ impl<'d> Scanner<'d> {
             };
             match piece {
                 Piece::Leaf(leaf) => self.leaf(spot, leaf),
-                Piece::Key(key) => self.key(part, &format!("{path}/"), key),
+                Piece::Key(key) => self.key(part, path, "/", key),
                 Piece::Deep(deep) => {
                     self.unscanned += deep.len();
                     self.leaf(Spot { is_json: true, ..spot }, deep)
@@ -168,7 +174,7 @@ impl<'d> Scanner<'d> {
 
     fn pairs(&mut self, part: &str, prefix: &str, bytes: &[u8]) {
         for (key, value) in form_urlencoded::parse(bytes) {
-            let masked = self.key(part, prefix, key.as_bytes());
+            let masked = self.key(part, prefix, "", key.as_bytes());
             let path = format!("{prefix}{}", shown(key.as_bytes(), masked));
             let spot = Spot {
                 part,
@@ -215,16 +221,23 @@ impl<'d> Scanner<'d> {
     }
 
     /// Searches a key; whether it holds a registered value, so that it must not be shown.
-    fn key(&mut self, part: &str, prefix: &str, key: &[u8]) -> bool {
+    fn key(&mut self, part: &str, parent: &str, joint: &str, key: &[u8]) -> bool {
+        if self.clean_keys.contains(key) {
+            return false;
+        }
         let spot = Spot {
             part,
-            path: &format!("{prefix}{{key}}"),
+            path: &format!("{parent}{joint}{{key}}"),
             key: None,
             ranged: None,
             is_key: true,
             is_json: false,
         };
-        self.leaf(spot, key)
+        let found = self.leaf(spot, key);
+        if !found && key.len() <= CLEAN_KEY && self.clean_keys.len() < CLEAN_KEYS {
+            self.clean_keys.insert(key.to_vec());
+        }
+        found
     }
 
     /// Searches a leaf; whether anything was found.
