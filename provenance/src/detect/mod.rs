@@ -19,7 +19,7 @@
 //!   included; phones also by their last 10 digits.
 //! - **Digests**: a token of 64 hex digits, or base64 of 32 bytes, is compared with the SHA-256 of
 //!   each value's canonical form (dates also as `19900102`, phones also with `+`).
-//! - **Encodings**: percent, JSON escapes, JSON within strings, base64 and hex runs of at least 16
+//! - **Encodings**: percent and plus, JSON escapes, JSON within strings, base64 and hex runs of at least 16
 //!   characters are decoded and searched, at most 3 deep and within a budget of bytes. Compressed
 //!   bodies, base64 over several lines, HTML entities and quoted-printable are not decoded.
 //!

@@ -15,8 +15,11 @@ const PLACES: usize = 16;
 /// How deep encodings are followed.
 const LAYERS: usize = 3;
 /// Decoded bytes that every message may have, and more for each byte of it.
-const DECODED: usize = 64 << 10;
-const DECODED_PER_BYTE: usize = 2;
+const DECODED: usize = 8 << 10;
+const DECODED_PER_BYTE: usize = 4;
+/// Bytes that text may have when normalised, and more for each byte of it.
+const FOLDED: usize = 64 << 10;
+const FOLDED_PER_BYTE: usize = 3;
 /// Effort (about a nanosecond each) that every message may cost, and more for each byte of it:
 /// reached only by payloads made for it.
 const EFFORT: usize = 16 << 20;
@@ -274,7 +277,7 @@ impl<'d> Scanner<'d> {
     fn fold(&mut self, at: &At<'_>, bytes: &[u8]) -> Folded {
         let mut view = Folded::default();
         let mut position = 0;
-        let most = DECODED + bytes.len() * 3;
+        let most = FOLDED + bytes.len() * FOLDED_PER_BYTE;
         for chunk in bytes.utf8_chunks() {
             let (valid, invalid) = (chunk.valid(), chunk.invalid());
             self.unscanned += view.push(valid, position, most);
@@ -325,9 +328,9 @@ impl<'d> Scanner<'d> {
         understood
     }
 
-    /// Percent-encoding and backslash escapes, line by line where places are ranges.
+    /// Percent-encoding, pluses for spaces, and backslash escapes, line by line where places are ranges.
     fn escapes(&mut self, at: &mut At<'_>, bytes: &[u8]) {
-        if memchr::memchr2(b'%', b'\\', bytes).is_none() {
+        if memchr::memchr3(b'%', b'+', b'\\', bytes).is_none() {
             return;
         }
         let lines = at.spot.ranged.is_some() && at.outer.is_none();
@@ -335,16 +338,11 @@ impl<'d> Scanner<'d> {
         for line in bytes.split(|b| lines && *b == b'\n') {
             let range = start..start + line.len();
             start = range.end + 1;
-            if let Some(decoded) = decode::percent(line) {
-                self.search_decoded(at, &range, &decoded);
-                // A plus is a space in forms, and a plus elsewhere.
-                if line.contains(&b'+') {
-                    let spaced: Vec<u8> = line.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
-                    let decoded = decode::percent(&spaced).unwrap_or_default();
-                    self.search_decoded(at, &range, &decoded);
-                }
-            }
-            if let Some(decoded) = decode::unescape(line) {
+            // One at a time: what is left is met in what was decoded.
+            let decoded = decode::percent(line)
+                .or_else(|| decode::pluses(line))
+                .or_else(|| decode::unescape(line));
+            if let Some(decoded) = decoded {
                 self.search_decoded(at, &range, &decoded);
             }
         }

@@ -349,6 +349,32 @@ fn long_and_non_ascii_values() {
 }
 
 #[test]
+fn strength() {
+    let detector = Detector::new(&KEY);
+    for (kind, value, strong) in [
+        (Kind::Email, "a@b.io", true),
+        (Kind::Phone, "555-0102", true),
+        (Kind::Phone, "5550", false),
+        (Kind::Date, "1990-01-02", true),
+        (Kind::Date, "May", false),
+        (Kind::Number, "52340.51", true),
+        (Kind::Number, "4200.00", false),
+        (Kind::Number, "1000000", false),
+        (Kind::Id, "ab-12345", true),
+        (Kind::Id, "02134", false),
+        (Kind::Text, "Ada", false),
+        (Kind::Text, "Christopher", false),
+        (Kind::Text, "Ada Love", true),
+        (Kind::Text, "zero-based", true),
+        (Kind::Text, "EUR", false),
+        (Kind::Text, "\u{7530}\u{4e2d}\u{592a}\u{90ce}", true),
+    ] {
+        let entry = detector.entry(kind, &canonical(kind, Value::Text(value)).unwrap());
+        assert_eq!(!entry.weak, strong, "{value}");
+    }
+}
+
+#[test]
 fn removal_and_idempotence() {
     let detector = Detector::new(&KEY);
     let entry = add(&detector, Kind::Email, "alice@example.com", 1);
@@ -368,6 +394,9 @@ fn removal_and_idempotence() {
     detector.remove(&entry, mark(2));
     assert_eq!(scan(&detector, Media::Text, &text).hits.len(), 0);
     assert!(detector.index.is_empty());
+    let (mut lengths, anchor) = (Vec::new(), detector.index.anchor(b"alice@example.com").unwrap());
+    detector.index.lengths(anchor, &mut lengths);
+    assert_eq!(lengths, [0; 0]);
 }
 
 #[test]
