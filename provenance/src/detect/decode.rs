@@ -26,6 +26,19 @@ pub(super) fn percent(bytes: &[u8]) -> Option<Vec<u8>> {
         .then(|| percent_encoding::percent_decode(bytes).collect())
 }
 
+/// With spaces for the pluses between words, if there are any: in forms, that is what they are.
+pub(super) fn pluses(bytes: &[u8]) -> Option<Vec<u8>> {
+    let joins = |w: &[u8]| matches!(w, [a, b'+', b] if is_token(*a) && is_token(*b));
+    bytes.windows(3).any(joins).then(|| {
+        let space = |b: &u8| if *b == b'+' { b' ' } else { *b };
+        bytes.iter().map(space).collect()
+    })
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii()
+}
+
 /// Without the backslash escapes of JSON and its relatives, if there are any. Never longer than `bytes`.
 pub(super) fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'\\', bytes)?;

@@ -19,8 +19,9 @@
 //!   included; phones also by their last 10 digits.
 //! - **Digests**: a token of 64 hex digits, or base64 of 32 bytes, is compared with the SHA-256 of
 //!   each value's canonical form (dates also as `19900102`, phones also with `+`).
-//! - **Encodings**: percent, JSON escapes, JSON within strings, base64 and hex runs of at least 16
-//!   characters are decoded and searched, at most 3 deep and within a budget of bytes.
+//! - **Encodings**: percent and plus, JSON escapes, JSON within strings, base64 and hex runs of at least 16
+//!   characters are decoded and searched, at most 3 deep and within a budget of bytes. Compressed
+//!   bodies, base64 over several lines, HTML entities and quoted-printable are not decoded.
 //!
 //! # Strength
 //! Strong are emails, phones of at least 7 digits, dates, numbers of at least 6 significant digits,
@@ -38,6 +39,8 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod words;
+
+use std::fmt;
 
 use crate::vocabulary::{Fingerprint, Kind};
 
@@ -97,8 +100,8 @@ pub(crate) enum Media {
     Text,
 }
 
-/// One value met.
-#[derive(Clone, Debug, PartialEq)]
+/// One value met. `Debug` leaves the key out: keys can be personal.
+#[derive(Clone, PartialEq)]
 pub(crate) struct Hit {
     pub(crate) fingerprint: Fingerprint,
     /// `body:/user/email`, `body:email` (form field), `url:query.email`, `header:x-user`, `body@120..139`.
@@ -109,6 +112,17 @@ pub(crate) struct Hit {
     pub(crate) form: Form,
     /// Needs context: short, or low in entropy.
     pub(crate) weak: bool,
+}
+
+impl fmt::Debug for Hit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hit")
+            .field("fingerprint", &self.fingerprint)
+            .field("place", &self.place)
+            .field("form", &self.form)
+            .field("weak", &self.weak)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a scan found, and what it did not look at.

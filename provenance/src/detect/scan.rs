@@ -1,7 +1,7 @@
 //! One scan: parts into leaves, leaves into searches, finds into hits.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::index::{Index, Known, Lane};
@@ -15,12 +15,18 @@ const PLACES: usize = 16;
 /// How deep encodings are followed.
 const LAYERS: usize = 3;
 /// Decoded bytes that every message may have, and more for each byte of it.
-const DECODED: usize = 64 << 10;
-const DECODED_PER_BYTE: usize = 2;
+const DECODED: usize = 8 << 10;
+const DECODED_PER_BYTE: usize = 4;
+/// Bytes that text may have when normalised, and more for each byte of it.
+const FOLDED: usize = 64 << 10;
+const FOLDED_PER_BYTE: usize = 3;
 /// Effort (about a nanosecond each) that every message may cost, and more for each byte of it:
 /// reached only by payloads made for it.
 const EFFORT: usize = 16 << 20;
 const EFFORT_PER_BYTE: usize = 64;
+/// Most keys, and the longest, that are remembered as clean.
+const CLEAN_KEYS: usize = 256;
+const CLEAN_KEY: usize = 64;
 /// What a look-up costs.
 const LOOKUP: usize = 16;
 
@@ -30,6 +36,8 @@ pub(super) struct Scanner<'d> {
     strong: Vec<Ranked>,
     weak: Vec<Ranked>,
     places: HashMap<Fingerprint, usize>,
+    /// Keys in which nothing was found: most documents repeat theirs.
+    clean_keys: HashSet<Vec<u8>>,
     leaves: usize,
     unscanned: usize,
     dropped: usize,
@@ -51,6 +59,8 @@ struct Spot<'a> {
     ranged: Option<usize>,
     /// The leaf is a key: weak values inside it mean nothing at all.
     is_key: bool,
+    /// The leaf is a piece of JSON that was not followed: not to be taken for JSON in a string.
+    is_json: bool,
 }
 
 /// Where a search is: a leaf, or what was decoded from `outer` of it.
@@ -96,6 +106,7 @@ impl<'d> Scanner<'d> {
             strong: Vec::new(),
             weak: Vec::new(),
             places: HashMap::new(),
+            clean_keys: HashSet::new(),
             leaves: 0,
             unscanned: 0,
             dropped: 0,
@@ -127,13 +138,15 @@ impl<'d> Scanner<'d> {
         if self.index.is_empty() {
             return;
         }
-        self.decoded += bytes.len() * DECODED_PER_BYTE;
-        self.effort += bytes.len() * EFFORT_PER_BYTE;
+        self.decoded = self
+            .decoded
+            .saturating_add(bytes.len().saturating_mul(DECODED_PER_BYTE));
+        self.effort = self.effort.saturating_add(bytes.len().saturating_mul(EFFORT_PER_BYTE));
         match part.media {
             Media::Json => self.json(&part.place, bytes),
             Media::Form => self.pairs(&part.place, "", bytes),
             Media::Url => self.url(&part.place, bytes),
-            Media::Text => self.text(&part.place, bytes, 0),
+            Media::Text => self.text(&part.place, bytes, 0, false),
         }
     }
 
@@ -146,24 +159,25 @@ impl<'d> Scanner<'d> {
                 key,
                 ranged: None,
                 is_key: false,
+                is_json: false,
             };
             match piece {
                 Piece::Leaf(leaf) => self.leaf(spot, leaf),
-                Piece::Key(key) => self.key(part, &format!("{path}/"), key),
+                Piece::Key(key) => self.key(part, path, "/", key),
                 Piece::Deep(deep) => {
                     self.unscanned += deep.len();
-                    self.leaf(spot, deep)
+                    self.leaf(Spot { is_json: true, ..spot }, deep)
                 }
             }
         });
         if let Some(rest) = bytes.get(understood..).filter(|rest| !rest.is_empty()) {
-            self.text(part, rest, understood);
+            self.text(part, rest, understood, true);
         }
     }
 
     fn pairs(&mut self, part: &str, prefix: &str, bytes: &[u8]) {
         for (key, value) in form_urlencoded::parse(bytes) {
-            let masked = self.key(part, prefix, key.as_bytes());
+            let masked = self.key(part, prefix, "", key.as_bytes());
             let path = format!("{prefix}{}", shown(key.as_bytes(), masked));
             let spot = Spot {
                 part,
@@ -171,6 +185,7 @@ impl<'d> Scanner<'d> {
                 key: Some(&key),
                 ranged: None,
                 is_key: false,
+                is_json: false,
             };
             self.leaf(spot, value.as_bytes());
         }
@@ -189,33 +204,43 @@ impl<'d> Scanner<'d> {
                 key: None,
                 ranged: None,
                 is_key: false,
+                is_json: false,
             };
             self.leaf(spot, &Cow::from(percent_encoding::percent_decode(text)));
         }
         self.pairs(part, "query.", query);
     }
 
-    fn text(&mut self, part: &str, bytes: &[u8], offset: usize) {
+    fn text(&mut self, part: &str, bytes: &[u8], offset: usize, is_json: bool) {
         let spot = Spot {
             part,
             path: "",
             key: None,
             ranged: Some(offset),
             is_key: false,
+            is_json,
         };
         self.leaf(spot, bytes);
     }
 
     /// Searches a key; whether it holds a registered value, so that it must not be shown.
-    fn key(&mut self, part: &str, prefix: &str, key: &[u8]) -> bool {
+    fn key(&mut self, part: &str, parent: &str, joint: &str, key: &[u8]) -> bool {
+        if self.clean_keys.contains(key) {
+            return false;
+        }
         let spot = Spot {
             part,
-            path: &format!("{prefix}{{key}}"),
+            path: &format!("{parent}{joint}{{key}}"),
             key: None,
             ranged: None,
             is_key: true,
+            is_json: false,
         };
-        self.leaf(spot, key)
+        let found = self.leaf(spot, key);
+        if !found && key.len() <= CLEAN_KEY && self.clean_keys.len() < CLEAN_KEYS {
+            self.clean_keys.insert(key.to_vec());
+        }
+        found
     }
 
     /// Searches a leaf; whether anything was found.
@@ -252,7 +277,7 @@ impl<'d> Scanner<'d> {
     fn fold(&mut self, at: &At<'_>, bytes: &[u8]) -> Folded {
         let mut view = Folded::default();
         let mut position = 0;
-        let most = DECODED + bytes.len() * 3;
+        let most = FOLDED + bytes.len() * FOLDED_PER_BYTE;
         for chunk in bytes.utf8_chunks() {
             let (valid, invalid) = (chunk.valid(), chunk.invalid());
             self.unscanned += view.push(valid, position, most);
@@ -303,9 +328,9 @@ impl<'d> Scanner<'d> {
         understood
     }
 
-    /// Percent-encoding and backslash escapes, line by line where places are ranges.
+    /// Percent-encoding, pluses for spaces, and backslash escapes, line by line where places are ranges.
     fn escapes(&mut self, at: &mut At<'_>, bytes: &[u8]) {
-        if memchr::memchr2(b'%', b'\\', bytes).is_none() {
+        if memchr::memchr3(b'%', b'+', b'\\', bytes).is_none() {
             return;
         }
         let lines = at.spot.ranged.is_some() && at.outer.is_none();
@@ -313,16 +338,11 @@ impl<'d> Scanner<'d> {
         for line in bytes.split(|b| lines && *b == b'\n') {
             let range = start..start + line.len();
             start = range.end + 1;
-            if let Some(decoded) = decode::percent(line) {
-                self.search_decoded(at, &range, &decoded);
-                // A plus is a space in forms, and a plus elsewhere.
-                if line.contains(&b'+') {
-                    let spaced: Vec<u8> = line.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
-                    let decoded = decode::percent(&spaced).unwrap_or_default();
-                    self.search_decoded(at, &range, &decoded);
-                }
-            }
-            if let Some(decoded) = decode::unescape(line) {
+            // One at a time: what is left is met in what was decoded.
+            let decoded = decode::percent(line)
+                .or_else(|| decode::pluses(line))
+                .or_else(|| decode::unescape(line));
+            if let Some(decoded) = decoded {
                 self.search_decoded(at, &range, &decoded);
             }
         }
@@ -341,7 +361,8 @@ impl<'d> Scanner<'d> {
     /// JSON inside a string: its leaves count as wholes. Whether all of it was understood.
     fn nested_json(&mut self, at: &mut At<'_>, bytes: &[u8]) -> bool {
         let trimmed = bytes.trim_ascii();
-        if !trimmed.starts_with(b"{") && !trimmed.starts_with(b"[") {
+        let begins = trimmed.starts_with(b"{") || trimmed.starts_with(b"[");
+        if !begins || (at.spot.is_json && at.layers == 0) {
             return false;
         }
         let depth = self.limits.depth;

@@ -70,10 +70,10 @@ impl Scanner<'_> {
             let same = usize::try_from(known.length) == Ok(text.len());
             self.report(at, &known, find(if same { Form::Exact } else { Form::Embedded }));
         }
-        if text.len() > LONGEST_WRITTEN {
+        if text.len() > LONGEST_WRITTEN || !text.bytes().any(|b| b.is_ascii_digit()) {
             return;
         }
-        if let Some(readings) = number::read(text).filter(|_| self.index.has(Lane::Number)) {
+        if let Some(readings) = number::read(text) {
             let form = if json::is_plain_number(text) {
                 Form::Exact
             } else {
@@ -84,7 +84,7 @@ impl Scanner<'_> {
                 self.lookup(at, Lane::Number, &second, find(Form::Normalised));
             }
         }
-        if let Some(readings) = date::read(text).filter(|_| self.index.has(Lane::Date)) {
+        if let Some(readings) = date::read(text) {
             let form = if readings.first == text {
                 Form::Exact
             } else {
@@ -95,7 +95,7 @@ impl Scanner<'_> {
                 self.lookup(at, Lane::Date, &second, find(Form::Normalised));
             }
         }
-        if let Some(digits) = phone::read(text).filter(|_| self.index.has(Lane::Phone)) {
+        if let Some(digits) = phone::read(text) {
             let plain = text.strip_prefix('+').unwrap_or(text) == digits;
             self.phone(at, &digits, find(if plain { Form::Exact } else { Form::Normalised }));
         }

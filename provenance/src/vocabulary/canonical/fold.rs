@@ -226,7 +226,8 @@ mod tests {
         for (word, source) in [
             ("dear", "Dear"),
             ("zo\u{eb}", "ZOE\u{308}"),
-            ("you", "you"), ("house", "house"),
+            ("you", "you"),
+            ("house", "house"),
             ("dear zo\u{eb}", "Dear \n  ZOE\u{308}"),
         ] {
             let at = folded.text.find(word).unwrap_or_default();

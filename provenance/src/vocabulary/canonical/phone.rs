@@ -11,15 +11,15 @@ pub(crate) fn read(folded: &str) -> Option<String> {
     let text = folded.strip_prefix("tel:").unwrap_or(folded).trim_start();
     let international = text.starts_with('+') || text.starts_with("00");
     let text = text.strip_prefix('+').unwrap_or(text);
+    let known = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/');
+    if !text.chars().all(known) {
+        return None;
+    }
     // The trunk zero is not dialled from abroad.
     let text = match international {
         true => text.replacen("(0)", "", 1),
         false => text.to_owned(),
     };
-    let known = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/');
-    if !text.chars().all(known) {
-        return None;
-    }
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     plain(&digits).map(str::to_owned)
 }
