@@ -520,6 +520,27 @@ fn secrets_are_never_shown() {
     }
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// Characters and words that mean something to one syntax or another, in any order.
+    #[test]
+    fn no_file_makes_it_panic(parts in proptest::collection::vec(
+        proptest::sample::select(vec![
+            "enabled", "audit", "bind", "input_fields", "retention", "recipients", ": ", ":", "\n", "\n  ", "\n- ", "-", "{", "}",
+            "[", "]", ",", "\"", "'", "=", ".", "#", "&a ", "*a", "!!str ", "?", "|", ">", "%", "@", "`", "---", "...", "\t", "\r",
+            "true", "null", "~", "1", "-1e9", "0x", "\\u", "\\x", "é", "\u{feff}", "\0", "<<", "[[a]]", "1979-05-27",
+        ]),
+        0..40,
+    )) {
+        let text = parts.concat();
+        for name in ["a.yaml", "a.json", "a.toml"] {
+            let (_folder, path) = file(name, &text);
+            let _ = Config::load(Some(&path));
+        }
+    }
+}
+
 /// Prints what the environment and the working folder give; run by [`child`] in a process of its own.
 #[test]
 #[ignore = "a part of other tests"]
