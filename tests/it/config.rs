@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use provenance::Kind;
 use provenance::config::{Config, Durability, Fingerprints, OnEvidenceFailure, OnViolation, Storage};
+use serde_json::Value as Json;
 use tempfile::TempDir;
 
 /// Every key of the documentation.
@@ -520,6 +521,27 @@ fn secrets_are_never_shown() {
     }
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// Characters and words that mean something to one syntax or another, in any order.
+    #[test]
+    fn no_file_makes_it_panic(parts in proptest::collection::vec(
+        proptest::sample::select(vec![
+            "enabled", "audit", "bind", "input_fields", "retention", "recipients", ": ", ":", "\n", "\n  ", "\n- ", "-", "{", "}",
+            "[", "]", ",", "\"", "'", "=", ".", "#", "&a ", "*a", "!!str ", "?", "|", ">", "%", "@", "`", "---", "...", "\t", "\r",
+            "true", "null", "~", "1", "-1e9", "0x", "\\u", "\\x", "é", "\u{feff}", "\0", "<<", "[[a]]", "1979-05-27",
+        ]),
+        0..40,
+    )) {
+        let text = parts.concat();
+        for name in ["a.yaml", "a.json", "a.toml"] {
+            let (_folder, path) = file(name, &text);
+            let _ = Config::load(Some(&path));
+        }
+    }
+}
+
 /// Prints what the environment and the working folder give; run by [`child`] in a process of its own.
 #[test]
 #[ignore = "a part of other tests"]
@@ -623,4 +645,57 @@ fn mistakes_in_the_environment_name_the_variable() {
         child(&folder, &[("RUNTIME_TRACKING_STORAGE", "redis://u:hunter2@x")]),
         "error environment variable RUNTIME_TRACKING_STORAGE: expected the path of a SQLite file, or a postgres:// URL"
     );
+}
+
+/// A model of this program; `tracked_models` may name it without a warning.
+#[provenance::tracked_model]
+#[derive(diesel::Insertable)]
+#[diesel(table_name = served)]
+#[allow(dead_code)]
+struct Served<'a> {
+    #[tracked("contact.email")]
+    email: &'a str,
+}
+
+diesel::table! {
+    served (email) {
+        email -> Text,
+    }
+}
+
+/// Starts the tracker; run in a process of its own.
+#[test]
+#[ignore = "a part of other tests"]
+fn start() {
+    let guard = provenance::init().unwrap();
+    println!("status {}", Json::Object(guard.tracker().unwrap().status()));
+}
+
+#[test]
+fn a_configured_model_that_no_hook_serves_is_a_warning_and_a_blind_spot() {
+    let folder = tempfile::tempdir().unwrap();
+    let fields = "{fields: {email: {category: contact.email}}}";
+    let models = format!("tracked_models: {{Served: {fields}, served: {fields}, Unserved: {fields}}}\n");
+    std::fs::write(folder.path().join("runtime_tracking.yaml"), models).unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["config::start", "--exact", "--ignored", "--nocapture"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    let warnings: Vec<_> = stderr.lines().filter(|line| line.contains("tracked_models")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("`Unserved`"), "{stderr}");
+    let status = stdout
+        .lines()
+        .find_map(|line| Some(line.split_once("status ")?.1))
+        .unwrap();
+    let status: Json = serde_json::from_str(status).unwrap();
+    assert_eq!(
+        status["blind_spots"],
+        serde_json::json!([{"kind": "model_without_hook", "site": "Unserved", "count": 1}])
+    );
+    assert_eq!(status["build"].as_str().unwrap().len(), 16);
 }
