@@ -134,7 +134,7 @@ impl Object {
         let text = |value: &Option<LitStr>| value.as_ref().map(LitStr::value);
         self.string("category", &declared.category.value())
             .string("description", &text(&declared.description).unwrap_or_default())
-            .optional("kind", text(&declared.kind).as_deref())
+            .optional("value_kind", text(&declared.kind).as_deref())
             .raw("pii", if declared.pii.unwrap_or(true) { "true" } else { "false" })
             .raw(
                 "secret",

@@ -194,11 +194,59 @@ fn model_derive() {
 fn egress_sync() {
     insta::assert_snapshot!(function(
         expand::egress::attribute,
-        quote!(recipient = "mailchimp", purpose = "newsletter", allow("contact.email")),
+        quote!(
+            recipient = "mailchimp",
+            purpose = "newsletter",
+            allow("contact.email", "personal.name")
+        ),
         quote! {
             fn subscribe(agent: &ureq::Agent, #[payload] s: &Subscriber<'_>) -> Result<(), ureq::Error> {
-                agent.post(URL).send_json(s)?;
+                agent.post(URL).query("v", "3").send_json(s)?;
+                let request = agent.get(URL);
+                request.call()?;
+                agent.run(Request::get(URL).body(())?)?;
+                self.tx.send(Event::Sent)?;
+                spawn(move || ureq::get(URL).call());
+                urls.iter().map(|url| ureq::get(url).call().is_ok()).count();
                 Ok(())
+            }
+        }
+    ));
+}
+
+#[test]
+fn egress_left_alone() {
+    insta::assert_snapshot!(function(
+        expand::egress::attribute,
+        quote!(recipient = "queue"),
+        quote! {
+            async fn publish(queue: Queue) -> usize {
+                queue.send(&message()).await;
+                timeout(SECOND, queue.send(&message())).await;
+                queue.send::<Message>(message());
+                queue.call(|| 1);
+                self.queues[0].send(message());
+                make().queue.send(message());
+                queue!().send(message());
+                Queue::send(&queue, message());
+                assert!(queue.call());
+                fn nested(queue: Queue) {
+                    queue.call();
+                }
+                0
+            }
+        }
+    ));
+}
+
+#[test]
+fn egress_payload_of_the_whole() {
+    insta::assert_snapshot!(method(
+        expand::egress::attribute,
+        quote!(recipient = "smtp", name = "Service::mail"),
+        quote! {
+            async fn mail(&self, #[payload] Mail { to, .. }: Mail) -> Result<(), Error> {
+                self.smtp.deliver(to).await
             }
         }
     ));

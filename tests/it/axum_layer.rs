@@ -137,11 +137,11 @@ fn parameters_are_read_without_touching_handlers() {
 #[test]
 fn handlers_answer_as_without_us() {
     let evidence = Evidence::default();
-    let limited = || app().layer(DefaultBodyLimit::max(2 << 20));
+    let limited = || app().layer(DefaultBodyLimit::max(900_000));
     let (ours, plain) = (serve(limited(), Some(&evidence)), serve(limited(), None));
     let nested = "[".repeat(10_000) + &"]".repeat(10_000);
-    let many = (0..100_000).map(|i| format!("p{i}=v{i}")).collect::<Vec<_>>().join("&");
-    let huge = vec![b'x'; 3 << 20];
+    let many = (0..100_000).map(|i| format!("p{i}=")).collect::<Vec<_>>().join("&");
+    let huge = vec![b'x'; 1 << 20];
     let keyed = r#"{"alice@example.com": {"alice smith": 1}}"#;
     let form = "application/x-www-form-urlencoded";
     let cases: [(&str, &str, &[u8]); 8] = [
@@ -156,11 +156,14 @@ fn handlers_answer_as_without_us() {
     ];
     for (path, content_type, body) in cases {
         let answer = |base: &str| {
-            let sent = agent()
-                .post(format!("{base}{path}"))
-                .content_type(content_type)
-                .send(body);
-            let mut response = sent.unwrap();
+            // A server that refuses a large body may close before the client has sent it all.
+            let send = || {
+                agent()
+                    .post(format!("{base}{path}"))
+                    .content_type(content_type)
+                    .send(body)
+            };
+            let mut response = (0..20).find_map(|_| send().ok()).unwrap();
             (response.status(), response.body_mut().read_to_string().unwrap())
         };
         assert_eq!(answer(&ours), answer(&plain), "{path} {content_type} {}", body.len());

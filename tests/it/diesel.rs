@@ -9,6 +9,8 @@ use provenance::{Scope, set_owner, tracked_model};
 use provenance_tests::{Evidence, fields, tag, text};
 use serde_json::Value as Json;
 
+mod shapes;
+
 diesel::table! {
     users (id) {
         id -> Integer,
@@ -426,10 +428,7 @@ fn a_panic_in_a_transaction_confirms_nothing() {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         db.transaction(|db| {
             insert(db, "ada@example.com")?;
-            if db.instrumentation().as_any().is::<u8>() {
-                return QueryResult::Ok(());
-            }
-            panic!("on purpose")
+            panic_on_purpose()
         })
     }));
     panicked.unwrap_err();
@@ -438,6 +437,28 @@ fn a_panic_in_a_transaction_confirms_nothing() {
     insert(&mut db, "bob@example.com").unwrap();
     let rows: i64 = users::table.count().get_result(&mut db).unwrap();
     assert_eq!((rows, evidence.of("DATA_STORAGE").len()), (1, 1));
+}
+
+fn panic_on_purpose() -> QueryResult<()> {
+    panic!("on purpose")
+}
+
+#[test]
+fn transactions_in_a_batchs_text_decide_too() {
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    let mut db = connect();
+    db.batch_execute("begin immediate;").unwrap();
+    insert(&mut db, "ada@example.com").unwrap();
+    db.batch_execute("ROLLBACK").unwrap();
+    db.batch_execute("BEGIN").unwrap();
+    insert(&mut db, "bob@example.com").unwrap();
+    assert!(evidence.of("DATA_STORAGE").is_empty());
+    db.batch_execute("COMMIT;\n").unwrap();
+    assert_eq!(evidence.of("DATA_STORAGE").len(), 1);
+    db.batch_execute("COMMIT").unwrap_err();
+    insert(&mut db, "carol@example.com").unwrap();
+    assert_eq!(evidence.of("DATA_STORAGE").len(), 2);
 }
 
 #[test]

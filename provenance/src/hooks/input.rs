@@ -166,7 +166,11 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
     }
     for item in collected.items {
         let owner = item.owner.as_ref().or(owner.as_ref());
-        let met = (item.observed.spec.name.clone(), item.observed.fingerprint, owner.cloned());
+        let met = (
+            item.observed.spec.name.clone(),
+            item.observed.fingerprint,
+            owner.cloned(),
+        );
         if !scope.state().collected.insert(met) {
             continue;
         }

@@ -29,6 +29,12 @@ struct Stored {
     owners: Option<Arc<[Owner]>>,
 }
 
+impl Stored {
+    fn owner(&self) -> Option<&Owner> {
+        self.owners.as_deref()?.first()
+    }
+}
+
 /// What the database's driver does not tell of a statement that succeeded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Doubt {
@@ -97,10 +103,12 @@ impl Write {
         let actor = scope
             .as_ref()
             .map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
-        // A model that says nowhere whose it is: the request's person's.
-        let request_owner = match values.iter().any(|value| value.owners.is_some()) {
-            true => None,
-            false => scope.and_then(|scope| scope.owner()),
+        // Values that do not say whose they are: of the one person that the others name (an embedded
+        // record), else of the request's.
+        let mut named = values.iter().filter_map(Stored::owner);
+        let unnamed = match named.next() {
+            Some(first) => named.all(|owner| owner == first).then(|| first.clone()),
+            None => scope.and_then(|scope| scope.owner()),
         };
 
         let mut event = Event::new(EventType::DataStorage, actor);
@@ -116,11 +124,7 @@ impl Write {
         for value in &values {
             link(&tracker, value.owners.as_deref());
             describe(&mut event, &value.observed);
-            let owner = value
-                .owners
-                .as_deref()
-                .and_then(<[_]>::first)
-                .or(request_owner.as_ref());
+            let owner = value.owner().or(unnamed.as_ref());
             event
                 .tags
                 .push(tracker.register(&value.observed, owner, &source(site, value.column), true));

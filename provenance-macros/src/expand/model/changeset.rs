@@ -2,7 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::{GenericParam, Path};
+use syn::{GenericParam, Path, parse_quote};
 
 use super::columns::{Assertions, By, Column, Conversion, Element, tracked_bounds, with_lifetime};
 use super::diesel::inner_of_option;
@@ -77,30 +77,26 @@ fn update(cx: &Ctxt, expansion: &Expansion<'_>, table: &Path, columns: &[&Column
 
 /// A function whose bounds say which field has a wrong type.
 fn check(expansion: &Expansion<'_>, assertions: &[TokenStream], by: By) -> TokenStream {
-    let params = expansion.model.generics.params.iter();
-    let lifetime = By::lifetime();
-    match by {
-        By::Value => quote! {
-            const _: () = {
-                #[allow(clippy::multiple_bound_locations)]
-                fn _check<#(#params),*>() where #(#assertions,)* {}
-            };
-        },
-        By::Reference => {
-            let params = params.map(|param| match param {
-                GenericParam::Lifetime(param) => {
-                    let (own, bounds) = (&param.lifetime, param.bounds.iter());
-                    quote!(#own: #lifetime #(+ #bounds)*)
-                }
-                other => quote!(#other),
-            });
-            quote! {
-                const _: () = {
-                    #[allow(clippy::multiple_bound_locations)]
-                    fn _check<#lifetime, #(#params),*>() where #(#assertions,)* {}
-                };
+    let mut generics = expansion.model.generics.clone();
+    if by == By::Reference {
+        // What `&'provenance T` needs to be a type.
+        let lifetime = By::lifetime();
+        for param in &mut generics.params {
+            match param {
+                GenericParam::Lifetime(param) => param.bounds.push(lifetime.clone()),
+                GenericParam::Type(param) => param.bounds.push(parse_quote!(#lifetime)),
+                GenericParam::Const(_) => {}
             }
         }
+        generics = with_lifetime(&generics);
+    }
+    let (params, _, user) = generics.split_for_impl();
+    let where_clause = where_clause(assertions, user);
+    quote! {
+        const _: () = {
+            #[allow(clippy::multiple_bound_locations)]
+            fn _check #params () #where_clause {}
+        };
     }
 }
 

@@ -7,8 +7,9 @@
 //! spots, never recorded.
 //!
 //! # Limits
-//! Transactions that are begun by SQL text (`sql_query("BEGIN")`, `batch_execute`) are not seen:
-//! use Diesel's `transaction`. Diesel does not report row counts: an UPDATE without a `RETURNING`
+//! Use Diesel's `transaction`. Of transactions in SQL text, a `batch_execute("BEGIN")`, `COMMIT` or
+//! `ROLLBACK` by itself is understood; `sql_query("BEGIN")`, several statements in one text and
+//! `SAVEPOINT` are not. Diesel does not report row counts: an UPDATE without a `RETURNING`
 //! row that a tracked model loads, an `ON CONFLICT` clause and, on SQLite, an INSERT .. RETURNING
 //! into something else than a tracked model are recorded as `certain: false`. Values that bypass
 //! the model (`set(email.eq(..))`, SQL text) are not seen.

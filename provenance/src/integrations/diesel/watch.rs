@@ -53,7 +53,7 @@ impl<I> Watch<I> {
             }
             InstrumentationEvent::FinishQuery { query, error, .. } => {
                 let statement = self.slot.take().map(|slot| slot.close()).unwrap_or_default();
-                match self.boundary.take() {
+                match self.boundary.take().or_else(|| self.raw_boundary(*query)) {
                     Some(boundary) => self.cross(boundary, error.is_none()),
                     None if error.is_none() => self.keep(statement, *query),
                     None => {}
@@ -69,6 +69,29 @@ impl<I> Watch<I> {
                 self.boundary = Some(Boundary::Rollback(level(depth.get())));
             }
             _ => {}
+        }
+    }
+
+    /// A transaction that the host begins or ends by text, `batch_execute("BEGIN IMMEDIATE")`.
+    fn raw_boundary(&self, query: &dyn DebugQuery) -> Option<Boundary> {
+        // Writing out a query costs about as much as a small one takes. Diesel wraps a batch's
+        // text as it is, and anything that it has built behind one thinner reference.
+        if size_of_val(query) != size_of::<&str>() {
+            return None;
+        }
+        let text = Sql::of(query)
+            .0
+            .trim_end_matches([' ', '\n', '\t', ';'])
+            .to_ascii_uppercase();
+        if text.contains(';') {
+            return None;
+        }
+        let mut words = text.split_ascii_whitespace();
+        match (words.next()?, words.next()) {
+            ("BEGIN", _) | ("START", Some("TRANSACTION")) => Some(Boundary::Begin(1)),
+            ("COMMIT" | "END", _) => Some(Boundary::Commit(1)),
+            ("ROLLBACK", _) if !text.contains(" TO ") => Some(Boundary::Rollback(1)),
+            _ => None,
         }
     }
 
@@ -112,7 +135,7 @@ impl<I> Watch<I> {
                 }
             }
             Boundary::Commit(depth) => self.commit_failed = depth == 1,
-            // Also when the ROLLBACK failed: what it was to undo is not confirmed by anything.
+            // Also when the ROLLBACK failed: what it was to undo, nothing confirms.
             Boundary::Rollback(depth) => self.levels.truncate(depth - 1),
         }
     }
