@@ -513,9 +513,7 @@ fn hostile_payloads_cost_little() {
             scan(&detector, media, payload);
             let took = start.elapsed();
             assert!(took < Duration::from_secs(10), "{n} {media:?}: {took:?}");
-            if std::env::var_os("DETECT_TIMES").is_some() {
-                eprintln!("{n} {media:?} {took:?}");
-            }
+            if std::env::var_os("DETECT_TIMES").is_some() { eprintln!("{n} {media:?} {took:?}"); }
         }
     }
 }
