@@ -216,7 +216,8 @@ impl Api {
         status.insert("events".into(), json!(file.events));
         status.insert("fingerprints".into(), file.fingerprints.into());
         status.insert("chain".into(), file.chain.into());
-        status.insert("key_id".into(), file.key_id.into());
+        // The process knows its key before the file does.
+        status.entry("key_id").or_insert(file.key_id.into());
         for only_inside in [
             "registry_size",
             "tracked_models",

@@ -67,10 +67,13 @@ fn declarations(entry: &Entry) -> Vec<String> {
     }
     for arg in list(&entry.rest, "args").iter().filter_map(Json::as_object) {
         let (name, ty) = (text(arg, "name").unwrap_or("_"), text(arg, "type").unwrap_or("?"));
-        lines.push(format!("takes {}: {}", shown(name), shown(ty)));
+        let verb = if entry.kind == "egress" { "sends" } else { "takes" };
+        lines.push(format!("{verb} {}: {}", shown(name), shown(ty)));
     }
-    if let Some(recipient) = text(&entry.rest, "recipient") {
-        lines.push(format!("to {}", shown(recipient)));
+    match text(&entry.rest, "recipient") {
+        Some(recipient) => lines.push(format!("to {}", shown(recipient))),
+        None if entry.kind == "egress" => lines.push("to the hosts it calls".to_owned()),
+        None => {}
     }
     match entry.rest.get("allow") {
         Some(Json::Array(allowed)) if allowed.is_empty() => lines.push("allows nothing".to_owned()),

@@ -151,6 +151,45 @@ fn derived_async() {
     ));
 }
 
+#[cfg(feature = "diesel")]
+#[test]
+fn model_attribute() {
+    insta::assert_snapshot!(function(
+        expand::model::attribute,
+        quote!(owner(id)),
+        quote! {
+            #[derive(Debug, Insertable)]
+            #[diesel(table_name = users)]
+            struct NewUser<'a> {
+                id: i32,
+                #[tracked("contact.email")]
+                email: &'a str,
+            }
+        }
+    ));
+}
+
+#[cfg(feature = "diesel")]
+#[test]
+fn model_derive() {
+    let expanded = funnel(|cx| {
+        expand::model::derive(
+            cx,
+            quote! {
+                #[tracked_model_args(args(owner(id)))]
+                #[tracked_model_args(hook(Insertable))]
+                #[diesel(table_name = users)]
+                struct NewUser<'a> {
+                    id: i32,
+                    #[tracked("contact.email")]
+                    email: &'a str,
+                }
+            },
+        )
+    });
+    insta::assert_snapshot!(pretty(expanded));
+}
+
 #[test]
 fn egress_sync() {
     insta::assert_snapshot!(function(

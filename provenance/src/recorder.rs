@@ -128,7 +128,8 @@ impl Recorder {
     }
 
     /// Queues a record; waits at most `Self::PATIENCE` if the queue is full. Then the record is
-    /// counted as refused, and lost; so are the next ones, without waiting, until there is room.
+    /// counted as refused, and lost (there is no spill file yet); so are the next ones, without
+    /// waiting, until there is room.
     pub(crate) fn send(&self, record: Record) {
         let Some(queue) = self.open() else { return };
         let message = match queue.try_send(Message::Record(record)) {
@@ -145,7 +146,8 @@ impl Recorder {
     /// Queues a record and waits until it is on disk.
     ///
     /// # Errors
-    /// [`Error::is_evidence`] after `timeout`: the outcome is unknown, the writer keeps trying.
+    /// [`Error::is_evidence`] after `timeout`: the outcome is unknown, the writer keeps trying; or
+    /// the queue took it not even by then, and it is lost and counted.
     pub(crate) fn send_durable(&self, record: Record, timeout: Duration) -> Result<(), Error> {
         self.confirmed(timeout, |done| Message::Durable(record, done))
             .inspect_err(|refused| {
@@ -174,14 +176,21 @@ impl Recorder {
     /// Flushes and ends the writer thread; later sends are ignored. What cannot be written within
     /// `timeout` is counted as refused.
     pub(crate) fn stop(&self, timeout: Duration) {
-        let Some(queue) = self.open() else { return };
-        self.shared.stopped.store(true, Ordering::Release);
-        let until = Instant::now() + timeout;
+        let Some(queue) = self.queue.as_ref().filter(|_| self.pid == std::process::id()) else {
+            return;
+        };
+        if self.shared.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let until = after(timeout);
         *lock(&self.shared.give_up) = Some(until);
         let told = queue.send_deadline(Message::Stop, until).is_ok();
         // The last attempt may be within SQLite when the time is up.
         if told
-            && self.ended.recv_deadline(until + BACKOFF).is_ok()
+            && self
+                .ended
+                .recv_deadline(until.checked_add(BACKOFF).unwrap_or(until))
+                .is_ok()
             && let Some(thread) = lock(&self.thread).take()
         {
             let _ = thread.join();
@@ -196,7 +205,8 @@ impl Recorder {
             written: self.shared.written.load(Ordering::Relaxed),
             retries: self.shared.retries.load(Ordering::Relaxed),
             refused: self.shared.refused.load(Ordering::Relaxed),
-            last_error: lock(&self.shared.last_error).clone(),
+            // Not waited for: in a forked child nobody would ever give it back.
+            last_error: self.shared.last_error.try_lock().ok().and_then(|error| error.clone()),
         }
     }
 
@@ -217,7 +227,7 @@ impl Recorder {
 
     /// Sends a message and waits for its acknowledgement; the error says whether it was not even sent.
     fn confirmed(&self, timeout: Duration, message: impl FnOnce(Sender<()>) -> Message) -> Result<(), bool> {
-        let until = Instant::now() + timeout;
+        let until = after(timeout);
         let queue = self.open().ok_or(true)?;
         let (done, acknowledged) = bounded(1);
         match queue.send_deadline(message(done), until) {
@@ -237,6 +247,12 @@ impl Drop for Recorder {
         // In a forked child a lock inside the queue may be held by a thread that is not there.
         std::mem::forget(self.queue.take());
     }
+}
+
+/// The end of a wait; a caller's "for ever" is a year.
+fn after(timeout: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + timeout.min(YEAR)
 }
 
 fn evidence(text: &str) -> Error {
@@ -393,6 +409,10 @@ mod tests {
         recorder.stop(Duration::from_secs(9));
         let status = recorder.status();
         assert!(status.refused >= 2 && status.depth == 0, "{status:?}");
+        assert!(
+            recorder.thread.lock().unwrap().is_some(),
+            "the parent's thread is left alone"
+        );
         drop(recorder);
     }
 
@@ -424,7 +444,7 @@ mod tests {
                 .is_evidence()
         );
         other.batch_execute("COMMIT").unwrap();
-        recorder.flush(Duration::from_secs(30)).unwrap();
+        recorder.flush(Duration::MAX).unwrap();
         let status = recorder.status();
         assert_eq!(status.written + status.refused, sent as u64 + 1);
     }

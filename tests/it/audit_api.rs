@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use diesel::{Connection, RunQueryDsl, SqliteConnection};
 use proptest::prelude::*;
-use provenance::config::{Config, InputField, Token};
+use provenance::config::{Config, InputField, Token, TrackedModel};
 use provenance::record_event;
 use provenance_audit::api::{Api, Options, Request, Source};
 use provenance_audit::{Error, Server, spawn_for};
@@ -140,6 +140,25 @@ fn is_utc_rfc3339(text: &str) -> bool {
     text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T') && provenance::Timestamp::parse(text).is_some()
 }
 
+diesel::table! {
+    patients (id) {
+        id -> Integer,
+        email -> Text,
+        blood -> Text,
+    }
+}
+
+#[provenance::tracked_model(owner(email))]
+#[derive(diesel::Insertable)]
+#[diesel(table_name = patients)]
+struct NewPatient<'a> {
+    #[tracked("contact.email")]
+    email: &'a str,
+    #[tracked("health_and_medical.genetic", description = "Blood group")]
+    #[diesel(column_name = blood)]
+    blood_group: &'a str,
+}
+
 // ---- what is answered ----
 
 #[test]
@@ -147,17 +166,17 @@ fn status_tells_of_the_process_and_of_the_file() {
     let host = Host::start(|config| {
         config.audit_token = Token(TOKEN.into());
         config.key = Some(Token("0123456789abcdef".repeat(4)));
-        config.input_fields.insert(
-            "email".into(),
-            InputField {
-                category: "contact.email".into(),
-                description: "Email address".into(),
-                pii: true,
-                kind: None,
-                secret: None,
-                owner: None,
-            },
-        );
+        let email = InputField {
+            category: "contact.email".into(),
+            description: "Email address".into(),
+            pii: true,
+            kind: None,
+            secret: None,
+            owner: None,
+        };
+        config.input_fields.insert("email".into(), email.clone());
+        let fields = [("mail".to_owned(), email)].into();
+        config.tracked_models.insert("Legacy".into(), TrackedModel { fields });
     });
     host.record("X_LETTER", "contact.email", ["alice@example.com", "bob@example.com"]);
     let answer = host.with("/runtime-audit/status", &[("x-audit-token", TOKEN)]);
@@ -168,7 +187,15 @@ fn status_tells_of_the_process_and_of_the_file() {
     assert_eq!(status["storage_path"], host.db().to_string_lossy().as_ref());
     assert_eq!(status["input_fields"]["email"]["category"], "contact.email");
     assert_eq!(status["input_fields"]["email"]["description"], "Email address");
-    assert!(status["tracked_models"].is_object());
+    let model = &status["tracked_models"]["NewPatient"];
+    assert_eq!(model["table"], "patients", "{status}");
+    assert_eq!(model["fields"]["email"]["category"], "contact.email");
+    assert_eq!(model["fields"]["blood"]["description"], "Blood group");
+    assert!(model["at"].as_str().unwrap().contains("audit_api.rs:"));
+    assert_eq!(
+        status["tracked_models"]["Legacy"]["fields"]["mail"]["category"],
+        "contact.email"
+    );
     assert_eq!(status["embedded"], true);
     assert_eq!(status["service"], "tests");
     assert_eq!(status["queue"]["depth"], 0);
@@ -592,6 +619,57 @@ fn a_taken_address_is_an_error_that_names_it() {
         panic!("bound twice");
     };
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
+}
+
+// ---- the one line ----
+
+#[test]
+fn init_serves_where_the_configuration_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("runtime_tracking.yaml");
+    std::fs::write(
+        &config,
+        format!("storage_path: evidence.db\naudit_token: {TOKEN}\naudit: {{bind: \"127.0.0.1:0\"}}\n"),
+    )
+    .unwrap();
+    // `init` is once for a process, so it gets one.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "audit_api::a_process_with_the_one_line", "--ignored"])
+        .env("RUNTIME_TRACKING_CONFIG", &config)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+}
+
+#[test]
+#[ignore = "run by the test above in a process of its own"]
+fn a_process_with_the_one_line() {
+    let guard = provenance_audit::init().unwrap();
+    let addr = guard.audit_addr().unwrap();
+    record_event("X_LETTER".parse().unwrap()).submit_durable().unwrap();
+    get(addr, "/runtime-audit/status", &[]).error(401);
+    let status = get(addr, "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
+    assert_eq!(status["events"]["X_LETTER"], 1);
+    assert!(
+        status["storage_path"].as_str().unwrap().ends_with("evidence.db"),
+        "{status}"
+    );
+
+    let Err(Error::Provenance(second)) = provenance_audit::init() else {
+        panic!("a second init");
+    };
+    assert!(second.is_already_initialised());
+    let other = provenance_audit::spawn("127.0.0.1:0").unwrap();
+    get(other.addr(), "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
+    drop(other);
+
+    drop(guard);
+    assert!(TcpStream::connect(addr).is_err());
+    assert!(matches!(
+        provenance_audit::spawn("127.0.0.1:0"),
+        Err(Error::NotInitialised)
+    ));
 }
 
 // ---- whoever can reach the port ----

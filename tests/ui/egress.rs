@@ -12,8 +12,14 @@ fn allow_takes_a_list(agent: &ureq::Agent) -> Result<(), ureq::Error> {
     Ok(())
 }
 
-#[egress(allow("Contact.Email", contact.email))]
+#[egress(allow("Contact.Email", "email"))]
 fn categories(agent: &ureq::Agent) -> Result<(), ureq::Error> {
+    agent.get("http://localhost/").call()?;
+    Ok(())
+}
+
+#[egress(allow(contact.email))]
+fn unquoted(agent: &ureq::Agent) -> Result<(), ureq::Error> {
     agent.get("http://localhost/").call()?;
     Ok(())
 }
@@ -23,5 +29,5 @@ struct NoFunction;
 
 fn main() {
     let agent = ureq::Agent::new_with_defaults();
-    let _ = (keys(&agent), allow_takes_a_list(&agent), categories(&agent), NoFunction);
+    let _ = (keys(&agent), allow_takes_a_list(&agent), categories(&agent), unquoted(&agent), NoFunction);
 }

@@ -190,7 +190,7 @@ async fn dashboard(State(app): State<App>, session: Session) -> Result<Json<Json
         "month": spending.month,
         "spending": spending.by_category,
         "remaining": remaining,
-        "savings_rate": savings_rate(&user, spending.total()),
+        "savings_rate": savings_rate(user.income, spending.total()),
     })))
 }
 
@@ -221,9 +221,9 @@ async fn insights(State(app): State<App>, session: Session) -> Result<Json<JsonV
 
 /// The part of the income that is left, in percent.
 #[derived("x.budget.savings_rate", kind = "number")]
-fn savings_rate(user: &User, spent: f64) -> f64 {
-    if user.income > 0.0 {
-        ((user.income - spent) / user.income * 1000.0).round() / 10.0
+fn savings_rate(income: f64, spent: f64) -> f64 {
+    if income > 0.0 {
+        ((income - spent) / income * 1000.0).round() / 10.0
     } else {
         0.0
     }

@@ -190,7 +190,9 @@ impl Story {
         }
         for event in self.of("DATA_DERIVATION") {
             let inputs = fields_where(event, "field", |tag| tag["role"] == "input");
-            line("derived", &text(&event["target"]), &format!("from {inputs}"));
+            let target = text(&event["target"]);
+            let category = target.strip_prefix("derived:").unwrap_or(&target);
+            line("derived", category, &format!("from {inputs}"));
         }
         for event in self.of("DATA_SHARE") {
             let extras = &event["extras"];

@@ -126,7 +126,7 @@ async fn serve(args: &Args, listener: TcpListener, app: App, audit: Option<&Audi
     let address = listener.local_addr()?;
     let audit_at = audit.map(|audit| audit.server.addr());
     let token = audit.map(|audit| audit.token.clone()).unwrap_or_default();
-    let until = async {
+    let demo = async {
         if !args.no_demo {
             tokio::task::spawn_blocking(move || demo::run(address, audit_at, &token)).await??;
         }
@@ -135,14 +135,15 @@ async fn serve(args: &Args, listener: TcpListener, app: App, audit: Option<&Audi
         }
         if !args.exit_after_demo {
             println!("Serving on; Ctrl-C ends.");
-            interrupted().await?;
+            std::future::pending::<()>().await;
         }
         anyhow::Ok(())
     };
     let server = axum::serve(listener, app::router(app)).into_future();
     tokio::select! {
         ended = server => ended.context("the server stopped"),
-        done = until => done,
+        interrupted = interrupted() => interrupted.context("no signal can be waited for"),
+        told = demo => told,
     }
 }
 

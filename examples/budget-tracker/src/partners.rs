@@ -78,7 +78,7 @@ impl Partners {
     }
 
     /// Asks for a person's credit score.
-    #[derived("score.credit", kind = "number", description = "Credit score")]
+    #[derived("score.credit", kind = "number", name = "Partners::score")]
     #[egress(
         name = "Partners::score",
         recipient = "scoring",
@@ -98,7 +98,7 @@ impl Partners {
         recipient = "ai",
         purpose = "insights",
         basis = "consent",
-        allow("financial", "preferences", "behavior.purchase_history")
+        allow("financial", "preferences.goals", "behavior.purchase_history")
     )]
     pub fn advise(&self, prompt: &Prompt) -> Result<Answer, ureq::Error> {
         let url = format!("{}/ai/v1/responses", self.base);
@@ -110,14 +110,14 @@ impl Subscriber {
     pub fn new(user: &User) -> Self {
         Subscriber {
             email_sha256: sha256_hex(&user.email.to_lowercase()),
-            first_name: first_name(user),
+            first_name: first_name(&user.name),
         }
     }
 }
 
 #[derived("name.first", description = "What letters begin with")]
-fn first_name(user: &User) -> String {
-    user.name.split_whitespace().next().unwrap_or_default().to_owned()
+fn first_name(name: &str) -> String {
+    name.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 impl<'a> Applicant<'a> {

@@ -62,7 +62,7 @@ pub(crate) enum Record {
 pub(crate) struct Writer {
     connection: SqliteConnection,
     path: PathBuf,
-    file: Option<FileId>,
+    file: FileId,
     instance: i64,
     next_seq: i64,
     next_batch: i64,
@@ -124,7 +124,7 @@ impl Writer {
         Ok(Writer {
             chain: chain::head(&row.parts()),
             connection,
-            file: FileId::of(path),
+            file: FileId::of(path).ok_or_else(|| gone(path))?,
             path: path.to_owned(),
             instance: row.instance,
             next_seq: 1,
@@ -266,17 +266,21 @@ impl Writer {
     }
 
     fn same_file(&self) -> Result<(), Error> {
-        if self.file == FileId::of(&self.path) {
-            return Ok(());
+        match FileId::of(&self.path) {
+            Some(file) if file == self.file => Ok(()),
+            _ => Err(gone(&self.path)),
         }
-        Err(Error::new(
-            ErrorKind::Store,
-            format!(
-                "{}: the file was removed or replaced while it is written; put it back, or restart the service",
-                self.path.display()
-            ),
-        ))
     }
+}
+
+fn gone(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Store,
+        format!(
+            "{}: the file was removed or replaced while it is written; put it back, or restart the service",
+            path.display()
+        ),
+    )
 }
 
 /// Whether the file has no evidence yet (decides whether a new key may be made).
