@@ -15,7 +15,7 @@ fn no_list() {}
 #[egress(recipient = "mailchimp", allow(contact.email))]
 fn no_strings() {}
 
-#[egress(recipient = "mailchimp", allow("Contact.E-Mail", "email"))]
+#[egress(recipient = "mailchimp", allow("Contact.E-Mail", "e-mail", "financial"))]
 fn syntax() {}
 
 fn main() {

@@ -240,6 +240,9 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
         share.extras.insert("purpose".into(), purpose.into());
     }
     let unscanned = matches!(outgoing.body, Body::Unseen | Body::Beginning { .. });
+    if scan.dropped > 0 {
+        share.extras.insert("dropped_findings".into(), scan.dropped.into());
+    }
     if unscanned || scan.unscanned > 0 {
         share.extras.insert("unscanned".into(), true.into());
         tracker.blind_spot(BlindSpot::UnscannedBody, outgoing.place(&share.actor));
@@ -260,6 +263,7 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
 
 fn violation(share: &Event, offending: &[EventTag], block: bool) -> Event {
     let mut event = Event::new(EventType::PolicyViolation, share.actor.clone());
+    event.created_at = share.created_at;
     event.target.clone_from(&share.target);
     event.recipient.clone_from(&share.recipient);
     event.owner.clone_from(&share.owner);

@@ -27,9 +27,10 @@ struct Recorded;
 ///
 /// ureq hides how long a body is, so the middleware reads up to 8 MiB ahead and passes on
 /// what it read. Up to there, a body that was a reader is sent with a `Content-Length` instead of
-/// in chunks, and a reader that waits for the answer to its own beginning would wait forever.
-/// Above, a body of known length is sent in chunks unless the request sets `Content-Length`
-/// itself, and the rest is not scanned; that is counted as a blind spot.
+/// in chunks, a POST of `()` with `Content-Length: 0`, and a reader that waits for the answer to
+/// its own beginning would wait forever. Above, a body of known length is sent in chunks unless
+/// the request sets `Content-Length` itself, and the rest is not scanned; that is counted as a
+/// blind spot.
 ///
 /// Redirects: ureq follows them below its middlewares, so the event names the first host.
 pub fn middleware() -> impl Middleware {

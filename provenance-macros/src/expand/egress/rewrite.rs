@@ -102,10 +102,10 @@ impl VisitMut for Rewriter<'_> {
     fn visit_expr_mut(&mut self, expr: &mut Expr) {
         match expr {
             Expr::Closure(closure) if closure.capture.is_some() && closure.asyncness.is_none() => {
-                self.owning(expr, |rewriter, expr| visit_mut::visit_expr_mut(rewriter, expr));
+                self.visit_owner(expr);
             }
             Expr::Async(future) if future.capture.is_some() => {
-                self.owning(expr, |rewriter, expr| visit_mut::visit_expr_mut(rewriter, expr));
+                self.visit_owner(expr);
             }
             Expr::Closure(_) | Expr::Async(_) => {
                 let outside = std::mem::replace(&mut self.holder, Holder::Site);
@@ -135,10 +135,10 @@ impl VisitMut for Rewriter<'_> {
 
 impl Rewriter<'_> {
     /// A closure or future that owns what it captures gets a clone of the frame.
-    fn owning(&mut self, expr: &mut Expr, visit: impl FnOnce(&mut Self, &mut Expr)) {
+    fn visit_owner(&mut self, expr: &mut Expr) {
         let outside = std::mem::replace(&mut self.holder, Holder::Frame);
         let touched = std::mem::replace(&mut self.touched, false);
-        visit(self, expr);
+        visit_mut::visit_expr_mut(self, expr);
         self.holder = outside;
         if self.touched {
             let (frame, holder) = (self.frame, self.holder());

@@ -190,10 +190,11 @@ fn also(tag: &mut EventTag, place: &str) {
         .detail
         .entry("also")
         .or_insert_with(|| serde_json::Value::Array(Vec::new()));
-    if let serde_json::Value::Array(places) = more {
-        if places.len() < MAX_LISTED && !places.iter().any(|known| known == place) {
-            places.push(place.into());
-        }
+    if let serde_json::Value::Array(places) = more
+        && places.len() < MAX_LISTED
+        && !places.iter().any(|known| known == place)
+    {
+        places.push(place.into());
     }
 }
 

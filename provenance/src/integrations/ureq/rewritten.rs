@@ -97,10 +97,10 @@ impl<B> Sender<B> {
     }
 
     fn queried(&mut self, add: impl FnOnce(&mut String)) {
-        if self.frame.is_live() {
-            if let Some(extensions) = self.builder.extensions_mut() {
-                add(&mut extensions.get_or_insert_with(Queried::default).0);
-            }
+        if self.frame.is_live()
+            && let Some(extensions) = self.builder.extensions_mut()
+        {
+            add(&mut extensions.get_or_insert_with(Queried::default).0);
         }
     }
 
@@ -120,10 +120,10 @@ impl<B> Sender<B> {
             Ok(pending) => pending,
             Err(blocked) => return Err(refused(blocked)),
         };
-        if pending.is_some() {
-            if let Some(extensions) = self.builder.extensions_mut() {
-                extensions.insert(Recorded);
-            }
+        if pending.is_some()
+            && let Some(extensions) = self.builder.extensions_mut()
+        {
+            extensions.insert(Recorded);
         }
         let answer = send(self.builder);
         finish(pending, &answer);
