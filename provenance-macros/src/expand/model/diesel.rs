@@ -127,7 +127,9 @@ impl FieldAttrs {
                 "treat_none_as_default_value" => found.none_as_default = Some(value(input)?),
                 "treat_none_as_null" => found.none_as_null = Some(value(input)?),
                 // Read by the shared model already.
-                "column_name" => drop(value::<ColumnName>(input)?),
+                "column_name" => {
+                    value::<ColumnName>(input)?;
+                }
                 _ => skip(input)?,
             }
             Ok(())
@@ -166,13 +168,14 @@ fn each(
             let parse = |input: ParseStream<'_>| {
                 let key = input.call(Ident::parse_any)?;
                 let word = unraw(&key);
-                if !known.contains(&word.as_str()) {
-                    if let Some(near) = nearest(&word, known.iter().copied()) {
-                        return Err(syn::Error::new(
-                            key.span(),
-                            format!("unknown key `{word}` in `#[diesel(..)]`: did you mean `{near}`?"),
-                        ));
-                    }
+                // Keys of a later Diesel are not ours to refuse; typos are.
+                if !known.contains(&word.as_str())
+                    && let Some(near) = nearest(&word, known.iter().copied())
+                {
+                    return Err(syn::Error::new(
+                        key.span(),
+                        format!("unknown key `{word}` in `#[diesel(..)]`: did you mean `{near}`?"),
+                    ));
                 }
                 read(&word, input)
             };
