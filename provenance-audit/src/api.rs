@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use provenance::config::{InputField, Storage};
+use provenance::inventory::{Entry, inventory};
 use provenance::store::Reader;
 use provenance::{Config, Tracker};
 use serde::Serialize;
@@ -47,6 +48,8 @@ pub struct Api {
     source: Source,
     path: PathBuf,
     access: Access,
+    /// Models and inputs of this process, for `/status`.
+    declared: Map<String, Json>,
     /// Readers at rest: one for each request that was ever in progress at the same time.
     readers: Mutex<Vec<Reader>>,
 }
@@ -132,10 +135,10 @@ impl Api {
     /// # Errors
     /// [`Error::Storage`] when the evidence is not in a file.
     pub fn new(source: Source, options: &Options) -> Result<Self, Error> {
-        let path = match &source {
-            Source::File(path) => path.clone(),
+        let (path, declared) = match &source {
+            Source::File(path) => (path.clone(), Map::new()),
             Source::Tracker(tracker) => match &tracker.config().storage {
-                Storage::Sqlite(path) => path.clone(),
+                Storage::Sqlite(path) => (path.clone(), declared(tracker.config())),
                 _ => return Err(Error::Storage),
             },
         };
@@ -143,6 +146,7 @@ impl Api {
             source,
             path,
             access: Access::new(options),
+            declared,
             readers: Mutex::default(),
         })
     }
@@ -204,8 +208,7 @@ impl Api {
         let mut status = Map::new();
         if let Source::Tracker(tracker) = &self.source {
             status = tracker.status();
-            status.insert("tracked_models".into(), tracked_models(tracker.config()));
-            status.insert("input_fields".into(), fields(&tracker.config().input_fields));
+            status.extend(self.declared.clone());
         }
         status.insert("embedded".into(), matches!(self.source, Source::Tracker(_)).into());
         status.insert("version".into(), env!("CARGO_PKG_VERSION").into());
@@ -213,7 +216,8 @@ impl Api {
         status.insert("events".into(), json!(file.events));
         status.insert("fingerprints".into(), file.fingerprints.into());
         status.insert("chain".into(), file.chain.into());
-        status.insert("key_id".into(), file.key_id.into());
+        // The process knows its key before the file does.
+        status.entry("key_id").or_insert(file.key_id.into());
         for only_inside in [
             "registry_size",
             "tracked_models",
@@ -293,17 +297,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn tracked_models(config: &Config) -> Json {
-    let configured = config.tracked_models.iter();
-    let models: Map<_, _> = configured
-        .map(|(name, model)| {
-            (
-                name.clone(),
-                json!({ "fields": fields(&model.fields), "declared_in": "config" }),
-            )
-        })
-        .collect();
-    models.into()
+/// What this process declares, by attributes and by configuration.
+fn declared(config: &Config) -> Map<String, Json> {
+    let mut models = Map::new();
+    for (name, model) in &config.tracked_models {
+        models.insert(name.clone(), json!({ "at": "config", "fields": fields(&model.fields) }));
+    }
+    for model in inventory().iter().filter(|entry| entry.kind == "model") {
+        let name = model.path.rsplit("::").next().unwrap_or(&model.path);
+        // Types of one name in two modules.
+        let name = if models.contains_key(name) { &model.path } else { name };
+        let shown = json!({
+            "path": model.path,
+            "at": model.at,
+            "table": model.rest.get("table"),
+            "fields": model_fields(model),
+        });
+        models.insert(name.to_owned(), shown);
+    }
+    Map::from_iter([
+        ("tracked_models".to_owned(), models.into()),
+        ("input_fields".to_owned(), fields(&config.input_fields)),
+    ])
+}
+
+fn model_fields(model: &Entry) -> Map<String, Json> {
+    let listed = model.rest.get("fields").and_then(Json::as_array);
+    let fields = listed.into_iter().flatten().filter_map(|field| {
+        let name = field.get("column").or_else(|| field.get("name"))?.as_str()?;
+        Some((name.to_owned(), field.clone()))
+    });
+    fields.collect()
 }
 
 fn fields(fields: &BTreeMap<String, InputField>) -> Json {

@@ -61,12 +61,19 @@ fn declarations(entry: &Entry) -> Vec<String> {
         .map(|table| shown(table) + ".")
         .unwrap_or_default();
     for field in list(&entry.rest, "fields").iter().filter_map(Json::as_object) {
-        let name = text(field, "column").or_else(|| text(field, "name")).unwrap_or("?");
+        let name = text(field, "name").unwrap_or("?");
         let category = text(field, "category").map(flagged).unwrap_or_default();
         lines.push(format!("{table}{}: {category}{}", shown(name), properties(field)));
     }
-    if let Some(recipient) = text(&entry.rest, "recipient") {
-        lines.push(format!("to {}", shown(recipient)));
+    for arg in list(&entry.rest, "args").iter().filter_map(Json::as_object) {
+        let (name, ty) = (text(arg, "name").unwrap_or("_"), text(arg, "type").unwrap_or("?"));
+        let verb = if entry.kind == "egress" { "sends" } else { "takes" };
+        lines.push(format!("{verb} {}: {}", shown(name), shown(ty)));
+    }
+    match text(&entry.rest, "recipient") {
+        Some(recipient) => lines.push(format!("to {}", shown(recipient))),
+        None if entry.kind == "egress" => lines.push("to the hosts it calls".to_owned()),
+        None => {}
     }
     match entry.rest.get("allow") {
         Some(Json::Array(allowed)) if allowed.is_empty() => lines.push("allows nothing".to_owned()),
@@ -156,7 +163,7 @@ fn summary(artifact: &Artifact) -> String {
 }
 
 fn text<'a>(map: &'a Map<String, Json>, key: &str) -> Option<&'a str> {
-    map.get(key).and_then(Json::as_str)
+    map.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
 }
 
 fn list<'a>(map: &'a Map<String, Json>, key: &str) -> &'a [Json] {

@@ -134,7 +134,7 @@ impl Object {
         let text = |value: &Option<LitStr>| value.as_ref().map(LitStr::value);
         self.string("category", &declared.category.value())
             .string("description", &text(&declared.description).unwrap_or_default())
-            .optional("kind", text(&declared.kind).as_deref())
+            .optional("value_kind", text(&declared.kind).as_deref())
             .raw("pii", if declared.pii.unwrap_or(true) { "true" } else { "false" })
             .raw(
                 "secret",
@@ -190,12 +190,40 @@ fn location() -> (String, u32) {
         return ("unknown".to_owned(), 0);
     }
     let span = proc_macro::Span::call_site();
-    let mut file = span.file();
-    // Crates outside the workspace are named by absolute paths, which tell of the machine.
-    if let Ok(root) = std::env::var("CARGO_MANIFEST_DIR")
-        && let Some(relative) = file.strip_prefix(&root)
-    {
-        file = relative.trim_start_matches(['/', '\\']).to_owned();
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let file = relative(&span.file(), &root);
+    (file, u32::try_from(span.line()).unwrap_or(0))
+}
+
+/// `file` without what it tells of the machine: crates outside the workspace, and generated
+/// code, are named by absolute paths.
+fn relative(file: &str, root: &str) -> String {
+    let path = std::path::Path::new(file);
+    let path = path.strip_prefix(root).unwrap_or(path);
+    let path = match path.file_name() {
+        Some(name) if path.is_absolute() => name.as_ref(),
+        _ => path,
+    };
+    path.to_string_lossy().replace('\\', "/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{quoted, relative};
+
+    #[test]
+    fn places_do_not_tell_of_the_machine() {
+        assert_eq!(relative("crm/src/users.rs", "/home/ada/crm"), "crm/src/users.rs");
+        assert_eq!(relative("/home/ada/crm/src/users.rs", "/home/ada/crm"), "src/users.rs");
+        assert_eq!(relative("/home/ada/crm2/src/users.rs", "/home/ada/crm"), "users.rs");
+        assert_eq!(
+            relative("/home/ada/target/out/generated.rs", "/home/ada/crm"),
+            "generated.rs"
+        );
     }
-    (file.replace('\\', "/"), u32::try_from(span.line()).unwrap_or(0))
+
+    #[test]
+    fn json_strings_are_escaped() {
+        assert_eq!(quoted("a\"b\\c\n\u{1}é"), r#""a\"b\\c\n\u0001é""#);
+    }
 }

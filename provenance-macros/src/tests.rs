@@ -150,3 +150,104 @@ fn derived_async() {
         }
     ));
 }
+
+#[cfg(feature = "diesel")]
+#[test]
+fn model_attribute() {
+    insta::assert_snapshot!(function(
+        expand::model::attribute,
+        quote!(owner(id)),
+        quote! {
+            #[derive(Debug, Insertable)]
+            #[diesel(table_name = users)]
+            struct NewUser<'a> {
+                id: i32,
+                #[tracked("contact.email")]
+                email: &'a str,
+            }
+        }
+    ));
+}
+
+#[cfg(feature = "diesel")]
+#[test]
+fn model_derive() {
+    let expanded = funnel(|cx| {
+        expand::model::derive(
+            cx,
+            quote! {
+                #[tracked_model_args(args(owner(id)))]
+                #[tracked_model_args(hook(Insertable))]
+                #[diesel(table_name = users)]
+                struct NewUser<'a> {
+                    id: i32,
+                    #[tracked("contact.email")]
+                    email: &'a str,
+                }
+            },
+        )
+    });
+    insta::assert_snapshot!(pretty(expanded));
+}
+
+#[test]
+fn egress_sync() {
+    insta::assert_snapshot!(function(
+        expand::egress::attribute,
+        quote!(
+            recipient = "mailchimp",
+            purpose = "newsletter",
+            allow("contact.email", "personal.name")
+        ),
+        quote! {
+            fn subscribe(agent: &ureq::Agent, #[payload] s: &Subscriber<'_>) -> Result<(), ureq::Error> {
+                agent.post(URL).query("v", "3").send_json(s)?;
+                let request = agent.get(URL);
+                request.call()?;
+                agent.run(Request::get(URL).body(())?)?;
+                self.tx.send(Event::Sent)?;
+                spawn(move || ureq::get(URL).call());
+                urls.iter().map(|url| ureq::get(url).call().is_ok()).count();
+                Ok(())
+            }
+        }
+    ));
+}
+
+#[test]
+fn egress_left_alone() {
+    insta::assert_snapshot!(function(
+        expand::egress::attribute,
+        quote!(recipient = "queue"),
+        quote! {
+            async fn publish(queue: Queue) -> usize {
+                queue.send(&message()).await;
+                timeout(SECOND, queue.send(&message())).await;
+                queue.send::<Message>(message());
+                queue.call(|| 1);
+                self.queues[0].send(message());
+                make().queue.send(message());
+                queue!().send(message());
+                Queue::send(&queue, message());
+                assert!(queue.call());
+                fn nested(queue: Queue) {
+                    queue.call();
+                }
+                0
+            }
+        }
+    ));
+}
+
+#[test]
+fn egress_payload_of_the_whole() {
+    insta::assert_snapshot!(method(
+        expand::egress::attribute,
+        quote!(recipient = "smtp", name = "Service::mail"),
+        quote! {
+            async fn mail(&self, #[payload] Mail { to, .. }: Mail) -> Result<(), Error> {
+                self.smtp.deliver(to).await
+            }
+        }
+    ));
+}

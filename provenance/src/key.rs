@@ -257,3 +257,156 @@ fn parse(text: &[u8]) -> Option<Master> {
         (length == 32 && !rest.is_empty()).then(|| master.clone())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::config::Token;
+
+    const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1eff";
+
+    fn given(key: &str) -> Result<Keys, Error> {
+        let config = Config {
+            key: Some(Token(key.into())),
+            ..Config::default()
+        };
+        Keys::load(&config, false)
+    }
+
+    fn beside(folder: &Path) -> Config {
+        Config {
+            storage: Storage::Sqlite(folder.join("e.db")),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn a_given_key_is_taken_in_each_form() {
+        let id = given(HEX).unwrap().id;
+        for same in [
+            HEX.to_uppercase().as_str(),
+            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHv8=",
+            " AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHv8\n",
+            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHv8=",
+            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHv8="
+                .replace('/', "_")
+                .as_str(),
+        ] {
+            assert_eq!(given(same).unwrap().id, id, "{same}");
+        }
+        assert_ne!(given(&HEX.replace("ff", "fe")).unwrap().id, id);
+    }
+
+    #[test]
+    fn a_malformed_key_is_refused_and_not_shown() {
+        for bad in [
+            "secretsecret",
+            "0001",
+            &HEX[2..],
+            &format!("{HEX}00"),
+            &"g".repeat(64),
+            "AAECAwQ=",
+            "%%%%",
+        ] {
+            let error = given(bad).err().unwrap();
+            assert!(error.is_key(), "{bad}");
+            assert!(!format!("{error} {error:?}").contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_made_once_for_an_empty_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = beside(folder.path());
+        let ids: Vec<_> = std::thread::scope(|scope| {
+            let loads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| Keys::load(&config, true).unwrap().id))
+                .collect();
+            loads.into_iter().map(|load| load.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]));
+        let again = Keys::load(&config, false).unwrap();
+        assert_eq!(again.id, ids[0]);
+        assert_eq!(again.origin, Origin::Created(folder.path().join("e.db.key")));
+        // No draft is left behind.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(folder.path().join("e.db.key"))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_lost_key_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Keys::load(&beside(folder.path()), false).err().unwrap();
+        assert!(
+            error.is_key() && error.to_string().contains("put this file back"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let config = Config {
+            key_file: Some(folder.path().join("none")),
+            ..beside(folder.path())
+        };
+        let error = Keys::load(&config, true).err().unwrap();
+        assert!(
+            error.is_key() && error.to_string().contains("does not exist"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, HEX).unwrap();
+        let config = Config {
+            key_file: Some(path.clone()),
+            ..beside(folder.path())
+        };
+        for (mode, fine) in [
+            (0o644, false),
+            (0o640, false),
+            (0o602, false),
+            (0o600, true),
+            (0o400, true),
+        ] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            match Keys::load(&config, false) {
+                Ok(keys) => assert!(fine && keys.origin == Origin::File(path.clone()), "{mode:o}"),
+                Err(e) => assert!(
+                    !fine && e.is_key() && e.to_string().contains("chmod 600"),
+                    "{mode:o}: {e}"
+                ),
+            }
+        }
+        std::fs::write(&path, "short").unwrap();
+        assert!(
+            Keys::load(&config, false)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("does not hold a key")
+        );
+    }
+
+    #[test]
+    fn postgres_needs_a_given_key() {
+        let config = Config {
+            storage: Storage::Postgres(Token("postgres://x".into())),
+            ..Config::default()
+        };
+        assert!(Keys::load(&config, true).err().unwrap().is_key());
+    }
+}

@@ -128,7 +128,8 @@ impl Recorder {
     }
 
     /// Queues a record; waits at most `Self::PATIENCE` if the queue is full. Then the record is
-    /// counted as refused, and lost; so are the next ones, without waiting, until there is room.
+    /// counted as refused, and lost (there is no spill file yet); so are the next ones, without
+    /// waiting, until there is room.
     pub(crate) fn send(&self, record: Record) {
         let Some(queue) = self.open() else { return };
         let message = match queue.try_send(Message::Record(record)) {
@@ -145,7 +146,8 @@ impl Recorder {
     /// Queues a record and waits until it is on disk.
     ///
     /// # Errors
-    /// [`Error::is_evidence`] after `timeout`: the outcome is unknown, the writer keeps trying.
+    /// [`Error::is_evidence`] after `timeout`: the outcome is unknown, the writer keeps trying; or
+    /// the queue took it not even by then, and it is lost and counted.
     pub(crate) fn send_durable(&self, record: Record, timeout: Duration) -> Result<(), Error> {
         self.confirmed(timeout, |done| Message::Durable(record, done))
             .inspect_err(|refused| {
@@ -174,16 +176,24 @@ impl Recorder {
     /// Flushes and ends the writer thread; later sends are ignored. What cannot be written within
     /// `timeout` is counted as refused.
     pub(crate) fn stop(&self, timeout: Duration) {
-        let Some(queue) = self.open() else { return };
-        self.shared.stopped.store(true, Ordering::Release);
-        let until = Instant::now() + timeout;
+        let Some(queue) = self.queue.as_ref().filter(|_| self.pid == std::process::id()) else {
+            return;
+        };
+        if self.shared.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let until = after(timeout);
         *lock(&self.shared.give_up) = Some(until);
         let told = queue.send_deadline(Message::Stop, until).is_ok();
         // The last attempt may be within SQLite when the time is up.
-        if told && self.ended.recv_deadline(until + BACKOFF).is_ok() {
-            if let Some(thread) = lock(&self.thread).take() {
-                let _ = thread.join();
-            }
+        if told
+            && self
+                .ended
+                .recv_deadline(until.checked_add(BACKOFF).unwrap_or(until))
+                .is_ok()
+            && let Some(thread) = lock(&self.thread).take()
+        {
+            let _ = thread.join();
         }
     }
 
@@ -195,7 +205,8 @@ impl Recorder {
             written: self.shared.written.load(Ordering::Relaxed),
             retries: self.shared.retries.load(Ordering::Relaxed),
             refused: self.shared.refused.load(Ordering::Relaxed),
-            last_error: lock(&self.shared.last_error).clone(),
+            // Not waited for: in a forked child nobody would ever give it back.
+            last_error: self.shared.last_error.try_lock().ok().and_then(|error| error.clone()),
         }
     }
 
@@ -216,7 +227,7 @@ impl Recorder {
 
     /// Sends a message and waits for its acknowledgement; the error says whether it was not even sent.
     fn confirmed(&self, timeout: Duration, message: impl FnOnce(Sender<()>) -> Message) -> Result<(), bool> {
-        let until = Instant::now() + timeout;
+        let until = after(timeout);
         let queue = self.open().ok_or(true)?;
         let (done, acknowledged) = bounded(1);
         match queue.send_deadline(message(done), until) {
@@ -236,6 +247,12 @@ impl Drop for Recorder {
         // In a forked child a lock inside the queue may be held by a thread that is not there.
         std::mem::forget(self.queue.take());
     }
+}
+
+/// The end of a wait; a caller's "for ever" is a year.
+fn after(timeout: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + timeout.min(YEAR)
 }
 
 fn evidence(text: &str) -> Error {
@@ -346,4 +363,89 @@ fn commit(writer: &mut Writer, batch: &mut Batch, shared: &Shared) -> bool {
     }
     *batch = Batch::default();
     true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use diesel::connection::SimpleConnection;
+    use diesel::prelude::*;
+
+    use super::*;
+    use crate::key::{Keys, Origin};
+    use crate::store::write::Instance;
+    use crate::vocabulary::Owner;
+
+    fn recorder(folder: &std::path::Path) -> Recorder {
+        let instance = Instance {
+            id: [1; 8],
+            service: "shop".into(),
+            environment: None,
+            build: String::new(),
+        };
+        let keys = Keys::from_master(&[7; 32], 1, Origin::Environment);
+        Recorder::start(Writer::open(&folder.join("evidence.db"), &keys, &instance).unwrap()).unwrap()
+    }
+
+    fn small() -> Record {
+        let owner = |text| Owner::from_stored(text).unwrap();
+        Record::Link(owner("email:a"), owner("user:1"))
+    }
+
+    #[test]
+    fn a_forked_child_neither_sends_nor_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = recorder(folder.path());
+        recorder.pid += 1;
+        recorder.send(small());
+        assert!(
+            recorder
+                .send_durable(small(), Duration::from_secs(9))
+                .unwrap_err()
+                .is_evidence()
+        );
+        assert!(recorder.flush(Duration::from_secs(9)).unwrap_err().is_evidence());
+        recorder.stop(Duration::from_secs(9));
+        let status = recorder.status();
+        assert!(status.refused >= 2 && status.depth == 0, "{status:?}");
+        assert!(
+            recorder.thread.lock().unwrap().is_some(),
+            "the parent's thread is left alone"
+        );
+        drop(recorder);
+    }
+
+    #[test]
+    fn a_full_queue_is_waited_for_once_and_what_is_lost_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = recorder(folder.path());
+        let path = folder.path().join("evidence.db");
+        let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        other.batch_execute("BEGIN IMMEDIATE").unwrap();
+        let mut waits = 0;
+        let mut sent = 0;
+        let started = Instant::now();
+        while sent < CAPACITY + 2 * BATCH {
+            let before = Instant::now();
+            recorder.send(small());
+            waits += u32::from(before.elapsed() > Recorder::PATIENCE / 2);
+            sent += 1;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20));
+        assert_eq!(waits, 1);
+        let status = recorder.status();
+        assert_eq!(status.depth, CAPACITY);
+        assert!(status.refused > 0);
+        assert!(
+            recorder
+                .send_durable(small(), Duration::from_millis(50))
+                .unwrap_err()
+                .is_evidence()
+        );
+        other.batch_execute("COMMIT").unwrap();
+        recorder.flush(Duration::MAX).unwrap();
+        let status = recorder.status();
+        assert_eq!(status.written + status.refused, sent as u64 + 1);
+    }
 }

@@ -192,7 +192,8 @@ impl Tracker {
         let restored = writer.restore(config.max_values)?;
 
         let registry = Registry::new(Detector::new(&keys.detection), config.max_values);
-        for value in restored.values {
+        // Newest first, as the store gives them; the newest must be the last to be evicted.
+        for value in restored.values.into_iter().rev() {
             registry.register(value.fingerprint, &value.entry, (*value.tag).clone(), true);
         }
         for (a, b) in restored.links {

@@ -6,11 +6,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::{Connection, RunQueryDsl, SqliteConnection};
 use proptest::prelude::*;
-use provenance::config::{Config, InputField, Token};
+use provenance::config::{Config, InputField, Token, TrackedModel};
 use provenance::record_event;
 use provenance_audit::api::{Api, Options, Request, Source};
 use provenance_audit::{Error, Server, spawn_for};
@@ -140,6 +140,25 @@ fn is_utc_rfc3339(text: &str) -> bool {
     text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T') && provenance::Timestamp::parse(text).is_some()
 }
 
+diesel::table! {
+    patients (id) {
+        id -> Integer,
+        email -> Text,
+        blood -> Text,
+    }
+}
+
+#[provenance::tracked_model(owner(email))]
+#[derive(diesel::Insertable)]
+#[diesel(table_name = patients)]
+struct NewPatient<'a> {
+    #[tracked("contact.email")]
+    email: &'a str,
+    #[tracked("health_and_medical.genetic", description = "Blood group")]
+    #[diesel(column_name = blood)]
+    blood_group: &'a str,
+}
+
 // ---- what is answered ----
 
 #[test]
@@ -147,17 +166,17 @@ fn status_tells_of_the_process_and_of_the_file() {
     let host = Host::start(|config| {
         config.audit_token = Token(TOKEN.into());
         config.key = Some(Token("0123456789abcdef".repeat(4)));
-        config.input_fields.insert(
-            "email".into(),
-            InputField {
-                category: "contact.email".into(),
-                description: "Email address".into(),
-                pii: true,
-                kind: None,
-                secret: None,
-                owner: None,
-            },
-        );
+        let email = InputField {
+            category: "contact.email".into(),
+            description: "Email address".into(),
+            pii: true,
+            kind: None,
+            secret: None,
+            owner: None,
+        };
+        config.input_fields.insert("email".into(), email.clone());
+        let fields = [("mail".to_owned(), email)].into();
+        config.tracked_models.insert("Legacy".into(), TrackedModel { fields });
     });
     host.record("X_LETTER", "contact.email", ["alice@example.com", "bob@example.com"]);
     let answer = host.with("/runtime-audit/status", &[("x-audit-token", TOKEN)]);
@@ -168,7 +187,15 @@ fn status_tells_of_the_process_and_of_the_file() {
     assert_eq!(status["storage_path"], host.db().to_string_lossy().as_ref());
     assert_eq!(status["input_fields"]["email"]["category"], "contact.email");
     assert_eq!(status["input_fields"]["email"]["description"], "Email address");
-    assert!(status["tracked_models"].is_object());
+    let model = &status["tracked_models"]["NewPatient"];
+    assert_eq!(model["table"], "patients", "{status}");
+    assert_eq!(model["fields"]["email"]["category"], "contact.email");
+    assert_eq!(model["fields"]["blood"]["description"], "Blood group");
+    assert!(model["at"].as_str().unwrap().contains("audit_api.rs:"));
+    assert_eq!(
+        status["tracked_models"]["Legacy"]["fields"]["mail"]["category"],
+        "contact.email"
+    );
     assert_eq!(status["embedded"], true);
     assert_eq!(status["service"], "tests");
     assert_eq!(status["queue"]["depth"], 0);
@@ -285,6 +312,36 @@ fn filters_select_events() {
         let body = host.get(&format!("/runtime-audit/events?{query}")).ok();
         assert_eq!(events(&body).len(), expected, "{query}: {body}");
     }
+}
+
+#[test]
+fn a_share_is_one_event_found_by_its_recipient_and_its_request() {
+    let host = Host::open();
+    host.record("X_LETTER", "contact.email", ["alice@example.com"]);
+    {
+        let _in_force = host.evidence.scoped();
+        let share = provenance::share("smtp.example.com")
+            .recipient("post office")
+            .payload("To: alice@example.com")
+            .begin()
+            .unwrap();
+        let pending = host.get("/runtime-audit/events?recipient=post+office").ok();
+        assert_eq!(events(&pending).len(), 1, "on disk before anything is sent: {pending}");
+        share.sent();
+    }
+    host.evidence.tracker.flush(PATIENCE).unwrap();
+    let body = host.get("/runtime-audit/events?recipient=post%20office").ok();
+    let [event] = events(&body).as_slice() else {
+        panic!("{body}");
+    };
+    assert_eq!(event["event_type"], "DATA_SHARE");
+    assert_eq!(event["extras"]["recipient"], "post office", "{event}");
+    assert_eq!(event["extras"]["outcome"], "sent", "{event}");
+    let shares = host.get("/runtime-audit/events?event_type=DATA_SHARE").ok();
+    assert_eq!(events(&shares).len(), 1, "the outcome is part of it: {shares}");
+    let listed = host.get("/runtime-audit/events").ok();
+    assert_eq!(events(&listed).len(), 2);
+    assert!(events(&host.get("/runtime-audit/events?recipient=post").ok()).is_empty());
 }
 
 #[test]
@@ -564,6 +621,57 @@ fn a_taken_address_is_an_error_that_names_it() {
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
 }
 
+// ---- the one line ----
+
+#[test]
+fn init_serves_where_the_configuration_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("runtime_tracking.yaml");
+    std::fs::write(
+        &config,
+        format!("storage_path: evidence.db\naudit_token: {TOKEN}\naudit: {{bind: \"127.0.0.1:0\"}}\n"),
+    )
+    .unwrap();
+    // `init` is once for a process, so it gets one.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "audit_api::a_process_with_the_one_line", "--ignored"])
+        .env("RUNTIME_TRACKING_CONFIG", &config)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+}
+
+#[test]
+#[ignore = "run by the test above in a process of its own"]
+fn a_process_with_the_one_line() {
+    let guard = provenance_audit::init().unwrap();
+    let addr = guard.audit_addr().unwrap();
+    record_event("X_LETTER".parse().unwrap()).submit_durable().unwrap();
+    get(addr, "/runtime-audit/status", &[]).error(401);
+    let status = get(addr, "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
+    assert_eq!(status["events"]["X_LETTER"], 1);
+    assert!(
+        status["storage_path"].as_str().unwrap().ends_with("evidence.db"),
+        "{status}"
+    );
+
+    let Err(Error::Provenance(second)) = provenance_audit::init() else {
+        panic!("a second init");
+    };
+    assert!(second.is_already_initialised());
+    let other = provenance_audit::spawn("127.0.0.1:0").unwrap();
+    get(other.addr(), "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
+    drop(other);
+
+    drop(guard);
+    assert!(TcpStream::connect(addr).is_err());
+    assert!(matches!(
+        provenance_audit::spawn("127.0.0.1:0"),
+        Err(Error::NotInitialised)
+    ));
+}
+
 // ---- whoever can reach the port ----
 
 #[test]
@@ -630,28 +738,27 @@ fn a_dropped_server_is_gone() {
 
 #[test]
 fn evidence_that_cannot_be_read_is_a_500_until_it_can() {
+    let host = Host::open();
+    host.record("X_LETTER", "personal.name", ["Alice Example"]);
+    host.evidence.tracker.close();
+    let evidence = std::fs::read(host.db()).unwrap();
+
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("later.db");
     let api = Api::new(Source::File(path.clone()), &Options::new()).unwrap();
     let server = Server::start(api, "127.0.0.1:0").unwrap();
+    let text = "this is not a database, but a text of some length\n".repeat(4000);
+    // Missing; something else; there; damaged while it is open.
     get(server.addr(), "/runtime-audit/events", &[]).error(500);
-    std::fs::write(&path, "this is not a database, but a text of some length\n".repeat(100)).unwrap();
-    for path in ["status", "events", "fingerprints"] {
-        get(server.addr(), &format!("/runtime-audit/{path}"), &[]).error(500);
-    }
-    std::fs::remove_file(&path).unwrap();
-    let host = Host::open();
-    host.record("X_LETTER", "personal.name", ["Alice Example"]);
-    let db = host.db();
-    host.evidence.tracker.close();
-    for suffix in ["", "-wal", "-shm"] {
-        let from = PathBuf::from(format!("{}{suffix}", db.display()));
-        if from.exists() {
-            std::fs::copy(&from, format!("{}{suffix}", path.display())).unwrap();
+    for _ in 0..2 {
+        std::fs::write(&path, &text).unwrap();
+        for listing in ["status", "events", "fingerprints"] {
+            get(server.addr(), &format!("/runtime-audit/{listing}"), &[]).error(500);
         }
+        std::fs::write(&path, &evidence).unwrap();
+        let body = get(server.addr(), "/runtime-audit/events", &[]).ok();
+        assert_eq!(events(&body).len(), 1);
     }
-    let body = get(server.addr(), "/runtime-audit/events", &[]).ok();
-    assert_eq!(events(&body).len(), 1);
 }
 
 fn hostile_text() -> impl Strategy<Value = String> {
@@ -740,10 +847,11 @@ fn command() -> Command {
 }
 
 /// Starts `serve` on a free port; gives its address.
-fn serve(mut command: Command, db: &Path) -> (Running, SocketAddr) {
+fn serve(mut command: Command, db: &Path, args: &[&str]) -> (Running, SocketAddr) {
     let mut child = command
         .args(["serve", "--bind", "127.0.0.1:0", "--db"])
         .arg(db)
+        .args(args)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -764,7 +872,7 @@ fn serve(mut command: Command, db: &Path) -> (Running, SocketAddr) {
 fn the_command_serves_a_file_that_is_being_written() {
     let host = Host::open();
     host.record("X_LETTER", "personal.name", ["Alice Example"]);
-    let (_running, addr) = serve(command(), &host.db());
+    let (_running, addr) = serve(command(), &host.db(), &[]);
     assert_eq!(events(&get(addr, "/runtime-audit/events", &[]).ok()).len(), 1);
     host.record("X_LETTER", "personal.name", ["Bob Example"]);
     assert_eq!(events(&get(addr, "/runtime-audit/events", &[]).ok()).len(), 2);
@@ -786,37 +894,33 @@ fn the_command_takes_its_token_from_the_environment() {
     ] {
         let mut command = command();
         command.env(variable, TOKEN);
-        let (running, addr) = {
-            let mut serving = command;
-            let mut child = serving
-                .args(["serve", "--bind", "127.0.0.1:0", "--db"])
-                .arg(host.db())
-                .args(args)
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let stdout = child.stdout.take().unwrap();
-            let mut line = String::new();
-            BufReader::new(stdout).read_line(&mut line).unwrap();
-            let addr = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
-            (Running(child), addr.parse().unwrap())
-        };
+        let (_running, addr) = serve(command, &host.db(), args);
         get(addr, "/runtime-audit/status", &[]).error(401);
         get(addr, "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
-        drop(running);
     }
     for (args, problem) in [
         (&["--token-env", "PROVENANCE_TEST_UNSET"][..], "PROVENANCE_TEST_UNSET"),
         (&["--bind", "0.0.0.0:0"][..], "token"),
     ] {
-        let output = command()
+        let child = command()
             .args(["serve", "--db"])
             .arg(host.db())
             .args(args)
-            .output()
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
-        assert_eq!(output.status.code(), Some(2));
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        let mut running = Running(child);
+        let begun = Instant::now();
+        let code = loop {
+            match running.0.try_wait().unwrap() {
+                Some(status) => break status.code(),
+                None if begun.elapsed() > PATIENCE => panic!("it serves, with {args:?}"),
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        assert_eq!(code, Some(2));
+        let mut stderr = String::new();
+        running.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         assert!(stderr.contains(problem), "{stderr}");
     }
 }

@@ -315,9 +315,15 @@ fn outcomes_are_told_apart() {
     assert_eq!(outcomes[0]["status"], 503, "{outcomes:?}");
     assert_eq!(outcomes[1]["status"], 204);
     assert_eq!(outcomes[2]["error"], "connect");
-    assert!(outcomes[3]["error"] == "dns" || outcomes[3]["error"] == "io", "{outcomes:?}");
+    assert!(
+        outcomes[3]["error"] == "dns" || outcomes[3]["error"] == "io",
+        "{outcomes:?}"
+    );
     let words: Vec<String> = outcomes.iter().map(|extras| text(&extras["outcome"])).collect();
-    assert_eq!(words, ["status", "status", "error", "error", "unknown", "sent", "error"]);
+    assert_eq!(
+        words,
+        ["status", "status", "error", "error", "unknown", "sent", "error"]
+    );
     assert_eq!(outcomes[6]["error"], "full");
 }
 

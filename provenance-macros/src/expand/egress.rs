@@ -1,6 +1,6 @@
 //! `#[egress]`.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
@@ -37,7 +37,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         .map(|(key, tokens)| categories(cx, &key, tokens));
     let mut function = match Function::parse(cx, WHAT, item) {
         Ok(function) => function,
-        Err(instead) => return instead,
+        Err(instead) => return without_payload_marks(instead),
     };
     let marked = take_payload_marks(cx, &mut function);
     let krate = &shared.krate;
@@ -182,10 +182,13 @@ fn is_named(cx: &Ctxt, recipient: &LitStr) -> bool {
     named
 }
 
-/// The categories of `allow(..)`.
+/// The categories of `allow(..)`; one word, such as `financial`, stands for all below it.
 fn categories(cx: &Ctxt, key: &Ident, tokens: TokenStream) -> Vec<LitStr> {
     match Punctuated::<LitStr, Token![,]>::parse_terminated.parse2(tokens) {
-        Ok(listed) => listed.into_iter().filter(|one| check::category(cx, one)).collect(),
+        Ok(listed) => listed
+            .into_iter()
+            .filter(|one| check::is_word(&one.value()) || check::category(cx, one))
+            .collect(),
         Err(_) => {
             cx.error_at(key, "`allow` takes categories: write `allow(\"contact.email\", ..)`");
             Vec::new()
@@ -229,4 +232,33 @@ fn take_payload_marks(cx: &Ctxt, function: &mut Function) -> Vec<usize> {
         }
     }
     marked
+}
+
+/// An item that is no function, with the marks taken off that only we understand.
+fn without_payload_marks(item: TokenStream) -> TokenStream {
+    let mut kept: Vec<TokenTree> = Vec::new();
+    for token in item {
+        match token {
+            TokenTree::Group(group) if is_payload_mark(&group) && ends_with_pound(&kept) => {
+                kept.pop();
+            }
+            TokenTree::Group(group) => {
+                let mut inner = Group::new(group.delimiter(), without_payload_marks(group.stream()));
+                inner.set_span(group.span());
+                kept.push(TokenTree::Group(inner));
+            }
+            token => kept.push(token),
+        }
+    }
+    kept.into_iter().collect()
+}
+
+fn is_payload_mark(group: &Group) -> bool {
+    let first = group.stream().into_iter().next();
+    group.delimiter() == Delimiter::Bracket
+        && matches!(first, Some(TokenTree::Ident(ident)) if ident == symbol::PAYLOAD)
+}
+
+fn ends_with_pound(tokens: &[TokenTree]) -> bool {
+    matches!(tokens.last(), Some(TokenTree::Punct(punct)) if punct.as_char() == '#')
 }

@@ -81,6 +81,10 @@ pub(crate) fn arguments(krate: &Path, args: &[Arg], visitor: &Ident) -> TokenStr
         let (ident, cfg) = (&arg.ident, &arg.cfg);
         let probe = probe(krate, Ladder::Argument, quote!(&#ident), visitor, arg.ty.span());
         match &arg.name {
+            // To look at `_unused` is our doing, not the user's.
+            Some(name) if name.starts_with('_') => quote! {
+                #(#cfg)* #[allow(clippy::used_underscore_binding)] { #visitor.entry(#name, |#visitor| #probe); }
+            },
             Some(name) => quote!(#(#cfg)* #visitor.entry(#name, |#visitor| #probe);),
             None => quote!(#(#cfg)* #visitor.untracked(|#visitor| #probe);),
         }

@@ -55,7 +55,7 @@ const USUAL: &[(&str, &str, &[&str])] = &[
         "Email address",
         &["email", "email_address", "e_mail", "mail"],
     ),
-    ("name", "Name", &["name", "full_name", "display_name"]),
+    ("personal.name", "Name", &["name", "full_name", "display_name"]),
     ("name.first", "First name", &["first_name", "firstname", "given_name"]),
     (
         "name.last",
@@ -79,7 +79,6 @@ const USUAL: &[(&str, &str, &[&str])] = &[
         "Postal code",
         &["postal_code", "postcode", "zip", "zip_code"],
     ),
-    ("contact.address.state", "State or province", &["state", "province"]),
     ("contact.address.country", "Country", &["country"]),
     (
         "demographic.date_of_birth",
@@ -100,7 +99,7 @@ const USUAL: &[(&str, &str, &[&str])] = &[
         &["card_number", "credit_card", "credit_card_number"],
     ),
     (
-        "government_id",
+        "government_id.national_identification_number",
         "Government identifier",
         &[
             "ssn",

@@ -2,26 +2,49 @@
 //!
 //! No raw value is kept: entries are keyed hashes of canonical forms. Hits that mean little
 //! by themselves (short or low-entropy values) are marked weak; the caller decides by context.
+//!
+//! # Boundary rules
+//! Text is searched in its folded form (case, Unicode form, white space: see
+//! [`canonical`](crate::vocabulary::canonical)).
+//! - **Word characters** are letters, digits and marks; punctuation, symbols, spaces, `_` and
+//!   bytes that are no UTF-8 are not. A **token** is a longest run of them. Scripts that are
+//!   written without spaces (Han, Kana, Hangul, Thai, ...) have a token for each character.
+//! - A value is searched without the non-word characters at its two ends. It is found where it
+//!   begins at a token's start and ends at a token's end: `alice@example.com` in
+//!   `<ALICE@example.com>`, not in `malice@example.com`. Values of fewer than 3 bytes, or without
+//!   any word character, are found only as a whole leaf.
+//! - **Numbers** are found where a number as a whole stands, with currency and grouping
+//!   (`$4,200.00`); every piece between commas is tried too, for CSV. **Dates** and **phones**
+//!   are found in the formats that their canonical form reads, both readings of `02/01/1990`
+//!   included; phones also by their last 10 digits.
+//! - **Digests**: a token of 64 hex digits, or base64 of 32 bytes, is compared with the SHA-256 of
+//!   each value's canonical form (dates also as `19900102`, phones also with `+`).
+//! - **Encodings**: percent, JSON escapes, JSON within strings, base64 and hex runs of at least 16
+//!   characters are decoded and searched, at most 3 deep and within a budget of bytes.
+//!
+//! # Strength
+//! Strong are emails, phones of at least 7 digits, dates, numbers of at least 6 significant digits,
+//! ids of at least 8 characters, and text of at least 8 with a space, of at least 10 without, of
+//! at least 12 if it is one word of letters (as first names and list entries are). All else is weak.
+//! Strong hits go before weak ones where hits are capped, and one value is reported at no more
+//! than 16 places of a message.
+
+mod decode;
+mod digits;
+mod entry;
+mod index;
+mod json;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use crate::vocabulary::{Fingerprint, Kind};
 
-/// What detection keeps of one value; the store keeps it beside the fingerprint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    bytes: Vec<u8>,
-}
+pub(crate) use entry::Entry;
 
-impl Entry {
-    /// The stored form; versioned, no raw value in it.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.bytes.clone()
-    }
-
-    /// Reads the stored form; `None` if it is damaged or of another version.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Some(Entry { bytes: bytes.to_vec() })
-    }
-}
+use index::Index;
+use scan::Scanner;
 
 /// How a value was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,11 +112,14 @@ pub(crate) struct Hit {
 }
 
 /// What a scan found, and what it did not look at.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Scan {
     pub(crate) hits: Vec<Hit>,
-    /// Bytes beyond the caps (size, depth, decoding budget).
+    /// Bytes beyond the caps (size, depth, decoding budget, effort), and bytes that are no text.
+    /// What lies deeper than the nesting followed counts here, though it is searched as plain text.
     pub(crate) unscanned: usize,
+    /// Hits beyond the caps: of hits in all, and of places of one value.
+    pub(crate) dropped: usize,
 }
 
 /// Caps of one scan.
@@ -117,34 +143,37 @@ impl Default for Limits {
     }
 }
 
-/// The index of registered values.
-pub(crate) struct Detector {}
+/// The index of registered values. Scans run while values come and go.
+pub(crate) struct Detector {
+    index: Index,
+}
 
 impl Detector {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let _ = key;
-        Detector {}
+        Detector { index: Index::new(key) }
     }
 
     /// The keyed hashes of a value with this canonical form.
     pub(crate) fn entry(&self, kind: Kind, canonical: &str) -> Entry {
-        let _ = (kind, canonical);
-        Entry { bytes: Vec::new() }
+        self.index.entry(kind, canonical)
     }
 
     /// Makes a value known; idempotent.
     pub(crate) fn insert(&self, entry: &Entry, fingerprint: Fingerprint) {
-        let _ = (entry, fingerprint);
+        self.index.insert(entry, fingerprint);
     }
 
-    /// Forgets a value.
+    /// Forgets a value; idempotent.
     pub(crate) fn remove(&self, entry: &Entry, fingerprint: Fingerprint) {
-        let _ = (entry, fingerprint);
+        self.index.remove(entry, fingerprint);
     }
 
     /// Every registered value in `message`, in order of place.
     pub(crate) fn scan(&self, message: &Message<'_>, limits: Limits) -> Scan {
-        let _ = (message, limits);
-        Scan::default()
+        let mut scanner = Scanner::new(&self.index, limits);
+        for part in &message.parts {
+            scanner.part(part);
+        }
+        scanner.finish()
     }
 }

@@ -1,8 +1,9 @@
 //! The evidence store: append-only events keyed `(instance, seq)`, hash-chained per instance.
 
-pub(crate) mod chain;
+mod batch;
+mod chain;
 mod read;
-pub(crate) mod schema;
+mod schema;
 mod verify;
 pub(crate) mod write;
 

@@ -134,7 +134,8 @@ pub struct Summary {
     pub events: std::collections::BTreeMap<String, i64>,
     /// Distinct (fingerprint, category, owner).
     pub fingerprints: i64,
-    /// Whether each instance's chain holds: `ok`, or the first bad event.
+    /// `instances`, `batches`, `last_seq` of the newest instance, `checked` (`tail`), `ok`, and where
+    /// that is false, `problem` {`event_id`, `what`}.
     pub chain: Map<String, Json>,
     /// Key id.
     pub key_id: Option<String>,

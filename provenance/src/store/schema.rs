@@ -1,8 +1,9 @@
 //! Tables, migrations, and the checks on opening a file.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::fs::OpenOptions;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent, SimpleConnection};
 use diesel::prelude::*;
@@ -144,16 +145,16 @@ diesel::allow_tables_to_appear_in_same_query!(events, event_tags);
 pub(super) enum Found {
     /// No file, or an empty one.
     Nothing,
-    /// An evidence file of this version or an older one.
+    /// A database that says it is ours, of this version or an older one.
     Evidence,
 }
 
-/// Looks at a path without opening it as a database, so that a file that is not ours stays as it is.
+/// Looks at a path so that nothing there changes, whatever it is.
 pub(super) fn look(path: &Path) -> Result<Found, Error> {
     let at = path.display();
     let error = |text: String| Err(Error::new(ErrorKind::Store, text));
-    let mut file = match File::open(path) {
-        Ok(file) => file,
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
             return match parent {
@@ -166,33 +167,45 @@ pub(super) fn look(path: &Path) -> Result<Found, Error> {
         }
         Err(e) => return error(format!("{at}: cannot be read: {}", e.kind())),
     };
-    if file.metadata().is_ok_and(|m| m.is_dir()) {
-        return error(format!("{at}: is a folder; storage_path must name a file"));
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() {
+            "a folder"
+        } else {
+            "no ordinary file"
+        };
+        return error(format!("{at}: is {what}; storage_path must name a file"));
     }
-    let mut header = Vec::with_capacity(100);
-    if let Err(e) = file.by_ref().take(100).read_to_end(&mut header) {
-        return error(format!("{at}: cannot be read: {}", e.kind()));
-    }
-    if header.is_empty() {
+    if metadata.len() == 0 {
         return Ok(Found::Nothing);
     }
-    let number = |at: usize| {
-        let bytes = header.get(at..)?.first_chunk::<4>()?;
-        Some(u32::from_be_bytes(*bytes))
-    };
-    let (Some(version), Some(application), true) = (number(60), number(68), header.starts_with(b"SQLite format 3\0"))
-    else {
-        return error(format!(
-            "{at}: is not a database; the file is left as it is. Change storage_path, or move the file away"
-        ));
-    };
-    if application != APPLICATION {
-        return error(format!(
-            "{at}: is a database of something else; the file is left as it is. Change storage_path"
-        ));
+    let mut connection = connect(path, Mode::Look, Duration::ZERO)?;
+    match number(&mut connection, "SELECT application_id AS n FROM pragma_application_id") {
+        Ok(application) if application != i64::from(APPLICATION) => {
+            return error(format!(
+                "{at}: is a database of something else; the file is left as it is. Change storage_path"
+            ));
+        }
+        Err(e) if reason(&e) == NOT_A_DATABASE => {
+            return error(format!(
+                "{at}: is not a database; the file is left as it is. Change storage_path, or move the file away"
+            ));
+        }
+        // Seen without locks, a file that is just being made looks damaged: `check` will tell.
+        Ok(_) | Err(_) => {}
     }
-    newer(path, i64::from(version))?;
+    if let Ok(version) = number(&mut connection, "SELECT user_version AS n FROM pragma_user_version") {
+        newer(path, version)?;
+    }
     Ok(Found::Evidence)
+}
+
+fn number(connection: &mut SqliteConnection, sql: &str) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Number {
+        #[diesel(sql_type = BigInt)]
+        n: i64,
+    }
+    diesel::sql_query(sql).get_result::<Number>(connection).map(|row| row.n)
 }
 
 fn newer(path: &Path, version: i64) -> Result<(), Error> {
@@ -212,12 +225,19 @@ fn newer(path: &Path, version: i64) -> Result<(), Error> {
 /// How a connection may use the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
+    /// The file alone, without its journal and without locks: leaves no trace.
+    Look,
     Read,
     Write,
 }
 
+/// Held while a file is created, and while one is opened: closing any descriptor of a file
+/// releases all POSIX locks that this process has on it, those of SQLite's included. So this
+/// module opens an existing database through SQLite alone.
+static CREATING: Mutex<()> = Mutex::new(());
+
 /// Opens an existing file; the host's instrumentation never sees what the connection does.
-pub(super) fn connect(path: &Path, mode: Mode, patience: std::time::Duration) -> Result<SqliteConnection, Error> {
+pub(super) fn connect(path: &Path, mode: Mode, patience: Duration) -> Result<SqliteConnection, Error> {
     const KEPT: AsciiSet = NON_ALPHANUMERIC
         .remove(b'/')
         .remove(b'.')
@@ -236,29 +256,23 @@ pub(super) fn connect(path: &Path, mode: Mode, patience: std::time::Duration) ->
         true => text.replace('\\', "/"),
         false => text.to_owned(),
     };
-    let uri = format!(
-        "file:{}?mode={}",
-        utf8_percent_encode(&text, &KEPT),
-        if mode == Mode::Read { "ro" } else { "rw" }
-    );
-    let mut connection = SqliteConnection::establish(&uri).map_err(|_| {
-        let doing = if mode == Mode::Read {
-            "read"
-        } else {
-            "opened for writing"
-        };
-        Error::new(ErrorKind::Store, format!("{}: cannot be {doing}", path.display()))
-    })?;
-    connection.set_instrumentation(Quiet);
-    let read_only = if mode == Mode::Read {
-        "PRAGMA query_only = ON;"
-    } else {
-        ""
+    let (parameters, query_only, doing) = match mode {
+        Mode::Look => ("mode=ro&immutable=1", "ON", "read"),
+        Mode::Read => ("mode=ro", "ON", "read"),
+        Mode::Write => ("mode=rw", "OFF", "opened for writing"),
     };
+    let uri = format!("file:{}?{parameters}", utf8_percent_encode(&text, &KEPT));
+    let creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    let established = SqliteConnection::establish(&uri);
+    drop(creating);
+    let mut connection =
+        established.map_err(|_| Error::new(ErrorKind::Store, format!("{}: cannot be {doing}", path.display())))?;
+    connection.set_instrumentation(Quiet);
     // A file may come from anywhere: its schema gets no say over functions.
     connection
         .batch_execute(&format!(
-            "PRAGMA busy_timeout = {}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; {read_only}",
+            "PRAGMA busy_timeout = {}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; \
+             PRAGMA query_only = {query_only};",
             patience.as_millis()
         ))
         .map_err(|e| failed(path, &e))?;
@@ -271,23 +285,24 @@ impl Instrumentation for Quiet {
     fn on_connection_event(&mut self, _: InstrumentationEvent<'_>) {}
 }
 
-/// Creates the file if there is none, so that nobody but its user can read it; gives no rights away
-/// that an existing file does not give.
+/// Creates the file if there is none, so that nobody but its user can read it.
 pub(super) fn create(path: &Path) -> Result<(), Error> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop).map_err(|e| {
-        Error::new(
+    let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    match options.open(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::new(
             ErrorKind::Store,
             format!(
-                "{}: cannot be opened for writing: {}; check the rights, or change storage_path",
+                "{}: cannot be created: {}; check the rights on the folder, or change storage_path",
                 path.display(),
                 e.kind()
             ),
-        )
-    })
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Brings the schema up to date. Within an exclusive transaction: starts at the same time take turns.
@@ -311,12 +326,6 @@ pub(super) fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<
 }
 
 #[derive(QueryableByName)]
-struct Number {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-#[derive(QueryableByName)]
 struct Named {
     #[diesel(sql_type = Text)]
     name: String,
@@ -324,12 +333,7 @@ struct Named {
 
 /// Checks on an open file what [`look`] cannot see; gives its version, 0 if nothing is in it.
 pub(super) fn check(connection: &mut SqliteConnection, path: &Path) -> Result<i64, Error> {
-    let mut number = |sql: &str| {
-        diesel::sql_query(sql)
-            .get_result::<Number>(connection)
-            .map(|row| row.n)
-            .map_err(|e| failed(path, &e))
-    };
+    let mut number = |sql| number(connection, sql).map_err(|e| failed(path, &e));
     let version = number("SELECT user_version AS n FROM pragma_user_version")?;
     newer(path, version)?;
     let application = number("SELECT application_id AS n FROM pragma_application_id")?;
@@ -379,6 +383,8 @@ pub(super) fn failed(path: &Path, error: &diesel::result::Error) -> Error {
     Error::new(ErrorKind::Store, format!("{}: {}", path.display(), reason(error)))
 }
 
+const NOT_A_DATABASE: &str = "the file is not a database";
+
 /// SQLite's text may quote what a file holds, so only its kind is passed on.
 fn reason(error: &diesel::result::Error) -> &'static str {
     use diesel::result::{DatabaseErrorKind as Kind, Error as Diesel};
@@ -388,9 +394,15 @@ fn reason(error: &diesel::result::Error) -> &'static str {
         ("full", "the disk or the database is full"),
         ("disk I/O", "the disk reports an error"),
         ("malformed", "the database is damaged"),
-        ("not a database", "the file is not a database"),
-        ("readonly", "the database is read-only"),
-        ("read-only", "the database is read-only"),
+        ("not a database", NOT_A_DATABASE),
+        (
+            "readonly",
+            "the database is read-only; check the rights on the file and its folder",
+        ),
+        (
+            "read-only",
+            "the database is read-only; check the rights on the file and its folder",
+        ),
         ("unable to open", "the database cannot be opened"),
     ];
     match error {

@@ -21,6 +21,15 @@ use crate::key::{Keys, Origin};
 use crate::recorder::{Recorder, Ticket};
 use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
 
+/// A failure is shown with its input; files of seeds beside the sources would only gather dust.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 fn keys() -> Keys {
     Keys::from_master(&[7; 32], 1, Origin::Environment)
 }
@@ -338,7 +347,7 @@ fn every_filter_has_an_index() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn pages_give_every_event_once_and_in_order(
@@ -369,6 +378,7 @@ proptest! {
             let page = reader.events(&query).unwrap();
             prop_assert!(page.events.len() <= limit);
             prop_assert!(page.next_cursor.is_none() || page.events.len() == limit);
+            prop_assert!(shown.len() <= expected.len(), "going round in circles");
             shown.extend(page.events.into_iter().map(|e| (e.created_at.0, e.event_id)));
             query.cursor = page.next_cursor;
             if query.cursor.is_none() {
@@ -399,6 +409,7 @@ proptest! {
         let mut shown = Vec::new();
         loop {
             let page = reader.fingerprints(&query).unwrap();
+            prop_assert!(shown.len() <= rows.len(), "going round in circles");
             for f in page.fingerprints {
                 shown.push((f.first_seen_at.0, f.fingerprint, f.category, f.owner));
             }
@@ -518,6 +529,31 @@ fn values_and_links_survive_a_restart() {
     assert_eq!(writer.restore(1_000_000).unwrap().values.len(), 5);
 }
 
+#[test]
+fn a_service_begins_begins_again_and_never_without_its_key() {
+    let folder = Folder::new();
+    let mut config = crate::Config {
+        storage: crate::config::Storage::Sqlite(folder.db()),
+        ..crate::Config::default()
+    };
+    let tracker = crate::Tracker::open(config.clone()).unwrap();
+    let id = tracker.status()["key_id"].clone();
+    tracker.close();
+    let tracker = crate::Tracker::open(config.clone()).unwrap();
+    assert_eq!(tracker.status()["key_id"], id);
+    tracker.close();
+    assert_eq!(folder.reader().summary().unwrap().key_id.as_deref(), id.as_str());
+
+    let key = PathBuf::from(format!("{}.key", folder.db().display()));
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    assert!(refused(&folder, || crate::Tracker::open(config.clone()).map(drop)).is_key());
+    config.key = Some(crate::config::Token("ab".repeat(32)));
+    assert!(refused(&folder, || crate::Tracker::open(config.clone()).map(drop)).is_key());
+    config.key = Some(crate::config::Token(String::from_utf8(kept).unwrap()));
+    crate::Tracker::open(config).unwrap().close();
+}
+
 // What is not ours, or not for us.
 
 /// `open` fails in this way and leaves every byte in the folder as it was.
@@ -555,18 +591,78 @@ fn files_of_others_are_left_untouched() {
         assert!(error.is_store() && error.to_string().contains(says), "{error}");
         assert!(refused(&folder, || Reader::open(&folder.db()).map(drop)).is_store());
     }
-    std::fs::remove_file(folder.db()).unwrap();
-    raw(&folder.0.path().join("x"))
-        .batch_execute("CREATE TABLE users (id INTEGER)")
+    // Databases of others, one of them with its changes still in a journal.
+    for pragmas in [
+        "",
+        "PRAGMA journal_mode = WAL;",
+        "PRAGMA application_id = 7; PRAGMA user_version = 1;",
+    ] {
+        let folder = Folder::new();
+        let mut other = raw(&folder.0.path().join("x"));
+        other
+            .batch_execute(&format!("{pragmas} CREATE TABLE users (id INTEGER)"))
+            .unwrap();
+        std::fs::hard_link(folder.0.path().join("x"), folder.db()).unwrap();
+        if pragmas.contains("WAL") {
+            let journal = |name: &str| folder.0.path().join(name);
+            std::fs::copy(journal("x-wal"), journal("evidence #1?.db-wal")).unwrap();
+            assert!(std::fs::metadata(journal("evidence #1?.db-wal")).unwrap().len() > 0);
+        }
+        let error = refused(&folder, || open_writer(&folder));
+        assert!(
+            error.is_store() && error.to_string().contains("something else"),
+            "{error}"
+        );
+        let error = refused(&folder, || Reader::open(&folder.db()).map(drop));
+        assert!(error.is_store(), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_only_claims_to_be_ours_is_refused() {
+    for (sql, says) in [
+        ("DROP TABLE owner_links", "no table owner_links"),
+        (
+            "ALTER TABLE events RENAME TO e; CREATE VIEW events AS SELECT * FROM e",
+            "no table events",
+        ),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END",
+            "triggers",
+        ),
+    ] {
+        let folder = Folder::new();
+        drop(folder.writer(1));
+        folder.sql(sql);
+        let error = open_writer(&folder).unwrap_err();
+        assert!(error.is_store() && error.to_string().contains(says), "{error}");
+        assert!(Reader::open(&folder.db()).err().unwrap().is_store());
+    }
+}
+
+/// POSIX locks are a process's, not a descriptor's: whoever closes the file gives all of them up,
+/// and another process may then take the last writer's leave, journal and all.
+#[cfg(target_os = "linux")]
+#[test]
+fn looking_at_a_file_leaves_the_writers_locks() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let mut writer = folder.writer(1);
+    // The lock that stays is taken with the first use.
+    writer
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
         .unwrap();
-    std::fs::rename(folder.0.path().join("x"), folder.db()).unwrap();
-    let error = refused(&folder, || open_writer(&folder));
-    assert!(
-        error.is_store() && error.to_string().contains("something else"),
-        "{error}"
-    );
-    let error = refused(&folder, || Reader::open(&folder.db()).map(drop));
-    assert!(error.is_store(), "{error}");
+    let inode = format!(":{} ", std::fs::metadata(folder.db()).unwrap().ino());
+    let locks = || std::fs::read_to_string("/proc/locks").unwrap().matches(&inode).count();
+    assert_eq!(locks(), 1);
+    drop(folder.reader());
+    assert_eq!(locks(), 1);
+    assert!(!is_empty(&folder.db()).unwrap());
+    assert_eq!(locks(), 1);
+    drop(folder.writer(2));
+    assert_eq!(locks(), 1);
+    drop(writer);
+    assert_eq!(locks(), 0);
 }
 
 #[test]
@@ -582,6 +678,8 @@ fn places_where_no_file_can_be_are_named() {
     };
     assert!(open(folder.0.path().join("no/where.db")).contains("does not exist"));
     assert!(open(folder.0.path().to_owned()).contains("is a folder"));
+    #[cfg(unix)]
+    assert!(open("/dev/null".into()).contains("no ordinary file"));
     std::fs::write(folder.db(), "x").unwrap();
     let below = open(folder.db().join("below.db"));
     assert!(
@@ -679,6 +777,12 @@ fn hostile_content_gives_errors_or_is_shown() {
             .unwrap();
     }
     drop(writer);
+    // Without its constraints, the file takes anything.
+    folder.sql(
+        "INSERT INTO owner_links VALUES ('email:a', 'user:1', 1);
+         PRAGMA writable_schema = ON;
+         UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table'",
+    );
     let pristine = std::fs::read(folder.db()).unwrap();
     let evil = [
         "NULL",
@@ -713,13 +817,9 @@ fn hostile_content_gives_errors_or_is_shown() {
         for column in columns.split(' ') {
             for evil in evil {
                 std::fs::write(folder.db(), &pristine).unwrap();
-                let sql = format!(
-                    "PRAGMA writable_schema = ON;
-                     UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table';
-                     INSERT INTO owner_links VALUES ('email:a', 'user:1', 1);"
-                );
-                folder.sql(&sql);
-                let _ = raw(&folder.db()).batch_execute(&format!("UPDATE OR REPLACE {table} SET {column} = {evil}"));
+                let change = format!("PRAGMA synchronous = OFF; UPDATE OR REPLACE {table} SET {column} = {evil}");
+                // (A part of a primary key refuses NULL all the same.)
+                let _ = raw(&folder.db()).batch_execute(&change);
                 // Whatever comes of it, it is not a panic.
                 if let Ok(mut reader) = Reader::open(&folder.db()) {
                     let _ = reader.events(&all());
@@ -734,12 +834,20 @@ fn hostile_content_gives_errors_or_is_shown() {
                     let _ = reader.summary();
                     let _ = reader.verify();
                 }
-                if let Ok(mut writer) = Writer::open(&folder.db(), &keys(), &instance(2)) {
+                // What a writer reads.
+                if ["keys", "instances", "fingerprints", "owner_links"].contains(&table)
+                    && let Ok(mut writer) = Writer::open(&folder.db(), &keys(), &instance(2))
+                {
                     let _ = writer.restore(10);
                 }
             }
         }
     }
+    // The changes did arrive.
+    std::fs::write(folder.db(), &pristine).unwrap();
+    folder.sql("UPDATE events SET payload = NULL");
+    assert!(folder.reader().events(&all()).unwrap_err().is_store());
+    assert!(folder.reader().verify().unwrap_err().is_store());
     // Broken JSON is shown as what it is.
     std::fs::write(folder.db(), &pristine).unwrap();
     folder.sql("UPDATE events SET payload = '{'");
@@ -753,6 +861,14 @@ fn hostile_content_gives_errors_or_is_shown() {
 
 /// Two instances, several batches, tags and an outcome.
 fn evidence() -> Folder {
+    static MADE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    let made = MADE.get_or_init(|| std::fs::read(make_evidence().db()).unwrap());
+    let folder = Folder::new();
+    std::fs::write(folder.db(), made).unwrap();
+    folder
+}
+
+fn make_evidence() -> Folder {
     let folder = Folder::new();
     for n in [1, 2] {
         let mut writer = folder.writer(n);
@@ -866,7 +982,7 @@ fn the_first_bad_event_is_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn any_changed_byte_and_any_removed_row_is_found(
@@ -958,7 +1074,7 @@ fn many_threads_open_a_fresh_file_at_once() {
 }
 
 /// This test binary again, as a service that writes durably and prints each acknowledged number.
-fn writing_child(folder: &Folder, n: u64) -> (std::process::Child, impl Iterator<Item = u64>) {
+fn writing_child(folder: &Folder, n: u64) -> (std::process::Child, impl Iterator<Item = u64> + use<>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "store::tests::child_writes", "--ignored", "--nocapture"])
         .env("CHILD_DB", folder.db())

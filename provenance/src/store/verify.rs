@@ -104,7 +104,7 @@ pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<(Option<Pro
         None => Some(batch.problem("the chain is not a hash")),
     };
     let problem = match problem {
-        None => beyond(connection, head.instance, batch.end())?,
+        None => beyond(connection, head.instance, batch.batch_no, batch.end())?,
         problem => problem,
     };
     Ok((problem, Some(batch.end().saturating_sub(1))))
@@ -142,7 +142,7 @@ fn instance(connection: &mut SqliteConnection, head: &Head) -> QueryResult<Verif
         .get_result::<Batch>(connection)
         .optional()?;
         let Some(batch) = batch else {
-            verified.problem = beyond(connection, head.instance, next_seq)?;
+            verified.problem = beyond(connection, head.instance, verified.batches, next_seq)?;
             break;
         };
         if batch.batch_no != verified.batches.saturating_add(1) || batch.first_seq != next_seq {
@@ -165,18 +165,24 @@ fn instance(connection: &mut SqliteConnection, head: &Head) -> QueryResult<Verif
     Ok(verified)
 }
 
-/// Rows that no batch of the chain covers: from `end` on, or before the first seq.
-fn beyond(connection: &mut SqliteConnection, instance: i64, end: i64) -> QueryResult<Option<Problem>> {
-    for (table, seq) in [("events", "seq"), ("event_tags", "seq"), ("batches", "first_seq")] {
-        // In the same statement as the last batch, which may have come since `end` was read.
+/// Rows that none of the first `batches` covers, which end before `end`.
+fn beyond(connection: &mut SqliteConnection, instance: i64, batches: i64, end: i64) -> QueryResult<Option<Problem>> {
+    for (table, number, bound) in [
+        ("events", "seq >= ?", end),
+        ("events", "seq < ?", 1),
+        ("event_tags", "seq >= ?", end),
+        ("event_tags", "seq < ?", 1),
+        ("batches", "batch_no < ?", 1),
+    ] {
+        let seq = if table == "batches" { "first_seq" } else { "seq" };
+        // In the same statement as the next batch, which may have come since `end` was read.
         let found = diesel::sql_query(format!(
-            "SELECT instance, {seq} AS n FROM {table} WHERE instance = ? AND ({seq} >= ? OR {seq} < 1) \
-             AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.instance = {table}.instance AND b.first_seq = ?) \
-             ORDER BY {seq} LIMIT 1"
+            "SELECT instance, {seq} AS n FROM {table} WHERE instance = ? AND {number} AND NOT EXISTS \
+             (SELECT 1 FROM batches b WHERE b.instance = {table}.instance AND b.batch_no = ?) LIMIT 1"
         ))
         .bind::<BigInt, _>(instance)
-        .bind::<BigInt, _>(end)
-        .bind::<BigInt, _>(end)
+        .bind::<BigInt, _>(bound)
+        .bind::<BigInt, _>(batches.saturating_add(1))
         .get_result::<Place>(connection)
         .optional()?;
         if let Some(place) = found {

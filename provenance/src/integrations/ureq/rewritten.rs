@@ -220,7 +220,14 @@ macro_rules! agents {
         }
     )*};
 }
-agents!(Agent, &Agent, Arc<Agent>, &Arc<Agent>, LazyLock<Agent>, &LazyLock<Agent>);
+agents!(
+    Agent,
+    &Agent,
+    Arc<Agent>,
+    &Arc<Agent>,
+    LazyLock<Agent>,
+    &LazyLock<Agent>
+);
 
 /// A place holds an agent.
 pub struct Agents(Agent);

@@ -9,7 +9,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
 /// invisible characters dropped.
 pub(crate) fn fold(text: &str) -> String {
     let mut folded = Folded::default();
-    folded.push(text, 0);
+    folded.push(text, 0, usize::MAX);
     folded.finish();
     folded.text
 }
@@ -33,11 +33,15 @@ struct Step {
 const RUN: usize = 1 << 16;
 
 impl Folded {
-    /// Appends `text`, which stands at `offset` in the source.
-    pub(crate) fn push(&mut self, text: &str, offset: usize) {
+    /// Appends `text`, which stands at `offset` in the source, as long as the whole is no longer
+    /// than `most` bytes (a few characters become many); gives how many bytes of it were left out.
+    pub(crate) fn push(&mut self, text: &str, offset: usize, most: usize) -> usize {
         let bytes = text.as_bytes();
         let mut rest = 0;
         while let Some(&byte) = bytes.get(rest) {
+            if self.text.len() > most {
+                return bytes.len() - rest;
+            }
             let start = rest;
             rest += 1;
             if is_space(byte) {
@@ -61,9 +65,13 @@ impl Folded {
                     new.make_ascii_lowercase();
                 }
             } else {
-                self.unicode(token, offset + start);
+                let left = self.unicode(token, offset + start, most);
+                if left > 0 {
+                    return bytes.len() - rest + left;
+                }
             }
         }
+        0
     }
 
     /// Ends the text: nothing follows its last word.
@@ -88,10 +96,10 @@ impl Folded {
         start..end.max(start)
     }
 
-    fn unicode(&mut self, token: &str, offset: usize) {
+    fn unicode(&mut self, token: &str, offset: usize, most: usize) -> usize {
         let mut rest = token;
         let mut at = offset;
-        while !rest.is_empty() {
+        while !rest.is_empty() && self.text.len() <= most {
             let (run, next) = rest.split_at(run_length(rest));
             let source = at..at + run.len();
             let mut fresh = true;
@@ -113,6 +121,7 @@ impl Folded {
             at = source.end;
             rest = next;
         }
+        rest.len()
     }
 
     fn space(&mut self, source: usize) {
@@ -146,19 +155,27 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || !byte.is_ascii()
 }
 
-/// Bytes of `text` to normalise at once: all, or up to a character that never joins what stands before it.
+/// Bytes of `text` to normalise at once: up to a character that never joins what stands before it,
+/// where a word begins or ends, so that source ranges are those of words, or where it grows long.
 fn run_length(text: &str) -> usize {
-    if text.len() <= RUN / 16 {
-        return text.len();
-    }
+    let mut before = None;
     text.char_indices()
-        .skip_while(|(at, _)| *at < RUN / 16)
-        .find(|(at, c)| *at >= RUN || is_nfkc_quick(std::iter::once(*c)) == IsNormalized::Yes && !is_mark(*c))
+        .find(|(at, c)| {
+            let before = before.replace(*c);
+            let apart =
+                before.is_some_and(|before| !before.is_alphanumeric() || !c.is_alphanumeric()) || *at >= RUN / 16;
+            *at >= RUN
+                || apart && !is_invisible(*c) && !is_mark(*c) && is_nfkc_quick(std::iter::once(*c)) == IsNormalized::Yes
+        })
         .map_or(text.len(), |(at, _)| at)
 }
 
 fn is_mark(c: char) -> bool {
     unicode_normalization::char::is_combining_mark(c)
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
 /// Until nothing changes: folding may undo normalisation, and the other way round.
@@ -180,7 +197,7 @@ fn fold_char(c: char) -> impl Iterator<Item = char> {
         '\u{2018}' | '\u{2019}' | '\u{201b}' | '\u{2bc}' | '\u{2032}' => Some('\''),
         '\u{201c}'..='\u{201f}' | '\u{2033}' => Some('"'),
         '\u{2010}'..='\u{2015}' | '\u{2212}' => Some('-'),
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' => None,
+        c if is_invisible(c) => None,
         other => Some(other),
     };
     plain
@@ -196,20 +213,20 @@ mod tests {
 
     fn folded(text: &str) -> Folded {
         let mut folded = Folded::default();
-        folded.push(text, 0);
+        folded.push(text, 0, usize::MAX);
         folded.finish();
         folded
     }
 
     #[test]
     fn knows_where_text_came_from() {
-        let text = "  Dear \n  ZOE\u{308}, hi\u{a0}you ";
+        let text = "  Dear \n  ZOE\u{308}, hi\u{a0}you \u{201c}house\u{201d} ";
         let folded = folded(text);
-        assert_eq!(folded.text, "dear zo\u{eb}, hi you");
+        assert_eq!(folded.text, "dear zo\u{eb}, hi you \"house\"");
         for (word, source) in [
             ("dear", "Dear"),
             ("zo\u{eb}", "ZOE\u{308}"),
-            ("you", "hi\u{a0}you"),
+            ("you", "you"), ("house", "house"),
             ("dear zo\u{eb}", "Dear \n  ZOE\u{308}"),
         ] {
             let at = folded.text.find(word).unwrap_or_default();

@@ -1,0 +1,185 @@
+//! Encodings that values hide behind. Pure functions; who calls them keeps the budget.
+
+use std::ops::Range;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// Fewest characters of a base64 or hex run that is decoded.
+const SHORTEST_RUN: usize = 16;
+
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_allow_trailing_bits(true)
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// Percent-decoded, if there is anything to decode.
+pub(super) fn percent(bytes: &[u8]) -> Option<Vec<u8>> {
+    let encoded = |at: usize| {
+        let digits = bytes.get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    memchr::memchr_iter(b'%', bytes)
+        .any(encoded)
+        .then(|| percent_encoding::percent_decode(bytes).collect())
+}
+
+/// Without the backslash escapes of JSON and its relatives, if there are any. Never longer than `bytes`.
+pub(super) fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'\\', bytes)?;
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (plain, escape) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        rest = match escape {
+            [_, b'u', after @ ..] => match code_unit(after) {
+                Some((high @ 0xd800..=0xdbff, after)) => match after {
+                    [b'\\', b'u', more @ ..] if matches!(code_unit(more), Some((0xdc00..=0xdfff, _))) => {
+                        let (low, after) = code_unit(more).unwrap_or((0xdc00, more));
+                        push(&mut out, 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00));
+                        after
+                    }
+                    _ => {
+                        push(&mut out, high);
+                        after
+                    }
+                },
+                Some((unit, after)) => {
+                    push(&mut out, unit);
+                    after
+                }
+                None => {
+                    out.push(b'u');
+                    after
+                }
+            },
+            [_, b'x', a, b, after @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {
+                out.extend(nibble(*a).zip(nibble(*b)).map(|(a, b)| a << 4 | b));
+                after
+            }
+            [_, c, after @ ..] => {
+                out.push(match c {
+                    b'n' => b'\n',
+                    b't' => b'\t',
+                    b'r' => b'\r',
+                    b'b' => 8,
+                    b'f' => 12,
+                    other => *other,
+                });
+                after
+            }
+            _ => &[],
+        };
+    }
+    out.extend_from_slice(rest);
+    Some(out)
+}
+
+fn code_unit(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = bytes.split_at_checked(4)?;
+    let unit = digits
+        .iter()
+        .try_fold(0, |unit, digit| Some(unit << 4 | u32::from(nibble(*digit)?)))?;
+    Some((unit, rest))
+}
+
+fn push(out: &mut Vec<u8>, code: u32) {
+    let c = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok())
+}
+
+/// Runs that could be base64 or hex, without padding.
+pub(super) fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = at + bytes.get(at..)?.iter().position(|b| is_run(*b))?;
+            let length = bytes.get(start..)?.iter().take_while(|b| is_run(**b)).count();
+            at = start + length;
+            if length >= SHORTEST_RUN {
+                return Some(start..at);
+            }
+        }
+    })
+}
+
+/// A run as a whole, or else its pieces between the characters that are not letters or digits.
+pub(super) fn pieces(run: &[u8]) -> impl Iterator<Item = &[u8]> {
+    run.split(|b| !b.is_ascii_alphanumeric())
+        .filter(move |piece| piece.len() >= SHORTEST_RUN && piece.len() < run.len())
+}
+
+fn is_run(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+}
+
+/// Hex digits in pairs, perhaps after `0x`.
+pub(super) fn hex(run: &[u8]) -> Option<Vec<u8>> {
+    let run = run.strip_prefix(b"0x").unwrap_or(run);
+    let pair = |pair: &[u8]| match pair {
+        [a, b] => Some(nibble(*a)? << 4 | nibble(*b)?),
+        _ => None,
+    };
+    run.chunks(2).map(pair).collect()
+}
+
+/// Base64, standard or URL-safe, unpadded.
+pub(super) fn base64(run: &[u8]) -> Option<Vec<u8>> {
+    let url_safe = run.iter().any(|b| matches!(b, b'-' | b'_'));
+    let engine = if url_safe { &URL_SAFE } else { &STANDARD };
+    engine.decode(run).ok()
+}
+
+/// Whether decoded bytes are worth a search: mostly text.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    let readable = |b: &&u8| !b.is_ascii_control() || b.is_ascii_whitespace();
+    let ascii = bytes.iter().filter(|b| b.is_ascii()).filter(readable).count();
+    let control = bytes.iter().filter(|b| !readable(b)).count();
+    ascii * 4 >= bytes.len() * 3 || (control * 8 <= bytes.len() && std::str::from_utf8(bytes).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes() {
+        let cases: [(&str, &str); 8] = [
+            (r"a\u0040b", "a@b"),
+            (r"\ud83d\ude00!", "\u{1f600}!"),
+            (r"\ud83d!", "\u{fffd}!"),
+            (r"\ud83d\u0041", "\u{fffd}A"),
+            (r#"\"\/\\n\n\x41"#, "\"/\\n\nA"),
+            (r"\u00", "u00"),
+            (r"a\", "a"),
+            (r"\x4", "x4"),
+        ];
+        for (escaped, plain) in cases {
+            assert_eq!(
+                unescape(escaped.as_bytes()).as_deref(),
+                Some(plain.as_bytes()),
+                "{escaped}"
+            );
+        }
+        assert_eq!(unescape(b"plain"), None);
+    }
+
+    #[test]
+    fn runs_and_alphabets() {
+        let text = b"short a=YWxpY2VAZXhhbXBsZS5jb20=; 0x616c696365406578616d706c652e636f6d";
+        let found: Vec<_> = runs(text).map(|run| text[run].to_vec()).collect();
+        assert_eq!(found.len(), 2);
+        assert_eq!(base64(&found[0]).as_deref(), Some(&b"alice@example.com"[..]));
+        assert_eq!(hex(&found[1]).as_deref(), Some(&b"alice@example.com"[..]));
+        assert_eq!(base64(b"-_-_-_-_"), base64(b"+/+/+/+/"));
+        assert_eq!(percent(b"100% sure"), None);
+        assert_eq!(percent(b"a%40b").as_deref(), Some(&b"a@b"[..]));
+    }
+}

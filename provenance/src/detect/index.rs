@@ -1,0 +1,202 @@
+//! Keyed hashes of all registered values, and who they lead to.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use super::entry::{ANCHOR, Entry};
+use crate::vocabulary::Fingerprint;
+
+/// Values of one lane are never met in another: their hashes differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Text,
+    Number,
+    Date,
+    Phone,
+    /// The last digits of a phone.
+    National,
+    /// SHA-256 of a canonical form.
+    Digest,
+}
+
+const LANES: usize = 6;
+
+pub(super) struct Index {
+    key: [u8; 16],
+    anchor_key: [u8; 16],
+    values: DashMap<u128, Vec<Known>, Spread>,
+    /// Anchor -> lengths of the needles that begin so, with their number. The number of a length
+    /// may pass below zero while an insertion and a removal of one value overtake each other.
+    anchors: DashMap<u64, BTreeMap<u32, i64>, Spread>,
+    /// Hashes by lane: a lane without any is not searched.
+    counts: [AtomicUsize; LANES],
+}
+
+/// A value that a hash leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) fingerprint: Fingerprint,
+    /// Length of the folded canonical form.
+    pub(super) length: u32,
+    pub(super) weak: bool,
+    /// The entry's own hash: one fingerprint may have entries of several kinds.
+    of: u128,
+}
+
+impl Index {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        let (mut value_key, mut anchor_key) = ([0; 16], [0; 16]);
+        value_key.copy_from_slice(&key[..16]);
+        anchor_key.copy_from_slice(&key[16..]);
+        Index {
+            key: value_key,
+            anchor_key,
+            values: DashMap::default(),
+            anchors: DashMap::default(),
+            counts: Default::default(),
+        }
+    }
+
+    /// The keyed hash of `bytes`, to be continued.
+    pub(super) fn hasher(&self, lane: Lane) -> SipHasher13 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(&[lane as u8]);
+        hasher
+    }
+
+    pub(super) fn hash(&self, lane: Lane, bytes: &[u8]) -> u128 {
+        let mut hasher = self.hasher(lane);
+        hasher.write(bytes);
+        hasher.finish128().as_u128()
+    }
+
+    /// The hash of the first bytes of `text`, if there are enough; never 0.
+    pub(super) fn anchor(&self, text: &[u8]) -> Option<u64> {
+        let mut hasher = SipHasher13::new_with_key(&self.anchor_key);
+        hasher.write(text.get(..ANCHOR)?);
+        Some(hasher.finish().max(1))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.iter().all(|count| count.load(Ordering::Relaxed) == 0)
+    }
+
+    pub(super) fn has(&self, lane: Lane) -> bool {
+        self.counts[lane as usize].load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn find(&self, hash: u128) -> Vec<Known> {
+        self.values.get(&hash).map(|known| known.clone()).unwrap_or_default()
+    }
+
+    /// The lengths of the needles that begin with this anchor, ascending, into `lengths`.
+    pub(super) fn lengths(&self, anchor: u64, lengths: &mut Vec<u32>) {
+        lengths.clear();
+        if let Some(found) = self.anchors.get(&anchor) {
+            lengths.extend(found.iter().filter(|(_, count)| **count > 0).map(|(length, _)| *length));
+        }
+    }
+
+    pub(super) fn insert(&self, entry: &Entry, fingerprint: Fingerprint) {
+        let known = Known {
+            fingerprint,
+            length: entry.length,
+            weak: entry.weak,
+            of: entry.hash,
+        };
+        if self.add(entry.lane, entry.hash, known) {
+            for (lane, hash) in others(entry) {
+                self.add(lane, hash, known);
+            }
+            self.count_anchor(entry, 1);
+        }
+    }
+
+    pub(super) fn remove(&self, entry: &Entry, fingerprint: Fingerprint) {
+        if self.take(entry.lane, entry.hash, fingerprint, entry.hash) {
+            for (lane, hash) in others(entry) {
+                self.take(lane, hash, fingerprint, entry.hash);
+            }
+            self.count_anchor(entry, -1);
+        }
+    }
+
+    fn add(&self, lane: Lane, hash: u128, known: Known) -> bool {
+        let mut slot = self.values.entry(hash).or_default();
+        let new = !slot
+            .iter()
+            .any(|k| k.fingerprint == known.fingerprint && k.of == known.of);
+        if new {
+            slot.push(known);
+            self.counts[lane as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        new
+    }
+
+    fn take(&self, lane: Lane, hash: u128, fingerprint: Fingerprint, of: u128) -> bool {
+        let mut taken = false;
+        self.values.remove_if_mut(&hash, |_, slot| {
+            let before = slot.len();
+            slot.retain(|k| k.fingerprint != fingerprint || k.of != of);
+            taken = slot.len() < before;
+            slot.is_empty()
+        });
+        if taken {
+            self.counts[lane as usize].fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn count_anchor(&self, entry: &Entry, change: i64) {
+        let anchor = match (entry.lane, u64::try_from(entry.second)) {
+            (Lane::Text, Ok(anchor)) if anchor > 0 => anchor,
+            _ => return,
+        };
+        let mut lengths = self.anchors.entry(anchor).or_default();
+        let count = lengths.entry(entry.needle).or_default();
+        *count += change;
+        if *count == 0 {
+            lengths.remove(&entry.needle);
+        }
+        drop(lengths);
+        self.anchors.remove_if(&anchor, |_, lengths| lengths.is_empty());
+    }
+}
+
+/// The further hashes under which an entry is found.
+fn others(entry: &Entry) -> impl Iterator<Item = (Lane, u128)> {
+    let national = (entry.lane == Lane::Phone).then_some((Lane::National, entry.second));
+    let digests = entry.digests.into_iter().map(|digest| (Lane::Digest, digest));
+    national.into_iter().chain(digests).filter(|(_, hash)| *hash != 0)
+}
+
+/// Keys here are keyed hashes already.
+type Spread = BuildHasherDefault<Plain>;
+
+#[derive(Default)]
+struct Plain(u64);
+
+impl Hasher for Plain {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        // Half of the bits place it; the table compares all.
+        self.0 = (hash >> 64) as u64;
+    }
+}

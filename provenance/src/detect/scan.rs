@@ -1,0 +1,436 @@
+//! One scan: parts into leaves, leaves into searches, finds into hits.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::index::{Index, Known, Lane};
+use super::json::{Piece, shown, walk};
+use super::{Form, Hit, Limits, Media, Part, Scan, decode};
+use crate::vocabulary::Fingerprint;
+use crate::vocabulary::canonical::fold::Folded;
+
+/// Most places at which one value is reported.
+const PLACES: usize = 16;
+/// How deep encodings are followed.
+const LAYERS: usize = 3;
+/// Decoded bytes that every message may have, and more for each byte of it.
+const DECODED: usize = 64 << 10;
+const DECODED_PER_BYTE: usize = 2;
+/// Effort (about a nanosecond each) that every message may cost, and more for each byte of it:
+/// reached only by payloads made for it.
+const EFFORT: usize = 16 << 20;
+const EFFORT_PER_BYTE: usize = 64;
+/// What a look-up costs.
+const LOOKUP: usize = 16;
+
+pub(super) struct Scanner<'d> {
+    pub(super) index: &'d Index,
+    limits: Limits,
+    strong: Vec<Ranked>,
+    weak: Vec<Ranked>,
+    places: HashMap<Fingerprint, usize>,
+    leaves: usize,
+    unscanned: usize,
+    dropped: usize,
+    decoded: usize,
+    effort: usize,
+}
+
+/// A hit with its place in the order of the message: leaf, then position.
+struct Ranked((usize, usize), Hit);
+
+/// A leaf of a part.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    part: &'a str,
+    /// `/user/email`, `query.email`; empty for the part itself.
+    path: &'a str,
+    key: Option<&'a str>,
+    /// Whether a place says the range of bytes; they begin at this offset of the part.
+    ranged: Option<usize>,
+    /// The leaf is a key: weak values inside it mean nothing at all.
+    is_key: bool,
+}
+
+/// Where a search is: a leaf, or what was decoded from `outer` of it.
+pub(super) struct At<'a> {
+    spot: Spot<'a>,
+    outer: Option<Range<usize>>,
+    layers: usize,
+    met: &'a mut HashMap<Fingerprint, Vec<Range<usize>>>,
+}
+
+impl<'a> At<'a> {
+    fn decoded<'b>(&'b mut self, range: Range<usize>, key: Option<&'b str>) -> At<'b>
+    where
+        'a: 'b,
+    {
+        At {
+            spot: Spot {
+                key: key.or(self.spot.key),
+                ..self.spot
+            },
+            outer: Some(self.outer.clone().unwrap_or(range)),
+            layers: self.layers + 1,
+            met: self.met,
+        }
+    }
+}
+
+/// A value met.
+#[derive(Clone)]
+pub(super) struct Find {
+    /// In the searched bytes.
+    pub(super) range: Range<usize>,
+    /// The leaf as a whole.
+    pub(super) whole: bool,
+    pub(super) form: Form,
+}
+
+impl<'d> Scanner<'d> {
+    pub(super) fn new(index: &'d Index, limits: Limits) -> Self {
+        Scanner {
+            index,
+            limits,
+            strong: Vec::new(),
+            weak: Vec::new(),
+            places: HashMap::new(),
+            leaves: 0,
+            unscanned: 0,
+            dropped: 0,
+            decoded: DECODED,
+            effort: EFFORT,
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Scan {
+        let room = self.limits.hits.saturating_sub(self.strong.len());
+        self.dropped += self.weak.len().saturating_sub(room);
+        self.weak.truncate(room);
+        let mut ranked = self.strong;
+        ranked.append(&mut self.weak);
+        ranked.sort_by_key(|ranked| ranked.0);
+        Scan {
+            hits: ranked.into_iter().map(|ranked| ranked.1).collect(),
+            unscanned: self.unscanned,
+            dropped: self.dropped,
+        }
+    }
+
+    pub(super) fn part(&mut self, part: &Part<'_>) {
+        let bytes = match part.bytes.get(..self.limits.bytes) {
+            Some(within) => within,
+            None => part.bytes,
+        };
+        self.unscanned += part.bytes.len() - bytes.len();
+        if self.index.is_empty() {
+            return;
+        }
+        self.decoded += bytes.len() * DECODED_PER_BYTE;
+        self.effort += bytes.len() * EFFORT_PER_BYTE;
+        match part.media {
+            Media::Json => self.json(&part.place, bytes),
+            Media::Form => self.pairs(&part.place, "", bytes),
+            Media::Url => self.url(&part.place, bytes),
+            Media::Text => self.text(&part.place, bytes, 0),
+        }
+    }
+
+    fn json(&mut self, part: &str, bytes: &[u8]) {
+        let depth = self.limits.depth;
+        let understood = walk(bytes, depth, &mut |path, key, piece| {
+            let spot = Spot {
+                part,
+                path,
+                key,
+                ranged: None,
+                is_key: false,
+            };
+            match piece {
+                Piece::Leaf(leaf) => self.leaf(spot, leaf),
+                Piece::Key(key) => self.key(part, &format!("{path}/"), key),
+                Piece::Deep(deep) => {
+                    self.unscanned += deep.len();
+                    self.leaf(spot, deep)
+                }
+            }
+        });
+        if let Some(rest) = bytes.get(understood..).filter(|rest| !rest.is_empty()) {
+            self.text(part, rest, understood);
+        }
+    }
+
+    fn pairs(&mut self, part: &str, prefix: &str, bytes: &[u8]) {
+        for (key, value) in form_urlencoded::parse(bytes) {
+            let masked = self.key(part, prefix, key.as_bytes());
+            let path = format!("{prefix}{}", shown(key.as_bytes(), masked));
+            let spot = Spot {
+                part,
+                path: &path,
+                key: Some(&key),
+                ranged: None,
+                is_key: false,
+            };
+            self.leaf(spot, value.as_bytes());
+        }
+    }
+
+    fn url(&mut self, part: &str, bytes: &[u8]) {
+        let (rest, fragment) = split(bytes, b'#');
+        let (path, query) = split(rest, b'?');
+        let segments = path.split(|b| *b == b'/').filter(|segment| !segment.is_empty());
+        let segments = segments.enumerate().map(|(i, segment)| (format!("path.{i}"), segment));
+        let fragment = (!fragment.is_empty()).then(|| ("fragment".to_owned(), fragment));
+        for (path, text) in segments.chain(fragment) {
+            let spot = Spot {
+                part,
+                path: &path,
+                key: None,
+                ranged: None,
+                is_key: false,
+            };
+            self.leaf(spot, &Cow::from(percent_encoding::percent_decode(text)));
+        }
+        self.pairs(part, "query.", query);
+    }
+
+    fn text(&mut self, part: &str, bytes: &[u8], offset: usize) {
+        let spot = Spot {
+            part,
+            path: "",
+            key: None,
+            ranged: Some(offset),
+            is_key: false,
+        };
+        self.leaf(spot, bytes);
+    }
+
+    /// Searches a key; whether it holds a registered value, so that it must not be shown.
+    fn key(&mut self, part: &str, prefix: &str, key: &[u8]) -> bool {
+        let spot = Spot {
+            part,
+            path: &format!("{prefix}{{key}}"),
+            key: None,
+            ranged: None,
+            is_key: true,
+        };
+        self.leaf(spot, key)
+    }
+
+    /// Searches a leaf; whether anything was found.
+    fn leaf(&mut self, spot: Spot<'_>, bytes: &[u8]) -> bool {
+        self.leaves += 1;
+        let mut met = HashMap::new();
+        let mut at = At {
+            spot,
+            outer: None,
+            layers: 0,
+            met: &mut met,
+        };
+        self.search(&mut at, bytes);
+        !met.is_empty()
+    }
+
+    fn search(&mut self, at: &mut At<'_>, bytes: &[u8]) {
+        let view = self.fold(at, bytes);
+        if view.text.is_empty() {
+            return;
+        }
+        self.whole(at, &view);
+        if !self.words(at, &view) || !self.digits(at, &view) {
+            // Out of effort: some of it was searched, but nobody can say how much it matters.
+            self.unscanned += if at.layers == 0 { bytes.len() } else { 0 };
+            return;
+        }
+        self.runs(at, bytes);
+        if at.layers < LAYERS && !self.nested_json(at, bytes) {
+            self.escapes(at, bytes);
+        }
+    }
+
+    fn fold(&mut self, at: &At<'_>, bytes: &[u8]) -> Folded {
+        let mut view = Folded::default();
+        let mut position = 0;
+        let most = DECODED + bytes.len() * 3;
+        for chunk in bytes.utf8_chunks() {
+            let (valid, invalid) = (chunk.valid(), chunk.invalid());
+            self.unscanned += view.push(valid, position, most);
+            position += valid.len();
+            if !invalid.is_empty() {
+                view.push("\u{fffd}", position, most);
+                position += invalid.len();
+                self.unscanned += if at.layers == 0 { invalid.len() } else { 0 };
+            }
+        }
+        view.finish();
+        view
+    }
+
+    /// Base64 and hex runs: digests, or more text.
+    fn runs(&mut self, at: &mut At<'_>, bytes: &[u8]) {
+        for range in decode::runs(bytes) {
+            let run = bytes.get(range.clone()).unwrap_or_default();
+            if !self.run(at, &range, run) {
+                for piece in decode::pieces(run) {
+                    self.run(at, &range, piece);
+                }
+            }
+        }
+    }
+
+    /// Whether the run was understood.
+    fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
+        let mut understood = false;
+        for decoded in [decode::hex(run), decode::base64(run)].into_iter().flatten() {
+            if decoded.len() == 32 && self.index.has(Lane::Digest) {
+                let find = Find {
+                    range: range.clone(),
+                    whole: false,
+                    form: Form::Hashed,
+                };
+                let hash = self.index.hash(Lane::Digest, &decoded);
+                for known in self.index.find(hash) {
+                    understood = true;
+                    self.report(at, &known, find.clone());
+                }
+            }
+            if at.layers < LAYERS && decode::is_text(&decoded) {
+                understood = true;
+                self.search_decoded(at, range, &decoded);
+            }
+        }
+        understood
+    }
+
+    /// Percent-encoding and backslash escapes, line by line where places are ranges.
+    fn escapes(&mut self, at: &mut At<'_>, bytes: &[u8]) {
+        if memchr::memchr2(b'%', b'\\', bytes).is_none() {
+            return;
+        }
+        let lines = at.spot.ranged.is_some() && at.outer.is_none();
+        let mut start = 0;
+        for line in bytes.split(|b| lines && *b == b'\n') {
+            let range = start..start + line.len();
+            start = range.end + 1;
+            if let Some(decoded) = decode::percent(line) {
+                self.search_decoded(at, &range, &decoded);
+                // A plus is a space in forms, and a plus elsewhere.
+                if line.contains(&b'+') {
+                    let spaced: Vec<u8> = line.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
+                    let decoded = decode::percent(&spaced).unwrap_or_default();
+                    self.search_decoded(at, &range, &decoded);
+                }
+            }
+            if let Some(decoded) = decode::unescape(line) {
+                self.search_decoded(at, &range, &decoded);
+            }
+        }
+    }
+
+    fn search_decoded(&mut self, at: &mut At<'_>, range: &Range<usize>, decoded: &[u8]) {
+        match self.decoded.checked_sub(decoded.len()) {
+            Some(left) => {
+                self.decoded = left;
+                self.search(&mut at.decoded(range.clone(), None), decoded);
+            }
+            None => self.unscanned += decoded.len(),
+        }
+    }
+
+    /// JSON inside a string: its leaves count as wholes. Whether all of it was understood.
+    fn nested_json(&mut self, at: &mut At<'_>, bytes: &[u8]) -> bool {
+        let trimmed = bytes.trim_ascii();
+        if !trimmed.starts_with(b"{") && !trimmed.starts_with(b"[") {
+            return false;
+        }
+        let depth = self.limits.depth;
+        let understood = walk(bytes, depth, &mut |_, key, piece| {
+            match piece {
+                Piece::Leaf(leaf) | Piece::Key(leaf) => match self.decoded.checked_sub(leaf.len()) {
+                    Some(left) => {
+                        self.decoded = left;
+                        self.search(&mut at.decoded(0..bytes.len(), key), leaf);
+                    }
+                    None => self.unscanned += leaf.len(),
+                },
+                // Searched as text already.
+                Piece::Deep(deep) => self.unscanned += deep.len(),
+            }
+            false
+        });
+        understood == bytes.len()
+    }
+
+    /// Looks a canonical form up.
+    pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: Find) {
+        if self.spend(LOOKUP) {
+            for known in self.index.find(self.index.hash(lane, canonical.as_bytes())) {
+                self.report(at, &known, find.clone());
+            }
+        }
+    }
+
+    /// `false` if the effort allowed is used up.
+    pub(super) fn spend(&mut self, effort: usize) -> bool {
+        let left = self.effort.checked_sub(effort);
+        self.effort = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// Makes a find a hit, unless the value is known to stand there.
+    pub(super) fn report(&mut self, at: &mut At<'_>, known: &Known, find: Find) {
+        let spot = at.spot;
+        if spot.is_key && known.weak && !find.whole {
+            return;
+        }
+        let range = at.outer.clone().unwrap_or(find.range);
+        let met = at.met.entry(known.fingerprint).or_default();
+        let again = match spot.ranged {
+            Some(_) => met.iter().any(|m| m.start < range.end && range.start < m.end),
+            None => !met.is_empty(),
+        };
+        if again {
+            return;
+        }
+        let places = self.places.entry(known.fingerprint).or_default();
+        let hits = if known.weak { &mut self.weak } else { &mut self.strong };
+        if *places >= PLACES || hits.len() >= self.limits.hits {
+            self.dropped += 1;
+            return;
+        }
+        *places += 1;
+        let mut place = spot.part.to_owned();
+        if !spot.path.is_empty() {
+            place.push(':');
+            place.push_str(spot.path);
+        }
+        if let (Some(offset), false) = (spot.ranged, find.whole && at.outer.is_none() && spot.ranged == Some(0)) {
+            place.push_str(&format!("@{}..{}", offset + range.start, offset + range.end));
+        }
+        let form = match find.form {
+            Form::Hashed => Form::Hashed,
+            _ if at.layers > 0 => Form::Encoded,
+            form => form,
+        };
+        let order = (self.leaves, range.start);
+        met.push(range);
+        hits.push(Ranked(
+            order,
+            Hit {
+                fingerprint: known.fingerprint,
+                place,
+                key: spot.key.map(str::to_owned),
+                form,
+                weak: known.weak,
+            },
+        ));
+    }
+}
+
+fn split(bytes: &[u8], at: u8) -> (&[u8], &[u8]) {
+    match memchr::memchr(at, bytes) {
+        Some(found) => (&bytes[..found], &bytes[found + 1..]),
+        None => (bytes, &[]),
+    }
+}

@@ -1,0 +1,661 @@
+//! What is found, where, and what it costs; and a naive search that must agree.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::tracked::Value;
+use crate::vocabulary::canonical::canonical;
+use crate::vocabulary::canonical::fold::fold;
+
+const KEY: [u8; 32] = *b"0123456789abcdefghijklmnopqrstuv";
+
+/// A detector in which the n-th value has the fingerprint of n bytes n.
+fn knows(values: &[(Kind, &str)]) -> Detector {
+    let detector = Detector::new(&KEY);
+    for (n, (kind, value)) in values.iter().enumerate() {
+        add(&detector, *kind, value, n);
+    }
+    detector
+}
+
+fn add(detector: &Detector, kind: Kind, value: &str, n: usize) -> Entry {
+    let entry = detector.entry(kind, &canonical(kind, Value::Text(value)).unwrap());
+    detector.insert(&entry, mark(n));
+    entry
+}
+
+fn mark(n: usize) -> Fingerprint {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&n.to_le_bytes());
+    Fingerprint(bytes)
+}
+
+fn scan_with(detector: &Detector, media: Media, bytes: impl AsRef<[u8]>, limits: Limits) -> Scan {
+    let part = Part {
+        place: if media == Media::Url { "url" } else { "body" }.to_owned(),
+        bytes: bytes.as_ref(),
+        media,
+    };
+    detector.scan(&Message { parts: vec![part] }, limits)
+}
+
+fn scan(detector: &Detector, media: Media, bytes: impl AsRef<[u8]>) -> Scan {
+    scan_with(detector, media, bytes, Limits::default())
+}
+
+/// `n form place`, with `?` for weak hits.
+fn hits(detector: &Detector, media: Media, bytes: impl AsRef<[u8]>) -> Vec<String> {
+    scan(detector, media, bytes)
+        .hits
+        .iter()
+        .map(|hit| {
+            let n = u64::from_le_bytes(hit.fingerprint.0[..8].try_into().unwrap());
+            let weak = if hit.weak { "?" } else { "" };
+            format!("{n}{weak} {} {}", hit.form.as_str(), hit.place)
+        })
+        .collect()
+}
+
+fn sha256(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn person() -> Detector {
+    knows(&[
+        (Kind::Email, "Alice@Example.com"),
+        (Kind::Text, "Ada Lovelace"),
+        (Kind::Phone, "+1 (555) 010-2030"),
+        (Kind::Number, "4200.0"),
+        (Kind::Date, "1990-01-02"),
+        (Kind::Text, "save for a house"),
+        (Kind::Id, "AB-123456"),
+        (Kind::Text, "Ada"),
+        (Kind::Text, "f"),
+    ])
+}
+
+#[test]
+fn whole_leaves_and_other_formats_of_json() {
+    let found = hits(
+        &person(),
+        Media::Json,
+        r#"{"user": {"email": "ALICE@example.com ", "name": "ada  lovelace", "ids": ["x", "ab-123456"], "gender": "F"},
+            "phone": "555.010.2030", "e164": "+15550102030", "income": 4200, "text": "4,200.00", "usd": "$4200",
+            "born": "02/01/1990", "iso": "1990-01-02", "at": "1990-01-02T00:00:00Z", "none": null, "ok": true}"#,
+    );
+    assert_eq!(
+        found,
+        [
+            "0 exact body:/user/email",
+            "1 exact body:/user/name",
+            "7? embedded body:/user/name",
+            "6 exact body:/user/ids/1",
+            "8? exact body:/user/gender",
+            "2 normalised body:/phone",
+            "2 exact body:/e164",
+            "3? exact body:/income",
+            "3? normalised body:/text",
+            "3? normalised body:/usd",
+            "4 normalised body:/born",
+            "4 exact body:/iso",
+            "4 normalised body:/at",
+        ]
+    );
+}
+
+#[test]
+fn the_key_of_a_leaf_is_for_the_context_rule() {
+    let scan = scan(
+        &person(),
+        Media::Json,
+        r#"{"a": {"e-mail!": ["x", "alice@example.com"]}}"#,
+    );
+    assert_eq!(scan.hits.len(), 1);
+    assert_eq!(scan.hits[0].key.as_deref(), Some("e-mail!"));
+    assert_eq!(scan.hits[0].place, "body:/a/{key}/1");
+}
+
+#[test]
+fn prose_with_ranges() {
+    let prose = "Dear ADA,\n  we mailed <alice@example.com>. Income: $4,200.00 (4200.00), goal \u{201c}Save  for\na house\u{201d}; \
+                 born 2 January 1990 or 1990/01/02. Call 1-555-010-2030!";
+    let detector = person();
+    let scan = scan(&detector, Media::Text, prose);
+    let seen: Vec<_> = scan
+        .hits
+        .iter()
+        .map(|hit| {
+            let range = hit.place.strip_prefix("body@").unwrap();
+            let (start, end) = range.split_once("..").unwrap();
+            let text = &prose[start.parse().unwrap()..end.parse().unwrap()];
+            (text, hit.form.as_str(), hit.weak)
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("ADA", "embedded", true),
+            ("alice@example.com", "embedded", false),
+            ("4,200.00", "normalised", true),
+            ("4200.00", "embedded", true),
+            ("Save  for\na house", "embedded", false),
+            ("2 January 1990", "normalised", false),
+            ("1990/01/02", "normalised", false),
+            ("1-555-010-2030", "normalised", false),
+        ]
+    );
+    assert_eq!(scan.unscanned, 0);
+}
+
+#[test]
+fn boundaries() {
+    let detector = person();
+    for nothing in [
+        "malice@example.com",
+        "alice@example.community",
+        "alice@example.co",
+        "14200",
+        "4200.55",
+        "42001",
+        "1.4200.7",
+        "x4200",
+        "adam",
+        "1990-01-020",
+        "save for a houseboat",
+        "15550102031",
+        "f and f",
+    ] {
+        assert_eq!(
+            hits(&detector, Media::Text, format!("so {nothing} it is")),
+            [""; 0],
+            "{nothing}"
+        );
+    }
+    for (text, count) in [
+        ("_alice@example.com_", 1),
+        ("a=alice@example.com&b", 1),
+        ("17,4200,1990", 1),
+        ("17,4200.00,\"x\"", 1),
+        ("4200eur", 1),
+        ("EUR4200", 1),
+        ("4 200,00 \u{20ac}", 1),
+        ("4.200,00", 1),
+        ("4200.", 1),
+        ("-4200", 1),
+        ("income:4200;", 1),
+    ] {
+        assert_eq!(
+            hits(&detector, Media::Text, format!("so {text} it is")).len(),
+            count,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn forms_and_urls() {
+    let detector = person();
+    assert_eq!(
+        hits(
+            &detector,
+            Media::Form,
+            "email=alice%40example.com&goal=save+for+a+house&n%20ame=x&alice%40example.com=1"
+        ),
+        ["0 exact body:email", "5 exact body:goal", "0 exact body:{key}"]
+    );
+    assert_eq!(
+        hits(
+            &detector,
+            Media::Url,
+            "/users/alice%40example.com/x?Email=alice@example.com&n=Ada+Lovelace#ab-123456"
+        ),
+        [
+            "0 exact url:path.1",
+            "6 exact url:fragment",
+            "0 exact url:query.Email",
+            "1 exact url:query.n",
+            "7? embedded url:query.n",
+        ]
+    );
+}
+
+#[test]
+fn keys_are_searched_and_masked() {
+    let detector = person();
+    assert_eq!(
+        hits(
+            &detector,
+            Media::Json,
+            r#"{"alice@example.com": {"Ada": "ab-123456"}, "two words": "ab-123456"}"#
+        ),
+        [
+            "0 exact body:/{key}",
+            "7? exact body:/{key}/{key}",
+            "6 exact body:/{key}/{key}",
+            "6 exact body:/{key}",
+        ]
+    );
+}
+
+#[test]
+fn digests_are_recognised() {
+    let detector = person();
+    let email = sha256("alice@example.com");
+    let base64 = STANDARD.encode(Sha256::digest(b"alice@example.com"));
+    let text = format!(
+        "em={email}, {}, ph={}, {base64}, {}",
+        email.to_uppercase(),
+        sha256("+15550102030"),
+        sha256("bob")
+    );
+    let found = hits(&detector, Media::Text, &text);
+    let forms: Vec<_> = found.iter().map(|hit| hit.split('@').next().unwrap()).collect();
+    assert_eq!(
+        forms,
+        ["0 hashed body", "0 hashed body", "2 hashed body", "0 hashed body"]
+    );
+    for (form, n) in [("19900102", 4), ("1990-01-02", 4), ("AB-123456", 6), ("ab-123456", 6)] {
+        let json = format!(r#"{{"h": "{}"}}"#, sha256(form));
+        assert_eq!(
+            hits(&detector, Media::Json, json),
+            [format!("{n} hashed body:/h")],
+            "{form}"
+        );
+    }
+    // Of a weak value, a digest is weak too.
+    assert_eq!(
+        hits(&detector, Media::Json, format!("[\"{}\"]", sha256("f"))),
+        ["8? hashed body:/0"]
+    );
+}
+
+#[test]
+fn encodings() {
+    let detector = person();
+    let json = r#"{"email":"alice\u0040example.com"}"#;
+    let base64 = STANDARD.encode(json);
+    let twice = URL_SAFE_NO_PAD.encode(&base64);
+    for text in [
+        "alice%40example.com",
+        "x alice%2540example.com",
+        r"alice\u0040example.com",
+        json,
+        &base64,
+        &twice,
+        &hex(json.as_bytes()),
+        &format!("t=0x{}", hex(b"alice@example.com")),
+        &format!("/files/{}/x", STANDARD.encode("to alice@example.com")),
+        &format!(
+            "aaaaaaaaaaaaaaaaaaaa.{}.bbbbbbbbbbbbbbbb",
+            URL_SAFE_NO_PAD.encode(r#"{"sub":"alice@example.com"}"#)
+        ),
+    ] {
+        let leaf = serde_json::json!({ "leaf": text }).to_string();
+        assert_eq!(hits(&detector, Media::Json, leaf), ["0 encoded body:/leaf"], "{text}");
+        let found = hits(&detector, Media::Text, format!("first line\n{text}\nlast line"));
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(found[0].starts_with("0 encoded body@"), "{text}: {found:?}");
+    }
+    assert_eq!(
+        hits(&detector, Media::Json, r#"{"e": "alice\u0040example.com"}"#),
+        ["0 exact body:/e"]
+    );
+    let form = r#"{"leaf": "goal%3Dsave+for+a+house"}"#;
+    assert_eq!(hits(&detector, Media::Json, form), ["5 encoded body:/leaf"]);
+    // JSON in a string knows its keys.
+    let inner = serde_json::json!({ "gender": "f" }).to_string();
+    let scan = scan(
+        &detector,
+        Media::Json,
+        serde_json::json!({ "inner": inner }).to_string(),
+    );
+    assert_eq!(scan.hits[0].key.as_deref(), Some("gender"));
+}
+
+#[test]
+fn long_and_non_ascii_values() {
+    let bio = "Gr\u{f6}\u{df}te Freude: \u{301}\u{44f} \u{4f60}\u{597d} ".repeat(40);
+    let detector = knows(&[
+        (Kind::Text, &bio),
+        (Kind::Text, "Zo\u{eb} M\u{fc}ller-Lind"),
+        (Kind::Text, "\u{7530}\u{4e2d}\u{592a}\u{90ce}"),
+        (Kind::Text, "!!!"),
+        (Kind::Text, "O\u{2019}Brien Se\u{e1}n"),
+    ]);
+    let found = |text: &str| hits(&detector, Media::Json, serde_json::json!([text]).to_string());
+    assert_eq!(found(&bio.to_uppercase()), ["0 exact body:/0"]);
+    assert_eq!(found(&format!("before {bio} after")), ["0 embedded body:/0"]);
+    assert_eq!(
+        found("by ZOE\u{308} MU\u{308}LLER\u{2011}LIND."),
+        ["1 embedded body:/0"]
+    );
+    assert_eq!(
+        found("\u{79c1}\u{306f}\u{7530}\u{4e2d}\u{592a}\u{90ce}\u{3067}\u{3059}"),
+        ["2 embedded body:/0"]
+    );
+    assert_eq!(found(" !!! "), ["3? exact body:/0"]);
+    assert_eq!(found("\u{ab}O'BRIEN SE\u{c1}N\u{bb}"), ["4 embedded body:/0"]);
+}
+
+#[test]
+fn removal_and_idempotence() {
+    let detector = Detector::new(&KEY);
+    let entry = add(&detector, Kind::Email, "alice@example.com", 1);
+    detector.insert(&entry, mark(1));
+    detector.insert(&entry, mark(2));
+    // The same text under another kind has entries of its own.
+    let number = add(&detector, Kind::Number, "5000", 3);
+    let id = add(&detector, Kind::Id, "5000", 3);
+    let text = format!("alice@example.com {} 5,000", sha256("alice@example.com"));
+    assert_eq!(scan(&detector, Media::Text, &text).hits.len(), 5);
+    detector.remove(&entry, mark(1));
+    detector.remove(&entry, mark(1));
+    assert_eq!(scan(&detector, Media::Text, &text).hits.len(), 3);
+    detector.remove(&id, mark(3));
+    assert_eq!(scan(&detector, Media::Text, &text).hits.len(), 3);
+    detector.remove(&number, mark(3));
+    detector.remove(&entry, mark(2));
+    assert_eq!(scan(&detector, Media::Text, &text).hits.len(), 0);
+    assert!(detector.index.is_empty());
+}
+
+#[test]
+fn stored_form() {
+    let detector = person();
+    for (kind, value) in [
+        (Kind::Email, "alice@example.com"),
+        (Kind::Phone, "15550102030"),
+        (Kind::Number, "4200"),
+        (Kind::Number, "not a number"),
+        (Kind::Date, "1990-01-02"),
+        (Kind::Id, "aB"),
+    ] {
+        let entry = detector.entry(kind, value);
+        let bytes = entry.to_bytes();
+        assert_eq!(Entry::from_bytes(&bytes), Some(entry));
+        assert!(
+            !bytes
+                .windows(value.len().min(4))
+                .any(|w| w == &value.as_bytes()[..w.len()])
+        );
+        assert_eq!(Entry::from_bytes(&bytes[1..]), None);
+        for (at, damage) in [(0, 2), (1, 6), (2, 4), (3, 2), (8, 0xff)] {
+            let mut bytes = bytes.clone();
+            bytes[at] = damage;
+            bytes[11] = if at == 8 { 0xff } else { bytes[11] };
+            assert_eq!(Entry::from_bytes(&bytes), None, "{at}");
+        }
+    }
+    // Stable across versions: a stored entry must be found again after an update.
+    let entry = detector.entry(Kind::Email, "alice@example.com");
+    let bytes = entry.to_bytes();
+    assert_eq!(bytes.len(), 76);
+    let other = Detector::new(&[7; 32]);
+    assert_ne!(other.entry(Kind::Email, "alice@example.com"), entry);
+    let restored = Detector::new(&KEY);
+    restored.insert(&Entry::from_bytes(&bytes).unwrap(), mark(0));
+    assert_eq!(hits(&restored, Media::Text, "alice@example.com"), ["0 exact body"]);
+}
+
+#[test]
+fn damaged_json_is_searched_as_text() {
+    let detector = person();
+    let found = hits(&detector, Media::Json, r#"{"a": "alice@example.com", "b": "ada lovel"#);
+    assert_eq!(found, ["0 exact body:/a", "7? embedded body@33..36"]);
+    for broken in [
+        "alice@example.com",
+        "{alice@example.com",
+        "{\"x\": [1, 2, {\"alice@example.com",
+        "[}\"alice@example.com\"]",
+        "{\"a\" \"alice@example.com\"}",
+        "\"\\ud800 alice@example.com",
+        "{\"a\":\"b\"}} alice@example.com",
+    ] {
+        assert_eq!(scan(&detector, Media::Json, broken).hits.len(), 1, "{broken}");
+    }
+    let mut binary = b"\xff\xfe{\"a\": \"".to_vec();
+    binary.extend(b"\x80alice@example.com\xc3\"}");
+    let scanned = scan(&detector, Media::Json, &binary);
+    assert_eq!((scanned.hits.len(), scanned.unscanned), (1, 4));
+    // JSON lines.
+    assert_eq!(
+        hits(&detector, Media::Json, "{\"a\": 1}\n{\"b\": \"alice@example.com\"}\n"),
+        ["0 exact body:/b"]
+    );
+}
+
+#[test]
+fn depth_size_and_hits_are_capped_and_counted() {
+    let detector = person();
+    let mut deep = "{\"a\":".repeat(10_000);
+    deep.push_str("\"alice@example.com\"");
+    for closed in [false, true] {
+        if closed {
+            deep.push_str(&"}".repeat(10_000));
+        }
+        let scan = scan(&detector, Media::Json, &deep);
+        assert_eq!(scan.hits.len(), 1);
+        assert!(scan.hits[0].place.len() < 200);
+        assert!(scan.unscanned > 40_000);
+    }
+    let limits = Limits {
+        bytes: 20,
+        ..Limits::default()
+    };
+    let scan = scan_with(&detector, Media::Text, "x ab-123456 alice@example.com", limits);
+    assert_eq!((scan.hits.len(), scan.unscanned), (1, 9));
+
+    // Weak hits, and one value everywhere, leave room for the others.
+    let mut text = "ada 4200 \n".repeat(5000);
+    text.push_str(&"alice@example.com ".repeat(5000));
+    text.push_str("ab-123456");
+    let limits = Limits {
+        hits: 20,
+        ..Limits::default()
+    };
+    let scan = scan_with(&detector, Media::Text, &text, limits);
+    assert_eq!(scan.hits.len(), 20);
+    assert!(scan.dropped > 9000);
+    assert_eq!(scan.hits.iter().filter(|hit| hit.weak).count(), 3);
+    assert_eq!(scan.hits.last().unwrap().fingerprint, mark(6));
+}
+
+#[test]
+fn hostile_payloads_cost_little() {
+    let detector = person();
+    // Values made to be nearly met everywhere.
+    let long = "https://example.com/".repeat(500);
+    for n in 1..400 {
+        add(&detector, Kind::Text, &format!("{}{n}", &long[..20 * n]), 100 + n);
+    }
+    // Unoptimised builds are some twenty times slower.
+    let size = if cfg!(debug_assertions) { 1 << 17 } else { 1 << 20 };
+    let fill = |pattern: &str| pattern.repeat(size / pattern.len());
+    let inner = STANDARD.encode(STANDARD.encode(STANDARD.encode(fill("alice "))));
+    let payloads = [
+        fill("https://example.com/"),
+        fill("1 1 1 1 "),
+        fill("12 34 "),
+        fill("1,2,3,"),
+        fill("4200.00,"),
+        fill("555-010-"),
+        fill("["),
+        fill("{\"a\":["),
+        fill("{\"a\":1},"),
+        fill("\\"),
+        fill("\\u0040"),
+        fill("%40"),
+        fill("%25"),
+        fill("\""),
+        fill("YWxpY2VA"),
+        fill("deadbeef"),
+        fill("may 1 "),
+        fill("\u{fdfa}"),
+        fill("\u{301}"),
+        fill("a=%40&"),
+        fill("\u{4f60}"),
+        fill("[[\"\\"),
+        inner,
+    ];
+    for (n, payload) in payloads.iter().enumerate() {
+        for media in [Media::Json, Media::Form, Media::Url, Media::Text] {
+            let start = Instant::now();
+            scan(&detector, media, payload);
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(10), "{n} {media:?}: {took:?}");
+            if std::env::var_os("DETECT_TIMES").is_some() { eprintln!("{n} {media:?} {took:?}"); }
+        }
+    }
+}
+
+#[test]
+fn scans_run_while_values_come_and_go() {
+    let detector = person();
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let detector = &detector;
+            scope.spawn(move || {
+                for n in 0..2000 {
+                    let entry = detector.entry(Kind::Email, &format!("user{}@example.com", n % 50));
+                    detector.insert(&entry, mark(1000 + thread));
+                    detector.remove(&entry, mark(1000 + thread));
+                }
+            });
+        }
+        for _ in 0..200 {
+            let found = hits(&detector, Media::Json, r#"{"a": "alice@example.com"}"#);
+            assert_eq!(found, ["0 exact body:/a"]);
+        }
+    });
+    assert_eq!(hits(&detector, Media::Text, "user7@example.com"), [""; 0]);
+}
+
+/// Every text value at every boundary, the slow way, over folded text.
+fn oracle(values: &[String], text: &str) -> Vec<usize> {
+    let text = fold(text);
+    let mut found = Vec::new();
+    for (n, value) in values.iter().enumerate() {
+        let folded = fold(value);
+        let needle = words::needle(&folded);
+        let stands = |at: usize| {
+            let end = at + needle.len();
+            text[at..].starts_with(needle) && words::is_boundary(&text, at) && words::is_boundary(&text, end)
+        };
+        let inside = needle.len() >= 3 && text.char_indices().any(|(at, _)| stands(at));
+        let begins_with_word = needle.starts_with(words::is_word);
+        if (inside && begins_with_word) || words::needle(&text) == needle {
+            found.push(n);
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn agrees_with_a_naive_search(
+        values in prop::collection::vec("[abA \u{e9}\u{4f60}@.-]{1,14}", 1..12),
+        pieces in prop::collection::vec((any::<prop::sample::Index>(), "[abA \u{e9}\u{4f60}@.\n-]{0,4}"), 0..6),
+    ) {
+        let values: Vec<String> = values.into_iter().filter(|v| canonical(Kind::Text, Value::Text(v)).is_some()).collect();
+        prop_assume!(!values.is_empty());
+        let detector = Detector::new(&KEY);
+        for (n, value) in values.iter().enumerate() {
+            add(&detector, Kind::Text, value, n);
+        }
+        let text: String = pieces.iter().map(|(value, glue)| format!("{}{glue}", values[value.index(values.len())])).collect();
+        prop_assume!(!fold(&text).is_empty());
+        let mut found: Vec<_> = scan(&detector, Media::Text, &text)
+            .hits
+            .iter()
+            .map(|hit| usize::from_le_bytes(hit.fingerprint.0[..8].try_into().unwrap()))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        prop_assert_eq!(found, oracle(&values, &text), "{:?}", text);
+    }
+
+    #[test]
+    fn every_value_is_found_in_every_medium(name in "[A-Z][a-z]{2,8} [A-Z][a-z\u{e9}\u{df}]{6,12}", noise in "[ -~]{0,20}") {
+        let detector = knows(&[(Kind::Text, &name)]);
+        let json = serde_json::json!({ "a": [name], "noise": noise }).to_string();
+        let form: String = form_urlencoded::Serializer::new(String::new()).append_pair("noise", &noise).append_pair("a", &name).finish();
+        for (media, bytes) in [
+            (Media::Json, json.clone()),
+            (Media::Form, form.clone()),
+            (Media::Url, format!("/x?{form}")),
+            (Media::Text, format!("{noise} {name}, {noise}")),
+            (Media::Text, form),
+            (Media::Text, json),
+        ] {
+            prop_assert!(!scan(&detector, media, &bytes).hits.is_empty(), "{media:?} {bytes}");
+        }
+    }
+
+    #[test]
+    fn random_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300), like in "[\\[\\]{}:,\"\\\\u0-9a-f%=&./ -]{0,200}") {
+        let detector = person();
+        for media in [Media::Json, Media::Form, Media::Url, Media::Text] {
+            scan(&detector, media, &bytes);
+            scan(&detector, media, &like);
+            let limits = Limits { bytes: 50, depth: 2, hits: 1 };
+            prop_assert!(scan_with(&detector, media, &like, limits).hits.len() <= 1);
+        }
+        let _ = Entry::from_bytes(&bytes);
+    }
+
+    #[test]
+    fn valid_json_is_understood(json in arbitrary_json()) {
+        let text = serde_json::to_vec(&json).unwrap();
+        let mut leaves = 0;
+        let understood = json::walk(&text, 64, &mut |path, _, piece| {
+            if let json::Piece::Leaf(leaf) = piece {
+                leaves += 1;
+                let expected = json.pointer(path);
+                if let Some(serde_json::Value::String(expected)) = expected {
+                    assert_eq!(leaf, expected.as_bytes());
+                }
+            }
+            false
+        });
+        prop_assert_eq!(understood, text.len());
+        prop_assert_eq!(leaves, count(&json));
+    }
+}
+
+fn count(json: &serde_json::Value) -> usize {
+    match json {
+        serde_json::Value::Null => 0,
+        serde_json::Value::Array(items) => items.iter().map(count).sum(),
+        serde_json::Value::Object(members) => members.values().map(count).sum(),
+        _ => 1,
+    }
+}
+
+fn arbitrary_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        (-1e9..1e9).prop_map(|n: f64| n.into()),
+        ".{0,8}".prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::btree_map("[a-z_][a-z0-9_-]{0,5}", inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}

@@ -1,0 +1,181 @@
+//! Tokens: where a value may begin and end, and the search for text.
+
+use super::entry::ANCHOR;
+use super::index::Lane;
+use super::scan::{At, Find, Scanner};
+use super::{Form, json};
+use crate::vocabulary::canonical::fold::Folded;
+use crate::vocabulary::canonical::{date, number, phone};
+
+/// Fewest bytes of a value that is searched inside text.
+const SHORTEST: usize = 3;
+/// Longest leaf that is read as a number, a date or a phone as a whole.
+const LONGEST_WRITTEN: usize = 64;
+
+/// A letter, a digit or a mark, of any script.
+pub(super) fn is_word(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_alphanumeric();
+    }
+    // Folded text: typographic forms that have a plain one are plain already.
+    let symbol = matches!(c,
+        '\u{80}'..='\u{a9}' | '\u{ab}'..='\u{b4}' | '\u{b6}'..='\u{b9}' | '\u{bb}'..='\u{bf}' | '\u{d7}' | '\u{f7}'
+        | '\u{37e}' | '\u{387}' | '\u{589}' | '\u{58a}' | '\u{5be}' | '\u{60c}' | '\u{61b}' | '\u{61f}' | '\u{66a}'..='\u{66d}' | '\u{6d4}'
+        | '\u{964}' | '\u{965}' | '\u{e3f}' | '\u{e4f}' | '\u{2000}'..='\u{2bff}' | '\u{2e00}'..='\u{2e7f}'
+        | '\u{3000}'..='\u{3004}' | '\u{3008}'..='\u{3020}' | '\u{3030}' | '\u{303d}'..='\u{303f}' | '\u{30fb}'
+        | '\u{e000}'..='\u{f8ff}' | '\u{fe10}'..='\u{fe6f}' | '\u{fff0}'..='\u{ffff}' | '\u{1f000}'..='\u{1faff}' | '\u{e0000}'..);
+    !symbol && !c.is_whitespace() && !c.is_control()
+}
+
+/// A letter of a script that puts no spaces between words: a token of its own.
+pub(super) fn is_lone(c: char) -> bool {
+    matches!(c,
+        '\u{e01}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{3005}'..='\u{30ff}'
+        | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+fn is_break(before: char, after: char) -> bool {
+    !is_word(before) || !is_word(after) || is_lone(before) || is_lone(after)
+}
+
+/// Whether a value may begin or end between what stands before and after `at`.
+pub(super) fn is_boundary(text: &str, at: usize) -> bool {
+    match text.split_at_checked(at) {
+        Some((before, after)) => match (before.chars().next_back(), after.chars().next()) {
+            (Some(before), Some(after)) => is_break(before, after),
+            _ => true,
+        },
+        None => false,
+    }
+}
+
+/// What is searched of folded text: without the non-word characters at its ends, if a word is left.
+pub(super) fn needle(folded: &str) -> &str {
+    match folded.trim_matches(|c| !is_word(c)) {
+        "" => folded,
+        needle => needle,
+    }
+}
+
+impl Scanner<'_> {
+    /// The leaf as a whole, in every kind that its spelling allows.
+    pub(super) fn whole(&mut self, at: &mut At<'_>, view: &Folded) {
+        let text = view.text.as_str();
+        let find = |form| Find {
+            range: view.source(0..text.len()),
+            whole: true,
+            form,
+        };
+        for known in self.index.find(self.index.hash(Lane::Text, needle(text).as_bytes())) {
+            let same = usize::try_from(known.length) == Ok(text.len());
+            self.report(at, &known, find(if same { Form::Exact } else { Form::Embedded }));
+        }
+        if text.len() > LONGEST_WRITTEN {
+            return;
+        }
+        if let Some(readings) = number::read(text).filter(|_| self.index.has(Lane::Number)) {
+            let form = if json::is_plain_number(text) {
+                Form::Exact
+            } else {
+                Form::Normalised
+            };
+            self.lookup(at, Lane::Number, &readings.first, find(form));
+            if let Some(second) = readings.second {
+                self.lookup(at, Lane::Number, &second, find(Form::Normalised));
+            }
+        }
+        if let Some(readings) = date::read(text).filter(|_| self.index.has(Lane::Date)) {
+            let form = if readings.first == text {
+                Form::Exact
+            } else {
+                Form::Normalised
+            };
+            self.lookup(at, Lane::Date, &readings.first, find(form));
+            if let Some(second) = readings.second {
+                self.lookup(at, Lane::Date, &second, find(Form::Normalised));
+            }
+        }
+        if let Some(digits) = phone::read(text).filter(|_| self.index.has(Lane::Phone)) {
+            let plain = text.strip_prefix('+').unwrap_or(text) == digits;
+            self.phone(at, &digits, find(if plain { Form::Exact } else { Form::Normalised }));
+        }
+    }
+
+    /// Text values, at every token's start. `false` if the effort allowed is used up.
+    pub(super) fn words(&mut self, at: &mut At<'_>, view: &Folded) -> bool {
+        let text = view.text.as_str();
+        let mut lengths = Vec::new();
+        let mut before = None;
+        for (start, c) in text.char_indices() {
+            let begins = is_word(c) && before.is_none_or(|before| is_break(before, c));
+            before = Some(c);
+            if !begins {
+                continue;
+            }
+            self.short(at, view, start);
+            let rest = text.as_bytes().get(start..).unwrap_or_default();
+            if let Some(anchor) = self.index.anchor(rest) {
+                self.index.lengths(anchor, &mut lengths);
+                self.long(at, view, start, &lengths);
+            }
+            if !self.spend(1) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn short(&mut self, at: &mut At<'_>, view: &Folded, start: usize) {
+        let text = view.text.as_str();
+        for end in start + SHORTEST..start + ANCHOR {
+            if end <= text.len() && is_boundary(text, end) {
+                self.candidate(
+                    at,
+                    view,
+                    start,
+                    end,
+                    self.index.hash(Lane::Text, &text.as_bytes()[start..end]),
+                );
+            }
+        }
+    }
+
+    /// Needles of these lengths, ascending: one pass of the hash over all of them.
+    fn long(&mut self, at: &mut At<'_>, view: &Folded, start: usize, lengths: &[u32]) {
+        let text = view.text.as_str();
+        let mut hasher = self.index.hasher(Lane::Text);
+        let mut hashed = start;
+        for length in lengths {
+            let end = usize::try_from(*length)
+                .ok()
+                .and_then(|length| start.checked_add(length));
+            let Some(end) = end.filter(|end| *end <= text.len()) else {
+                break;
+            };
+            if !self.spend(4) {
+                break;
+            }
+            if !is_boundary(text, end) {
+                continue;
+            }
+            if !self.spend((end - hashed) / 4) {
+                break;
+            }
+            std::hash::Hasher::write(&mut hasher, &text.as_bytes()[hashed..end]);
+            hashed = end;
+            let hash = siphasher::sip128::Hasher128::finish128(&hasher).as_u128();
+            self.candidate(at, view, start, end, hash);
+        }
+    }
+
+    fn candidate(&mut self, at: &mut At<'_>, view: &Folded, start: usize, end: usize, hash: u128) {
+        for known in self.index.find(hash) {
+            let find = Find {
+                range: view.source(start..end),
+                whole: false,
+                form: Form::Embedded,
+            };
+            self.report(at, &known, find);
+        }
+    }
+}
