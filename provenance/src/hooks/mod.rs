@@ -3,4 +3,5 @@
 pub mod derived;
 pub mod egress;
 pub mod input;
+#[cfg(feature = "diesel")]
 pub(crate) mod storage;

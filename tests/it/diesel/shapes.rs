@@ -156,11 +156,9 @@ impl Queryable<Text, Sqlite> for Shouted {
     }
 }
 
-impl TryFrom<Shouted> for String {
-    type Error = std::convert::Infallible;
-
-    fn try_from(shouted: Shouted) -> Result<Self, Self::Error> {
-        Ok(shouted.0)
+impl From<Shouted> for String {
+    fn from(shouted: Shouted) -> Self {
+        shouted.0
     }
 }
 

@@ -25,8 +25,7 @@ pub(super) fn implementation(cx: &Ctxt, expansion: &Expansion<'_>) -> TokenStrea
     if columns.is_empty() {
         cx.error_span(
             Span::call_site(),
-            "deriving `AsChangeset` on a structure that only contains primary keys isn't supported: to change the \
-             primary key of a row, use `.set(table::id.eq(new_id))`",
+            "an update changes no primary key, and this struct has no other column: add one, or remove `AsChangeset`",
         );
         return TokenStream::new();
     }
@@ -41,7 +40,9 @@ pub(super) fn implementation(cx: &Ctxt, expansion: &Expansion<'_>) -> TokenStrea
 }
 
 fn update(cx: &Ctxt, expansion: &Expansion<'_>, table: &Path, columns: &[&Column<'_>], by: By) -> TokenStream {
-    let (elements, assertions) = elements(cx, expansion, table, columns, by);
+    let Some((elements, assertions)) = elements(cx, expansion, table, columns, by) else {
+        return TokenStream::new();
+    };
     let types: Vec<_> = elements.iter().map(|element| &element.ty).collect();
     let exprs = elements.iter().map(|element| &element.expr);
     let record = expansion.record("update", 0);
@@ -100,13 +101,14 @@ fn check(expansion: &Expansion<'_>, assertions: &[TokenStream], by: By) -> Token
     }
 }
 
+/// The tuple, and what its types must be; `None` where a column's name is wrong.
 fn elements(
     cx: &Ctxt,
     expansion: &Expansion<'_>,
     table: &Path,
     columns: &[&Column<'_>],
     by: By,
-) -> (Vec<Element>, Vec<TokenStream>) {
+) -> Option<(Vec<Element>, Vec<TokenStream>)> {
     let mut elements = Vec::new();
     let mut assertions = Assertions::default();
     for column in columns {
@@ -116,11 +118,14 @@ fn elements(
             if let Some(ty) = &attrs.serialize_as {
                 cx.error_at(
                     ty,
-                    "`#[diesel(embed)]` cannot be combined with `#[diesel(serialize_as)]`",
+                    "an embedded record has no column to convert for: remove `serialize_as` or `embed`",
                 );
             }
             if let Some(flag) = &attrs.none_as_null {
-                cx.error_at(flag, "`embed` and `treat_none_as_null` are mutually exclusive");
+                cx.error_at(
+                    flag,
+                    "an embedded record decides by itself: remove `treat_none_as_null`, or `embed`",
+                );
             }
             let member = &column.field.member;
             let reference = (by == By::Reference).then(|| quote!(&));
@@ -131,9 +136,12 @@ fn elements(
             continue;
         }
         if attrs.none_as_null.is_some() && inner_of_option(ty).is_none() {
-            cx.error_at(ty, "expected `treat_none_as_null` field to be of type `Option<_>`");
+            cx.error_at(
+                ty,
+                "`treat_none_as_null` is for fields of type `Option<_>`: remove it, or change the type",
+            );
         }
-        let Some(path) = column.path(cx, table) else { continue };
+        let path = column.path(cx, table)?;
         let null = attrs
             .none_as_null
             .as_ref()
@@ -148,5 +156,5 @@ fn elements(
             (None, left_out) => column.assignment(expansion, &path, by, left_out),
         });
     }
-    (elements, assertions.finish())
+    Some((elements, assertions.finish()))
 }

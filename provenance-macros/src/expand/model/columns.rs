@@ -84,7 +84,7 @@ impl Column<'_> {
         if name.chars().all(|c| c.is_ascii_digit()) {
             cx.error_span(
                 span,
-                "all fields of tuple structs must be annotated with `#[diesel(column_name)]`",
+                "which column? Add `#[diesel(column_name = email)]` to the field of the tuple struct",
             );
             return None;
         }
@@ -92,7 +92,7 @@ impl Column<'_> {
         let Ok(mut ident) = raw else {
             cx.error_span(
                 span,
-                format!("expected valid identifier, found `{name}`: Diesel names such a column `{name}_` in `table!`"),
+                format!("`{name}` cannot name a column in Rust: `table!` probably calls it `{name}_`"),
             );
             return None;
         };

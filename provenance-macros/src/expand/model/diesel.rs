@@ -48,6 +48,8 @@ pub(super) struct TableAttrs {
     pub(super) primary_key: Vec<String>,
     pub(super) none_as_default: bool,
     pub(super) none_as_null: bool,
+    /// Something in them is wrong, and reported.
+    broken: bool,
 }
 
 impl TableAttrs {
@@ -57,8 +59,9 @@ impl TableAttrs {
             primary_key: vec!["id".to_owned()],
             none_as_default: true,
             none_as_null: false,
+            broken: false,
         };
-        each(cx, attrs, &ON_STRUCT, |key, input| {
+        let sound = each(cx, attrs, &ON_STRUCT, |key, input| {
             match key {
                 "table_name" => found.tables.push(value(input)?),
                 "primary_key" => {
@@ -73,6 +76,7 @@ impl TableAttrs {
             }
             Ok(())
         });
+        found.broken = !sound;
         found
     }
 
@@ -80,6 +84,7 @@ impl TableAttrs {
     pub(super) fn settle_table(&mut self, cx: &Ctxt, table: Option<Path>) {
         match (self.tables.first(), table) {
             (None, Some(table)) => self.tables.push(table),
+            (None, None) if self.broken => {}
             (None, None) => cx.error_span(
                 proc_macro2::Span::call_site(),
                 "which table? Add `#[diesel(table_name = users)]` to the struct or write \
@@ -122,7 +127,9 @@ impl FieldAttrs {
                 "treat_none_as_default_value" => found.none_as_default = Some(value(input)?),
                 "treat_none_as_null" => found.none_as_null = Some(value(input)?),
                 // Read by the shared model already.
-                "column_name" => drop(value::<ColumnName>(input)?),
+                "column_name" => {
+                    value::<ColumnName>(input)?;
+                }
                 _ => skip(input)?,
             }
             Ok(())
@@ -143,37 +150,42 @@ impl Parse for ColumnName {
     }
 }
 
-/// Hands every argument of every `#[diesel(..)]` to `read`, each parsed on its own.
+/// Hands every argument of every `#[diesel(..)]` to `read`, each parsed on its own. `false` if one is wrong.
 fn each(
     cx: &Ctxt,
     attrs: &[Attribute],
     known: &[&'static str],
     mut read: impl FnMut(&str, ParseStream<'_>) -> syn::Result<()>,
-) {
+) -> bool {
+    let mut sound = true;
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("diesel")) {
         let Ok(list) = attr.meta.require_list() else {
             cx.error_at(attr, "write `#[diesel(..)]`");
+            sound = false;
             continue;
         };
         for argument in split_at_commas(list.tokens.clone()) {
             let parse = |input: ParseStream<'_>| {
                 let key = input.call(Ident::parse_any)?;
                 let word = unraw(&key);
-                if !known.contains(&word.as_str()) {
-                    if let Some(near) = nearest(&word, known.iter().copied()) {
-                        return Err(syn::Error::new(
-                            key.span(),
-                            format!("unknown key `{word}` in `#[diesel(..)]`: did you mean `{near}`?"),
-                        ));
-                    }
+                // Keys of a later Diesel are not ours to refuse; typos are.
+                if !known.contains(&word.as_str())
+                    && let Some(near) = nearest(&word, known.iter().copied())
+                {
+                    return Err(syn::Error::new(
+                        key.span(),
+                        format!("unknown key `{word}` in `#[diesel(..)]`: did you mean `{near}`?"),
+                    ));
                 }
                 read(&word, input)
             };
             if let Err(error) = parse.parse2(argument) {
                 cx.syn_error(error);
+                sound = false;
             }
         }
     }
+    sound
 }
 
 fn value<T: Parse>(input: ParseStream<'_>) -> syn::Result<T> {

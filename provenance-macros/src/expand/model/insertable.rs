@@ -31,7 +31,9 @@ pub(super) fn implementation(cx: &Ctxt, expansion: &Expansion<'_>) -> TokenStrea
 }
 
 fn insert(cx: &Ctxt, expansion: &Expansion<'_>, (index, table): (usize, &Path), by: By) -> TokenStream {
-    let (elements, mut bounds) = elements(cx, expansion, table, by);
+    let Some((elements, mut bounds)) = elements(cx, expansion, table, by) else {
+        return TokenStream::new();
+    };
     bounds.extend(tracked_bounds(expansion));
     let types: Vec<_> = elements.iter().map(|element| &element.ty).collect();
     let exprs = elements.iter().map(|element| &element.expr);
@@ -59,7 +61,8 @@ fn insert(cx: &Ctxt, expansion: &Expansion<'_>, (index, table): (usize, &Path), 
     }
 }
 
-fn elements(cx: &Ctxt, expansion: &Expansion<'_>, table: &Path, by: By) -> (Vec<Element>, Vec<TokenStream>) {
+/// The tuple, and what its types must be; `None` where a column's name is wrong.
+fn elements(cx: &Ctxt, expansion: &Expansion<'_>, table: &Path, by: By) -> Option<(Vec<Element>, Vec<TokenStream>)> {
     let mut elements = Vec::new();
     let mut assertions = Assertions::default();
     for column in expansion.columns.0.iter().filter(|column| !column.attrs.skip_insertion) {
@@ -69,11 +72,14 @@ fn elements(cx: &Ctxt, expansion: &Expansion<'_>, table: &Path, by: By) -> (Vec<
             if let Some(ty) = &attrs.serialize_as {
                 cx.error_at(
                     ty,
-                    "`#[diesel(embed)]` cannot be combined with `#[diesel(serialize_as)]`",
+                    "an embedded record has no column to convert for: remove `serialize_as` or `embed`",
                 );
             }
             if let Some(flag) = &attrs.none_as_default {
-                cx.error_at(flag, "`embed` and `treat_none_as_default_value` are mutually exclusive");
+                cx.error_at(
+                    flag,
+                    "an embedded record decides by itself: remove `treat_none_as_default_value`, or `embed`",
+                );
             }
             let member = &column.field.member;
             let reference = (by == By::Reference).then(|| quote!(&));
@@ -86,10 +92,10 @@ fn elements(cx: &Ctxt, expansion: &Expansion<'_>, table: &Path, by: By) -> (Vec<
         if attrs.none_as_default.is_some() && inner_of_option(ty).is_none() {
             cx.error_at(
                 ty,
-                "expected `treat_none_as_default_value` field to be of type `Option<_>`",
+                "`treat_none_as_default_value` is for fields of type `Option<_>`: remove it, or change the type",
             );
         }
-        let Some(path) = column.path(cx, table) else { continue };
+        let path = column.path(cx, table)?;
         let optional = attrs
             .none_as_default
             .as_ref()
@@ -103,5 +109,5 @@ fn elements(cx: &Ctxt, expansion: &Expansion<'_>, table: &Path, by: By) -> (Vec<
             (None, optional) => column.assignment(expansion, &path, by, optional),
         });
     }
-    (elements, assertions.finish())
+    Some((elements, assertions.finish()))
 }
