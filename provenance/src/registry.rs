@@ -26,7 +26,8 @@ pub(crate) struct Registry {
 }
 
 struct Held {
-    entry: Entry,
+    /// One for each kind that the value was registered as: they are met in different forms.
+    entries: Vec<Entry>,
     /// Seen in a commit or a load, not just in an input.
     confirmed: bool,
     tags: Vec<Arc<Tag>>,
@@ -77,6 +78,10 @@ impl Registry {
             Slot::Occupied(mut slot) => {
                 let held = slot.get_mut();
                 held.confirmed |= confirmed;
+                if !held.entries.contains(entry) {
+                    held.entries.push(entry.clone());
+                    self.detector.insert(entry, fingerprint);
+                }
                 let known = held
                     .tags
                     .iter()
@@ -99,7 +104,7 @@ impl Registry {
             Slot::Vacant(slot) => {
                 let tag = Arc::new(tag);
                 slot.insert(Held {
-                    entry: entry.clone(),
+                    entries: vec![entry.clone()],
                     confirmed,
                     tags: vec![tag.clone()],
                 });
@@ -132,7 +137,9 @@ impl Registry {
 
     fn forget(&self, fingerprint: Fingerprint) {
         if let Some((_, held)) = self.values.remove(&fingerprint) {
-            self.detector.remove(&held.entry, fingerprint);
+            for entry in &held.entries {
+                self.detector.remove(entry, fingerprint);
+            }
         }
     }
 
