@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// How deep a value is followed into nested containers; what lies deeper is counted, not visited.
-pub const MAX_DEPTH: u8 = 32;
+pub(crate) const MAX_DEPTH: u8 = 32;
 
 /// A value whose tracked parts can be visited.
 ///
@@ -85,6 +85,7 @@ pub trait Sink {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Name<'v> {
     Declared(&'static Field),
     Key(&'v str),
@@ -94,7 +95,7 @@ enum Name<'v> {
 }
 
 /// Walks a value and reports to a hook. Generated code and hand-written [`Tracked`]
-/// implementations call it; it never panics and follows at most [`MAX_DEPTH`] levels.
+/// implementations call it; it never panics and follows at most 32 levels.
 pub struct Visitor<'v> {
     sink: &'v mut dyn Sink,
     name: Name<'v>,
@@ -170,23 +171,15 @@ impl<'v> Visitor<'v> {
 
     /// Every element of a sequence, under the name in hand.
     pub fn elements<'t, T: Tracked + ?Sized + 't>(&mut self, elements: impl IntoIterator<Item = &'t T>) {
-        let (name, depth) = (&self.name, self.depth);
-        if depth >= MAX_DEPTH {
+        if self.depth >= MAX_DEPTH {
             self.sink.missed("nested too deep");
             return;
         }
         for element in elements {
-            let name = match *name {
-                Name::Declared(field) => Name::Declared(field),
-                Name::Key(key) => Name::Key(key),
-                Name::Owner(kind) => Name::Owner(kind),
-                Name::Untracked => Name::Untracked,
-                Name::None => Name::None,
-            };
             element.visit(&mut Visitor {
                 sink: &mut *self.sink,
-                name,
-                depth: depth + 1,
+                name: self.name,
+                depth: self.depth + 1,
             });
         }
     }

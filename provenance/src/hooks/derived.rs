@@ -131,10 +131,10 @@ impl Sink for Inputs<'_> {
     }
 
     fn keyed(&mut self, key: &str, value: Value<'_>) {
-        if let Some((spec, _)) = self.tracker.input_spec(key) {
-            if self.look_up(&spec, value) {
-                return;
-            }
+        if let Some((spec, _)) = self.tracker.input_spec(key)
+            && self.look_up(&spec, value)
+        {
+            return;
         }
         // The argument does not say what it is: its canonical form decides.
         for kind in [Kind::Text, Kind::Number, Kind::Date, Kind::Id] {

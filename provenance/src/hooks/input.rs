@@ -123,6 +123,7 @@ impl Collected {
 }
 
 /// Leaves `collected` on the scope, for the typed hook to take over.
+#[cfg(feature = "axum")]
 pub(crate) fn leave_pending(scope: &Scope, mut collected: Collected) {
     let mut before = take_pending(scope).unwrap_or_default();
     before.items.append(&mut collected.items);
@@ -304,11 +305,12 @@ impl Sink for Collector<'_> {
 
     fn declared(&mut self, field: &'static Field, value: Value<'_>) {
         let spec = self.tracker.spec(field);
-        if spec.kind == Kind::Email && self.collected.owner.is_none() && category::same(&spec.category, "contact.email")
+        if spec.kind == Kind::Email
+            && self.collected.owner.is_none()
+            && category::same(&spec.category, "contact.email")
+            && let Some(owner) = self.tracker.owner("email", value)
         {
-            if let Some(owner) = self.tracker.owner("email", value) {
-                self.collected.claim(Rank::FirstEmail, owner);
-            }
+            self.collected.claim(Rank::FirstEmail, owner);
         }
         self.push(&spec, value, true);
     }

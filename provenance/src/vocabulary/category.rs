@@ -125,29 +125,6 @@ pub(crate) fn is_secret(written: &str, field: &str) -> bool {
         })
 }
 
-/// Whether this is a special category (GDPR Art. 9 and 10).
-pub fn is_special(written: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "biometric",
-        "conviction",
-        "criminal",
-        "ethnic",
-        "ethnicity",
-        "genetic",
-        "health",
-        "medical",
-        "political",
-        "racial",
-        "religion",
-        "religious",
-        "sexual",
-        "sexuality",
-    ];
-    canonical(written).split('.').any(|segment| {
-        matches!(segment, "trade_union" | "union_membership") || segment.split('_').any(|word| WORDS.contains(&word))
-    })
-}
-
 const SECRET_WORDS: &[&str] = &[
     "apikey",
     "credential",

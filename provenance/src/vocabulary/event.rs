@@ -102,8 +102,6 @@ pub enum Action {
     Insert,
     /// Changed rows.
     Update,
-    /// Removed rows.
-    Delete,
 }
 
 impl Action {
@@ -112,7 +110,6 @@ impl Action {
         match self {
             Action::Insert => "insert",
             Action::Update => "update",
-            Action::Delete => "delete",
         }
     }
 }
