@@ -3,6 +3,8 @@
 //! [`begin`] scans a message, records it and decides whether it may leave; [`Pending::finish`]
 //! appends how it ended. Everything that sends goes through these two: rewritten calls
 //! ([`frame`]), middlewares, and custom sinks ([`crate::share`]).
+// Only the integrations of HTTP clients need all of it.
+#![cfg_attr(not(feature = "ureq"), allow(dead_code, unused_imports))]
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ mod frame;
 mod shape;
 
 pub(crate) use declared::Declared;
-pub(crate) use frame::Send;
+pub(crate) use frame::Begun;
 pub use frame::{Call, Entered, Frame, Never, Other, Pick, Wrap};
 
 /// Most bytes of a body that are read ahead and scanned.

@@ -32,7 +32,7 @@ twice! {
         agent.get(url).query("q", "a b").query_pairs(vec![("x", "y"), ("z", "&")]).query_raw("r", "a%20b").call()?;
         agent.delete(url).force_send_body().content_type("text/x").send("bye")?;
         let request = agent.post(url).header("x-a", "1");
-        request.send_json(&json!([1]))?;
+        request.send_json(json!([1]))?;
         let request = ureq::http::Request::post(url).header("x-b", "2").body("run")?;
         agent.run(request)?;
         for n in 0..2 {

@@ -119,7 +119,7 @@ impl Frame {
     }
 
     /// Records a message that a client is about to send. `None` where nothing is in force.
-    pub(crate) fn begin_send(&self, target: Target<'_>, headers: Vec<(&str, &[u8])>, body: Body<'_>) -> Send {
+    pub(crate) fn begin_send(&self, target: Target<'_>, headers: Vec<(&str, &[u8])>, body: Body<'_>) -> Begun {
         let Some(inner) = &self.0 else { return Ok(None) };
         inner.sends.fetch_add(1, Ordering::Relaxed);
         let _scope = inner.scope_elsewhere();
@@ -145,7 +145,7 @@ impl Frame {
 }
 
 /// What [`Frame::begin_send`] says.
-pub(crate) type Send = Result<Option<Pending>, Blocked>;
+pub(crate) type Begun = Result<Option<Pending>, Blocked>;
 
 impl Inner {
     fn declared(&self) -> MutexGuard<'_, Vec<Declared>> {

@@ -10,7 +10,7 @@ use ureq::typestate::{WithBody, WithoutBody};
 use ureq::{Agent, AsSendBody, RequestBuilder};
 
 use super::{Answer, Recorded, Url, content_type, finish, headers, refused};
-use crate::hooks::egress::{BODY_CAP, Body, Frame, Pick, Send, Wrap};
+use crate::hooks::egress::{BODY_CAP, Begun, Body, Frame, Pick, Wrap};
 
 impl<B> Wrap<RequestBuilder<B>> {
     /// A send is about to be called on it.
@@ -130,7 +130,7 @@ impl<B> Sender<B> {
         answer
     }
 
-    fn begin(&self, queried: &Queried, body: Body<'_>, default_type: Option<&str>) -> Send {
+    fn begin(&self, queried: &Queried, body: Body<'_>, default_type: Option<&str>) -> Begun {
         let builder = &self.builder;
         let (Some(method), Some(uri), Some(map)) = (builder.method_ref(), builder.uri_ref(), builder.headers_ref())
         else {
