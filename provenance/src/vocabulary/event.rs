@@ -97,7 +97,7 @@ impl serde::Serialize for EventType {
 
 /// What a DATA_STORAGE did.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// New rows.
     Insert,
     /// Changed rows.
@@ -106,7 +106,7 @@ pub enum Action {
 
 impl Action {
     /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Action::Insert => "insert",
             Action::Update => "update",
@@ -132,45 +132,45 @@ pub enum Outcome {
 
 /// An event on its way to the store. Hooks fill it; the recorder adds instance and sequence.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// What happened.
-    pub event_type: EventType,
+    pub(crate) event_type: EventType,
     /// When the hook saw it.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// Who did it: `HTTP POST /signup` or `fn crm::api::signup`.
-    pub actor: Arc<str>,
+    pub(crate) actor: Arc<str>,
     /// Onto what: `db:users`, `POST api.mailchimp.com/3.0/lists/{id}`. No query values, no credentials.
-    pub target: Option<Arc<str>>,
+    pub(crate) target: Option<Arc<str>>,
     /// The data subject of the event as a whole, where there is just one.
-    pub owner: Option<Owner>,
+    pub(crate) owner: Option<Owner>,
     /// The recipient's name (DATA_SHARE).
-    pub recipient: Option<Arc<str>>,
+    pub(crate) recipient: Option<Arc<str>>,
     /// The request.
-    pub request_id: Option<Arc<str>>,
+    pub(crate) request_id: Option<Arc<str>>,
     /// The signed-in user, validated or keyed.
-    pub user_id: Option<Arc<str>>,
+    pub(crate) user_id: Option<Arc<str>>,
     /// The values it was about.
-    pub tags: Vec<EventTag>,
+    pub(crate) tags: Vec<EventTag>,
     /// The shape of the data: declared keys, types, lengths. Never a raw value.
-    pub payload: Map<String, Json>,
+    pub(crate) payload: Map<String, Json>,
     /// Everything else: action, certain, purpose, site, outcome, trace id, ...
-    pub extras: Map<String, Json>,
+    pub(crate) extras: Map<String, Json>,
 }
 
 /// A tag as one event met it.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct EventTag {
+pub(crate) struct EventTag {
     /// The tag.
     #[serde(flatten)]
-    pub tag: Tag,
+    pub(crate) tag: Tag,
     /// More that this event knows: `place`, `form`, `confidence` of a finding, `role` in a derivation.
     #[serde(flatten)]
-    pub detail: Map<String, Json>,
+    pub(crate) detail: Map<String, Json>,
 }
 
 impl Event {
     /// An event of this type by this actor, now, about nothing yet.
-    pub fn new(event_type: EventType, actor: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn new(event_type: EventType, actor: impl Into<Arc<str>>) -> Self {
         Event {
             event_type,
             created_at: Timestamp::now(),

@@ -9,7 +9,8 @@ pub(crate) mod tag;
 pub(crate) mod time;
 
 pub use canonical::Kind;
-pub use event::{Action, Event, EventTag, EventType, Outcome};
+pub(crate) use event::{Action, Event, EventTag};
+pub use event::{EventType, Outcome};
 pub use fingerprint::Fingerprint;
 pub use owner::Owner;
 pub use tag::Tag;

@@ -148,6 +148,7 @@ fn other_types_keep_their_methods() {
     );
 }
 
+#[allow(clippy::ptr_arg, reason = "a reference to a named type, as transports take")]
 trait Mailer {
     fn send(&self, text: &String) -> impl Future<Output = usize> + Send;
 }
