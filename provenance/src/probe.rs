@@ -166,6 +166,10 @@ impl Write for Text {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::needless_borrow,
+    reason = "generated code asks with all references, whatever the rung"
+)]
 mod tests {
     use std::collections::BTreeMap;
     use std::net::Ipv4Addr;

@@ -1,8 +1,8 @@
 //! What was sent: DATA_SHARE events, on disk before the first byte leaves.
 //!
-//! [`begin`] scans a message, records it and decides whether it may leave; [`Pending::finish`]
+//! `begin` scans a message, records it and decides whether it may leave; `Pending::finish`
 //! appends how it ended. Everything that sends goes through these two: rewritten calls
-//! ([`frame`]), middlewares, and custom sinks ([`crate::share`]).
+//! (`frame`), middlewares, and custom sinks (`crate::share`).
 // Only the integrations of HTTP clients need all of it.
 #![cfg_attr(not(feature = "ureq"), allow(dead_code, unused_imports))]
 

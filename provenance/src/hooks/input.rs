@@ -3,7 +3,7 @@
 //! Two hooks feed one event a request. The HTTP layer reads query, path and body parameters by
 //! configured name and leaves them pending on the scope; `#[provenance_input]` visits the typed
 //! arguments, takes over what is pending, and records both, a typed field winning over a
-//! parameter of the same name. What nobody took over is recorded by [`settle`], before the next
+//! parameter of the same name. What nobody took over is recorded by `settle`, before the next
 //! event of the request or at its end.
 
 use std::collections::HashSet;
