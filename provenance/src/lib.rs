@@ -139,6 +139,7 @@ pub mod probe;
 mod recorder;
 #[cfg(feature = "runtime")]
 mod registry;
+mod rewrite;
 #[cfg(feature = "runtime")]
 mod scope;
 mod site;

@@ -116,7 +116,7 @@ pub mod derived {
 }
 
 /// `#[egress]`.
-pub mod egress {
+pub(crate) mod egress {
     use crate::site::EgressSite;
     use crate::tracked::Visitor;
 
@@ -138,6 +138,8 @@ pub mod egress {
         /// Nothing.
         pub fn enter(&self) {}
 
+        pub(crate) fn other(&self) {}
+
         /// Visits nothing.
         pub fn payload(&self, _: impl FnOnce(&mut Visitor<'_>)) {}
 
@@ -153,73 +155,5 @@ pub mod egress {
     impl Call {
         /// Nothing.
         pub fn finish(self, _: bool) {}
-    }
-
-    /// A receiver or a result.
-    pub struct Wrap<T>(pub T);
-
-    /// What a place holds.
-    pub enum Pick<C> {
-        /// Never.
-        Client(C),
-        /// Always.
-        Other,
-    }
-
-    /// No client. Nothing ever is one of these.
-    pub enum Never {}
-
-    impl Never {
-        /// Tells the compiler that what follows is never reached.
-        pub fn go(&self) -> ! {
-            match *self {}
-        }
-
-        /// The receiver itself, for its type.
-        pub fn hook<T>(self, _: &Frame, _: T) -> T {
-            match self {}
-        }
-    }
-
-    /// The answers for every type.
-    pub trait Other<T> {
-        /// The receiver.
-        fn __hook(self, frame: &Frame) -> T;
-        /// The receiver.
-        fn __query(self, frame: &Frame) -> T;
-        /// The receiver.
-        fn __run(self, frame: &Frame) -> T;
-        /// No client.
-        fn __pick(&self, frame: &Frame) -> Pick<Never>;
-        /// No client.
-        fn __pick_run(&self, frame: &Frame) -> Pick<Never>;
-        /// Nobody asks.
-        fn __failed(&self) -> bool;
-    }
-
-    impl<T> Other<T> for Wrap<T> {
-        fn __hook(self, _: &Frame) -> T {
-            self.0
-        }
-
-        fn __query(self, _: &Frame) -> T {
-            self.0
-        }
-
-        fn __run(self, _: &Frame) -> T {
-            self.0
-        }
-
-        fn __pick(&self, _: &Frame) -> Pick<Never> {
-            Pick::Other
-        }
-
-        fn __pick_run(&self, _: &Frame) -> Pick<Never> {
-            Pick::Other
-        }
-
-        fn __failed(&self) -> bool {
-            false
-        }
     }
 }

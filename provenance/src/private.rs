@@ -8,9 +8,18 @@ pub use crate::probe;
 pub use provenance_macros::TrackedModel;
 
 #[cfg(feature = "runtime")]
-pub use crate::hooks::{derived, egress, input};
+pub use crate::hooks::{derived, input};
 #[cfg(not(feature = "runtime"))]
-pub use crate::noop::{derived, egress, input};
+pub use crate::noop::{derived, input};
+
+/// `#[egress]`.
+pub mod egress {
+    #[cfg(feature = "runtime")]
+    pub use crate::hooks::egress::{Call, Entered, Frame};
+    #[cfg(not(feature = "runtime"))]
+    pub use crate::noop::egress::{Call, Frame};
+    pub use crate::rewrite::{Never, Other, Pick, Wrap};
+}
 
 #[cfg(feature = "diesel")]
 pub use crate::integrations::diesel::bind as diesel;

@@ -108,6 +108,23 @@ pub(crate) struct Observed {
     pub(crate) length: Option<usize>,
 }
 
+impl Observed {
+    /// The tag that this site gives the value, whether it is registered or not.
+    pub(crate) fn tag(&self, owner: Option<&Owner>, source: &Arc<str>) -> Tag {
+        let spec = &self.spec;
+        Tag {
+            fingerprint: (!spec.secret).then_some(self.fingerprint),
+            category: spec.category.clone(),
+            field: spec.name.clone(),
+            description: spec.description.clone(),
+            owner: owner.cloned(),
+            source: source.clone(),
+            pii: spec.pii,
+            created_at: Timestamp::now(),
+        }
+    }
+}
+
 static GLOBAL: OnceCell<Option<Tracker>> = OnceCell::new();
 
 thread_local! {
@@ -395,16 +412,7 @@ impl Tracker {
         confirmed: bool,
     ) -> EventTag {
         let spec = &observed.spec;
-        let mut tag = Tag {
-            fingerprint: (!spec.secret).then_some(observed.fingerprint),
-            category: spec.category.clone(),
-            field: spec.name.clone(),
-            description: spec.description.clone(),
-            owner: owner.cloned(),
-            source: source.clone(),
-            pii: spec.pii,
-            created_at: Timestamp::now(),
-        };
+        let mut tag = observed.tag(owner, source);
         let registered = self
             .0
             .registry

@@ -109,7 +109,7 @@ impl Person {
             .with_context(|| format!("{method} {path} got no answer"))?;
         let status = response.status().as_u16();
         println!(
-            "  {:>2}. {what:<40} {method:>4} {path:<12} {status}",
+            "  {:>2}. {what:<40} {method:<4} {path:<12} {status}",
             self.requests.len() + 1
         );
         if status != expected {

@@ -28,7 +28,7 @@ mod shape;
 
 pub(crate) use declared::Declared;
 pub(crate) use frame::Begun;
-pub use frame::{Call, Entered, Frame, Never, Other, Pick, Wrap};
+pub use frame::{Call, Entered, Frame};
 
 /// Most bytes of a body that are read ahead and scanned.
 pub(crate) const BODY_CAP: usize = 8 << 20;

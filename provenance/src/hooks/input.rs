@@ -17,7 +17,7 @@ use crate::site::InputSite;
 use crate::tracked::{Field, Sink, Value, Visitor};
 use crate::tracker::{self, BlindSpot, Observed, Tracker, declare};
 use crate::vocabulary::tag::FieldSpec;
-use crate::vocabulary::{Event, EventTag, EventType, Kind, Owner, Tag, Timestamp, category};
+use crate::vocabulary::{Event, EventTag, EventType, Kind, Owner, category};
 
 /// Most values of one request that are looked at; more are counted.
 const MAX_VALUES: usize = 4096;
@@ -179,7 +179,11 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
         event.tags.push(if item.known {
             tracker.register(&item.observed, owner, scope.source(), false)
         } else {
-            unregistered(&item.observed, owner, scope.source())
+            // A parameter of unknown name stands on its event, never in the registry.
+            EventTag {
+                tag: item.observed.tag(owner, scope.source()),
+                detail: Map::new(),
+            }
         });
     }
     if event.tags.is_empty() {
@@ -188,25 +192,6 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
     event.owner = owner;
     event.request_id = Some(scope.request_id().clone());
     tracker.record(event);
-}
-
-/// The tag of a parameter of unknown name: on its event, never in the registry.
-fn unregistered(observed: &Observed, owner: Option<&Owner>, source: &Arc<str>) -> EventTag {
-    let spec = &observed.spec;
-    let tag = Tag {
-        fingerprint: (!spec.secret).then_some(observed.fingerprint),
-        category: spec.category.clone(),
-        field: spec.name.clone(),
-        description: spec.description.clone(),
-        owner: owner.cloned(),
-        source: source.clone(),
-        pii: spec.pii,
-        created_at: Timestamp::now(),
-    };
-    EventTag {
-        tag,
-        detail: Map::new(),
-    }
 }
 
 /// Adds a value's shape to the payload: `fields.email = {"type": "string", "length": 17, "in": "form"}`.

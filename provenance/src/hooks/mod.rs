@@ -1,7 +1,7 @@
 //! The four verbs: what came in, what was committed, what was sent, what was derived.
 
 pub mod derived;
-pub mod egress;
+pub(crate) mod egress;
 pub mod input;
 #[cfg(feature = "diesel")]
 pub(crate) mod storage;

@@ -115,32 +115,10 @@ fn elements(
         let attrs = &column.attrs;
         let ty = &column.field.ty;
         if attrs.embed {
-            if let Some(ty) = &attrs.serialize_as {
-                cx.error_at(
-                    ty,
-                    "an embedded record has no column to convert for: remove `serialize_as` or `embed`",
-                );
-            }
-            if let Some(flag) = &attrs.none_as_null {
-                cx.error_at(
-                    flag,
-                    "an embedded record decides by itself: remove `treat_none_as_null`, or `embed`",
-                );
-            }
-            let member = &column.field.member;
-            let reference = (by == By::Reference).then(|| quote!(&));
-            elements.push(Element {
-                ty: by.ty(ty),
-                expr: quote!(#reference self.#member),
-            });
+            elements.push(column.embedded(cx, attrs.none_as_null.as_ref(), "treat_none_as_null", by));
             continue;
         }
-        if attrs.none_as_null.is_some() && inner_of_option(ty).is_none() {
-            cx.error_at(
-                ty,
-                "`treat_none_as_null` is for fields of type `Option<_>`: remove it, or change the type",
-            );
-        }
+        column.check_none_flag(cx, attrs.none_as_null.as_ref(), "treat_none_as_null");
         let path = column.path(cx, table)?;
         let null = attrs
             .none_as_null

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::visit_mut::VisitMut;
-use syn::{GenericParam, Generics, Lifetime, Member, Path, Type, parse_quote};
+use syn::{GenericParam, Generics, Lifetime, LitBool, Member, Path, Type, parse_quote};
 
 use super::diesel::{FieldAttrs, inner_of_option};
 use super::{Expansion, mixed};
@@ -77,6 +77,38 @@ pub(super) struct Element {
 }
 
 impl Column<'_> {
+    /// The element of an embedded record; `flag` is what `word` says of this field.
+    pub(super) fn embedded(&self, cx: &Ctxt, flag: Option<&LitBool>, word: &str, by: By) -> Element {
+        if let Some(ty) = &self.attrs.serialize_as {
+            cx.error_at(
+                ty,
+                "an embedded record has no column to convert for: remove `serialize_as` or `embed`",
+            );
+        }
+        if let Some(flag) = flag {
+            cx.error_at(
+                flag,
+                format!("an embedded record decides by itself: remove `{word}`, or `embed`"),
+            );
+        }
+        let member = &self.field.member;
+        let reference = (by == By::Reference).then(|| quote!(&));
+        Element {
+            ty: by.ty(&self.field.ty),
+            expr: quote!(#reference self.#member),
+        }
+    }
+
+    /// Reports `word` on a field that is no `Option`.
+    pub(super) fn check_none_flag(&self, cx: &Ctxt, flag: Option<&LitBool>, word: &str) {
+        if flag.is_some() && inner_of_option(&self.field.ty).is_none() {
+            cx.error_at(
+                &self.field.ty,
+                format!("`{word}` is for fields of type `Option<_>`: remove it, or change the type"),
+            );
+        }
+    }
+
     /// The column's path, `users::email`; raw, as columns may be named by keywords.
     pub(super) fn path(&self, cx: &Ctxt, table: &Path) -> Option<TokenStream> {
         let name = &self.name;

@@ -2,9 +2,9 @@
 //!
 //! A call `receiver.send(body)` becomes `Wrap(receiver).__hook(&frame).send(body)`: for the
 //! clients that a feature knows, an inherent `__hook` answers with a sender that records; for
-//! every other type, [`Other`] gives the receiver back. A receiver that is a place (`req`,
-//! `self.tx`) must not be moved unless it is a client's, so it is looked at first: [`Other`]
-//! answers [`Pick::Other`], and the arm for clients becomes dead code by [`Never::go`].
+//! every other type, `Other` (see `rewrite.rs`) gives the receiver back. A receiver that is a place
+//! (`req`, `self.tx`) must not be moved unless it is a client's, so it is looked at first: `Other`
+//! answers `Pick::Other`, and the arm for clients becomes dead code by `Never::go`.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -137,7 +137,8 @@ impl Frame {
         begin(&inner.tracker, &outgoing).map(Some)
     }
 
-    fn other(&self) {
+    /// A receiver of a client's method name that is no client.
+    pub(crate) fn other(&self) {
         if let Some(inner) = &self.0 {
             inner.others.fetch_add(1, Ordering::Relaxed);
         }
@@ -220,84 +221,5 @@ impl Call {
                 Outcome::Sent
             });
         }
-    }
-}
-
-/// A receiver, argument or result to be asked for its type.
-pub struct Wrap<T>(pub T);
-
-impl<T, E> Wrap<&Result<T, E>> {
-    /// Whether a function's result is an error.
-    pub fn __failed(&self) -> bool {
-        self.0.is_err()
-    }
-}
-
-/// What a place holds.
-pub enum Pick<C> {
-    /// A client, or a request of one.
-    Client(C),
-    /// Anything else.
-    Other,
-}
-
-/// No client. Nothing ever is one of these.
-pub enum Never {}
-
-impl Never {
-    /// Tells the compiler that what follows is never reached.
-    pub fn go(&self) -> ! {
-        match *self {}
-    }
-
-    /// The receiver itself, for its type.
-    pub fn hook<T>(self, _: &Frame, _: T) -> T {
-        match self {}
-    }
-}
-
-/// The answers for every type that is no client's.
-pub trait Other<T> {
-    /// A receiver of a send.
-    fn __hook(self, frame: &Frame) -> T;
-    /// A receiver of query parameters.
-    fn __query(self, frame: &Frame) -> T;
-    /// A receiver of a whole request.
-    fn __run(self, frame: &Frame) -> T;
-    /// A place that a send would take.
-    fn __pick(&self, frame: &Frame) -> Pick<Never>;
-    /// A place that runs a whole request.
-    fn __pick_run(&self, frame: &Frame) -> Pick<Never>;
-    /// A function's result that is no `Result`.
-    fn __failed(&self) -> bool;
-}
-
-impl<T> Other<T> for Wrap<T> {
-    fn __hook(self, frame: &Frame) -> T {
-        frame.other();
-        self.0
-    }
-
-    fn __query(self, _: &Frame) -> T {
-        self.0
-    }
-
-    fn __run(self, frame: &Frame) -> T {
-        frame.other();
-        self.0
-    }
-
-    fn __pick(&self, frame: &Frame) -> Pick<Never> {
-        frame.other();
-        Pick::Other
-    }
-
-    fn __pick_run(&self, frame: &Frame) -> Pick<Never> {
-        frame.other();
-        Pick::Other
-    }
-
-    fn __failed(&self) -> bool {
-        false
     }
 }

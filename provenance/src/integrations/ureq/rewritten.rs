@@ -10,7 +10,8 @@ use ureq::typestate::{WithBody, WithoutBody};
 use ureq::{Agent, AsSendBody, RequestBuilder};
 
 use super::{Answer, Recorded, Url, content_type, finish, headers, refused};
-use crate::hooks::egress::{BODY_CAP, Begun, Body, Frame, Pick, Wrap};
+use crate::hooks::egress::{BODY_CAP, Begun, Body, Frame};
+use crate::rewrite::{Pick, Wrap};
 
 impl<B> Wrap<RequestBuilder<B>> {
     /// A send is about to be called on it.
