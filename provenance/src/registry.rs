@@ -71,7 +71,7 @@ impl Registry {
         )
     }
 
-    /// Makes a value known under `tag`; the first tag of a (value, category, owner) stays.
+    /// Makes a value known under `tag`; the first tag of a (value, category, person) stays.
     pub(crate) fn register(&self, fingerprint: Fingerprint, entry: &Entry, tag: Tag, confirmed: bool) -> Registered {
         let now = tag.created_at;
         let (registered, arrived) = match self.values.entry(fingerprint) {
@@ -85,7 +85,7 @@ impl Registry {
                 let known = held
                     .tags
                     .iter()
-                    .find(|t| t.owner == tag.owner && category::same(&t.category, &tag.category));
+                    .find(|known| category::same(&known.category, &tag.category) && self.same_owner(known, &tag));
                 match known {
                     Some(known) => (
                         Registered {
@@ -140,6 +140,14 @@ impl Registry {
             for entry in &held.entries {
                 self.detector.remove(entry, fingerprint);
             }
+        }
+    }
+
+    /// A person may give a value under one identifier and store it under another.
+    fn same_owner(&self, a: &Tag, b: &Tag) -> bool {
+        match (&a.owner, &b.owner) {
+            (Some(a), Some(b)) => self.same_person(a, b),
+            (a, b) => a == b,
         }
     }
 

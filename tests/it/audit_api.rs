@@ -822,25 +822,10 @@ impl Drop for Running {
     }
 }
 
-/// Builds the command as a user would, and gives its path.
+/// The command, as a user would call it.
 fn command() -> Command {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let path = BUILT.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "--workspace", "--all-features", "--bin", "provenance-audit"])
-            .args(["--message-format", "json", "--quiet"])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Json>(line).ok())
-            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .unwrap()
-    });
+    let path = BUILT.get_or_init(|| provenance_tests::program("provenance-audit"));
     let mut command = Command::new(path);
     command.env_remove("RUNTIME_TRACKING_AUDIT_TOKEN").stdin(Stdio::null());
     command

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use provenance_tests::program;
 use provenance_tests::{fields, tag, text};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
@@ -354,7 +355,6 @@ fn no_raw_value_is_kept_shown_or_logged() {
         "hot-air balloon",
         "lighthouse",
         "4217.35",
-        "4217",
         "77.31",
         "a-long-password-of-mine",
         "a wrong guess",
@@ -542,7 +542,7 @@ fn bad_bodies_get_the_answers_they_get_without_provenance() {
 
 #[test]
 fn the_demo_tells_the_story_and_leaves() {
-    let output = Command::new(binary())
+    let output = Command::new(program("budget-tracker"))
         .args([
             "--addr",
             "127.0.0.1:0",
@@ -599,7 +599,7 @@ fn a_busy_port_is_named_with_the_way_out() {
     let addr = taken.local_addr().unwrap().to_string();
     for (flag, other) in [("--addr", "--audit-addr"), ("--audit-addr", "--addr")] {
         let data = tempfile::tempdir().unwrap();
-        let output = Command::new(binary())
+        let output = Command::new(program("budget-tracker"))
             .args([flag, &addr, other, "127.0.0.1:0", "--exit-after-demo", "--data-dir"])
             .arg(data.path())
             .output()
@@ -634,7 +634,7 @@ impl App {
     }
 
     fn launch(partner_url: &str, data: Arc<TempDir>, enabled: bool) -> Self {
-        let mut child = Command::new(binary())
+        let mut child = Command::new(program("budget-tracker"))
             .args(["--addr", "127.0.0.1:0", "--audit-addr", "127.0.0.1:0", "--no-demo"])
             .args(["--partner-url", partner_url])
             .arg("--data-dir")
@@ -1013,44 +1013,4 @@ fn gather(pipe: impl Read + Send + 'static, found: Option<mpsc::Sender<String>>)
         }
         all
     })
-}
-
-/// The application's binary, built if it is missing or older than its sources.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let binary = test
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .join(format!("budget-tracker{}", std::env::consts::EXE_SUFFIX));
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let sources = [
-        "provenance",
-        "provenance-macros",
-        "provenance-audit",
-        "examples/budget-tracker",
-    ]
-    .map(|folder| newest(&workspace.join(folder)));
-    let built = fs::metadata(&binary).and_then(|file| file.modified()).ok();
-    if built < sources.into_iter().max() {
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "budget-tracker"])
-            .current_dir(workspace)
-            .status()
-            .unwrap();
-        assert!(status.success(), "the example does not build");
-    }
-    binary
-}
-
-fn newest(path: &Path) -> SystemTime {
-    if path.is_dir() {
-        let entries = fs::read_dir(path).unwrap();
-        entries
-            .map(|entry| newest(&entry.unwrap().path()))
-            .max()
-            .unwrap_or(SystemTime::UNIX_EPOCH)
-    } else {
-        fs::metadata(path).unwrap().modified().unwrap()
-    }
 }

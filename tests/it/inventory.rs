@@ -31,25 +31,8 @@ pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The command, built as `scripts/test` builds it, so that there it is built already.
 pub(crate) fn tool() -> PathBuf {
-    let output = cargo()
-        .args([
-            "build",
-            "--workspace",
-            "--all-features",
-            "--bin",
-            "cargo-provenance",
-            "--message-format=json",
-        ])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let messages = String::from_utf8(output.stdout).unwrap();
-    let mut messages = messages.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
-    let path = messages.find_map(|message| Some(message["executable"].as_str()?.to_owned()));
-    path.unwrap().into()
+    provenance_tests::program("cargo-provenance")
 }
 
 fn inventory<const N: usize>(arguments: [&str; N]) -> Output {

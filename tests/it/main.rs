@@ -11,5 +11,6 @@ mod egress;
 mod features;
 mod input;
 mod inventory;
+mod quickstart;
 mod restart;
 mod ui;

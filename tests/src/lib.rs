@@ -1,7 +1,7 @@
 //! What the tests share: a tracker on a folder of its own, and its evidence read back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use provenance::config::{Config, Storage};
@@ -129,4 +129,22 @@ pub fn tag<'e>(event: &'e Json, field: &str) -> &'e Json {
     tags.iter()
         .find(|tag| tag["field"] == field)
         .unwrap_or_else(|| panic!("no tag for {field}"))
+}
+
+/// A program of the workspace, built as `scripts/test` builds it, so that there it is built already.
+pub fn program(name: &str) -> PathBuf {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["build", "--workspace", "--all-features", "--bin", name])
+        .args(["--message-format", "json", "--quiet"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{name} does not build");
+    let messages = String::from_utf8(output.stdout).unwrap();
+    let mut messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Json>(line).ok());
+    let path = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    path.unwrap()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Fingerprint, Owner, Timestamp};
 
-/// A value's tag. Identity in the registry: fingerprint, canonical category and owner.
+/// A value's tag. Identity in the registry: fingerprint, canonical category and person.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Tag {
     /// The value's pseudonym; `None` (JSON `null`) for secrets, whose fingerprint is never kept.

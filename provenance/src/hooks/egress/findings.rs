@@ -41,11 +41,11 @@ pub(super) fn findings(tracker: &Tracker, scan: &Scan, request: Option<&Owner>) 
     for met in met.iter().filter(|met| !met.hit.weak) {
         let tags = people.narrow(&met.tags, &context);
         named.extend(tags.iter().filter_map(|tag| tag.owner.clone()));
-        found.add(met, &tags, people.count(&met.tags));
+        found.add(&people, met, &tags);
     }
     for met in met.iter().filter(|met| met.hit.weak) {
         let tags = people.telling(met, request, &context, &named);
-        found.add(met, &tags, people.count(&met.tags));
+        found.add(&people, met, &tags);
     }
     found.tags.into_iter().map(|(_, tag)| tag).collect()
 }
@@ -158,21 +158,29 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, met: &Met<'_>, tags: &[Arc<Tag>], people: usize) {
+    fn add(&mut self, people: &People<'_>, met: &Met<'_>, tags: &[Arc<Tag>]) {
         let hit = met.hit;
+        let shared_by = people.count(&met.tags);
+        // A person may have the value under several identifiers.
+        let same_owner = |a: &Tag, b: &Tag| match (&a.owner, &b.owner) {
+            (Some(a), Some(b)) => people.same(a, b),
+            (a, b) => a == b,
+        };
         // One value under several categories: the one that its key names, if there is one.
         let named = |tag: &&Arc<Tag>| hit.key.as_ref().is_some_and(|key| tag.field.eq_ignore_ascii_case(key));
         let any_named = tags.iter().any(|tag| named(&tag));
         for tag in tags.iter().filter(|tag| !any_named || named(tag)).take(MAX_LISTED) {
             let known = self.tags.iter_mut().find(|(fingerprint, known)| {
-                *fingerprint == hit.fingerprint && known.tag.owner == tag.owner && known.tag.category == tag.category
+                *fingerprint == hit.fingerprint
+                    && category::same(&known.tag.category, &tag.category)
+                    && same_owner(&known.tag, tag)
             });
             match known {
                 Some((_, known)) => also(known, &hit.place),
                 None => {
                     let mut detail = super::detail(Some(&hit.place), hit.form.as_str(), confidence(hit));
-                    if people > 1 {
-                        detail.insert("shared_by".into(), people.into());
+                    if shared_by > 1 {
+                        detail.insert("shared_by".into(), shared_by.into());
                     }
                     let tag = (**tag).clone();
                     self.tags.push((hit.fingerprint, EventTag { tag, detail }));
