@@ -10,7 +10,7 @@ use diesel::sqlite::Sqlite;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::{self, Found, Mode, event_counts, event_tags, events, fingerprints, instances, keys};
+use super::schema::{self, Found, Mode, Rest, event_counts, event_tags, events, fingerprints, instances, keys};
 use super::verify::{self, Verified};
 use crate::Error;
 use crate::error::ErrorKind;
@@ -21,10 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Keys looked up at once: below the 999 variables of older SQLite builds.
 const KEYS: usize = 500;
 
+/// Tries to read a file at rest before it counts as being written.
+const ATTEMPTS: usize = 3;
+
 /// Reads one evidence file, also while a service writes it.
+///
+/// A file that nobody writes is read as it is: nothing is created beside it, and its folder may be
+/// read-only. While a service writes, SQLite shares its journal's index (`-wal` and `-shm`, which
+/// the service has made) with readers.
 pub struct Reader {
     path: PathBuf,
     connection: SqliteConnection,
+    /// How the file lay when the connection was made without a journal.
+    rest: Option<Rest>,
 }
 
 /// Which events to list.
@@ -147,6 +156,15 @@ impl Reader {
     /// # Errors
     /// [`Error::is_store`]: missing, not a database, not an evidence file, or of a newer version.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let rest = Rest::of(path);
+        match Reader::open_at(path, rest) {
+            // A service began to write it at the same time.
+            Err(_) if rest.is_some() && rest != Rest::of(path) => Reader::open_at(path, None),
+            opened => opened,
+        }
+    }
+
+    fn open_at(path: &Path, rest: Option<Rest>) -> Result<Self, Error> {
         let empty = || {
             let text = format!(
                 "{}: there is no evidence file here (yet); check the path",
@@ -157,13 +175,15 @@ impl Reader {
         if schema::look(path)? == Found::Nothing {
             return empty();
         }
-        let mut connection = schema::connect(path, Mode::Read, PATIENCE)?;
+        let mode = if rest.is_some() { Mode::Look } else { Mode::Read };
+        let mut connection = schema::connect(path, mode, PATIENCE)?;
         if schema::check(&mut connection, path)? == 0 {
             return empty();
         }
         Ok(Reader {
             path: path.to_owned(),
             connection,
+            rest,
         })
     }
 
@@ -190,7 +210,7 @@ impl Reader {
     /// As [`Reader::events`].
     pub fn fingerprints(&mut self, query: &FingerprintQuery) -> Result<FingerprintPage, Error> {
         let from = query.cursor.as_deref().map(FingerprintKey::parse).transpose()?;
-        self.snapshot(|connection| fingerprint_page(connection, query, from))
+        self.snapshot(|connection| fingerprint_page(connection, query, from.as_ref()))
     }
 
     /// Counts. Cheap enough to be asked every second; the chain is checked over its tail only:
@@ -228,14 +248,28 @@ impl Reader {
     /// # Errors
     /// The file cannot be read. What does not hold is not an error but in the answer.
     pub fn verify(&mut self) -> Result<Verified, Error> {
-        verify::verify(&mut self.connection).map_err(|e| schema::failed(&self.path, &e))
+        self.ask(verify::verify)
     }
 
     /// One view of the file, whatever is written meanwhile.
-    fn snapshot<T>(&mut self, read: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>) -> Result<T, Error> {
-        self.connection
-            .transaction(read)
-            .map_err(|e| schema::failed(&self.path, &e))
+    fn snapshot<T>(&mut self, read: impl Fn(&mut SqliteConnection) -> QueryResult<T>) -> Result<T, Error> {
+        self.ask(|connection| connection.transaction(&read))
+    }
+
+    /// Asks a file at rest, and again if it was not at rest all the time: SQLite does not watch a file
+    /// that it was told to read as it is.
+    fn ask<T>(&mut self, read: impl Fn(&mut SqliteConnection) -> QueryResult<T>) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS {
+            if self.rest.is_some() && self.rest != Rest::of(&self.path) {
+                *self = Reader::open(&self.path)?;
+            }
+            let answer = read(&mut self.connection);
+            if self.rest.is_none() || self.rest == Rest::of(&self.path) {
+                return answer.map_err(|e| schema::failed(&self.path, &e));
+            }
+        }
+        *self = Reader::open_at(&self.path, None)?;
+        read(&mut self.connection).map_err(|e| schema::failed(&self.path, &e))
     }
 }
 
@@ -646,7 +680,7 @@ struct FingerprintRow {
 fn fingerprint_page(
     connection: &mut SqliteConnection,
     query: &FingerprintQuery,
-    from: Option<FingerprintKey>,
+    from: Option<&FingerprintKey>,
 ) -> QueryResult<FingerprintPage> {
     let mut rows = fingerprints::table
         .select(FingerprintRow::as_select())
@@ -654,7 +688,7 @@ fn fingerprint_page(
     if let Some(category) = &query.category {
         rows = rows.filter(fingerprints::canonical.eq(category::canonical(category).into_owned()));
     }
-    if let Some(from) = &from {
+    if let Some(from) = from {
         let within = fingerprints::fingerprint.le(from.fingerprint.0.to_vec());
         rows = rows
             .filter(fingerprints::first_seen_at.le(from.first_seen_at))
@@ -678,7 +712,6 @@ fn fingerprint_page(
         let shown = rows.iter().rev().take_while(same).count();
         // A whole page of the same value continues a count that began before it.
         let before = from
-            .as_ref()
             .filter(|from| {
                 shown == rows.len() && from.first_seen_at == last.first_seen_at && from.fingerprint == fingerprint
             })

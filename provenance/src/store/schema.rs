@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent, SimpleConnection};
 use diesel::prelude::*;
@@ -225,10 +225,38 @@ fn newer(path: &Path, version: i64) -> Result<(), Error> {
 /// How a connection may use the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// The file alone, without its journal and without locks: leaves no trace.
+    /// The file alone, without its journal and without locks: leaves no trace, and sees no change.
     Look,
     Read,
     Write,
+}
+
+/// A file without a journal: what stays the same as long as nobody writes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rest {
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Rest {
+    /// `None` where a journal holds something, or nothing can be told. The file is not opened.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        for journal in ["-wal", "-journal"] {
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(journal);
+            match std::fs::metadata(&beside) {
+                Ok(found) if found.len() > 0 => return None,
+                Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(_) => return None,
+            }
+        }
+        let file = std::fs::metadata(path).ok()?;
+        Some(Rest {
+            length: file.len(),
+            modified: file.modified().ok(),
+        })
+    }
 }
 
 /// Held while a file is created, and while one is opened: closing any descriptor of a file

@@ -665,6 +665,53 @@ fn looking_at_a_file_leaves_the_writers_locks() {
     assert_eq!(locks(), 0);
 }
 
+/// An auditor may be another user than the service: what he leaves, the service could not open.
+#[test]
+fn reading_a_file_at_rest_leaves_nothing_beside_it() {
+    let folder = evidence();
+    let mut reader = folder.reader();
+    reader.summary().unwrap();
+    assert_eq!(reader.events(&all()).unwrap().events.len(), 12);
+    assert!(reader.verify().unwrap().is_ok());
+    let beside = || std::fs::read_dir(folder.0.path()).unwrap().count();
+    assert_eq!(beside(), 1);
+    drop(reader);
+    assert_eq!(beside(), 1);
+    // What is left of somebody's reading with other tools is no journal to be read.
+    for name in ["-wal", "-shm"] {
+        std::fs::write(format!("{}{name}", folder.db().display()), "").unwrap();
+    }
+    drop(folder.reader());
+    assert_eq!(
+        std::fs::metadata(format!("{}-shm", folder.db().display()))
+            .unwrap()
+            .len(),
+        0
+    );
+}
+
+#[test]
+fn a_reader_follows_a_file_from_rest_to_work_and_back() {
+    let folder = evidence();
+    let mut reader = folder.reader();
+    let mut shown = |expected: usize| {
+        assert_eq!(reader.events(&all()).unwrap().events.len(), expected);
+        let verified = reader.verify().unwrap();
+        assert!(verified.is_ok(), "{:?}", verified.first_problem());
+    };
+    shown(12);
+    for begun in 0..3_usize {
+        let mut writer = folder.writer(3 + begun as u64);
+        for written in 0..2 {
+            shown(12 + 2 * begun + written);
+            let event = event(EventType::DataStorage, 500, vec![tag(3, "contact.email", None)]);
+            writer.append(&[record(event)]).unwrap();
+        }
+        writer.end().unwrap();
+    }
+    shown(18);
+}
+
 #[test]
 fn places_where_no_file_can_be_are_named() {
     let folder = Folder::new();

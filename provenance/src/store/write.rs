@@ -9,7 +9,7 @@ use diesel::prelude::*;
 
 use super::batch::{Prepared, ValueRow, Words};
 use super::chain::{self, Hash, HeadParts};
-use super::schema::{self, Found, Mode, batches, fingerprints, instances, keys, owner_links};
+use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links};
 use crate::Error;
 use crate::detect::Entry;
 use crate::error::ErrorKind;
@@ -306,6 +306,13 @@ fn known_keys(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
             .load(&mut connection)
             .map_err(|e| schema::failed(path, &e))
     };
+    // A file at rest is read as it is: a start that is refused leaves nothing beside it.
+    if let Some(rest) = Rest::of(path) {
+        let found = read(Mode::Look);
+        if Rest::of(path) == Some(rest) {
+            return found;
+        }
+    }
     // A start that was cut short leaves a journal that only a writer may roll back.
     let journal = path.with_file_name(format!(
         "{}-journal",
