@@ -95,6 +95,9 @@ mod embedded {
 
     /// Serves the audit API of the tracker that `provenance::init()` made; port 0 takes a free one.
     ///
+    /// With `enabled: false` there is no tracker, and this is an error: a host that can be switched off calls
+    /// it only if `guard.tracker()` is there, or leaves both to [`init`].
+    ///
     /// # Errors
     /// [`Error::NotInitialised`], [`Error::Unprotected`], [`Error::Bind`], [`Error::Storage`].
     pub fn spawn(addr: impl ToSocketAddrs + std::fmt::Debug) -> Result<Server, Error> {

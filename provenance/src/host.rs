@@ -41,6 +41,9 @@ pub fn init_with(config: Config) -> Result<Guard, Error> {
     if let Some(tracker) = &tracker {
         #[cfg(feature = "diesel")]
         crate::integrations::diesel::install();
+        if !tracker.config().retention.is_empty() {
+            eprintln!("provenance: warning: {}", tracker::RETENTION);
+        }
         for model in crate::inventory::models_without_hook(tracker.config(), &crate::inventory::inventory()) {
             eprintln!(
                 "provenance: warning: tracked_models names `{model}`, and no #[tracked_model] serves it: \

@@ -31,6 +31,9 @@ use crate::vocabulary::{Event, EventTag, Fingerprint, Kind, Outcome, Owner, Tag,
 const EVIDENCE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long closing waits for the queue.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// Said at start and on `/status`: who sets a retention must not believe that it is kept.
+pub(crate) const RETENTION: &str =
+    "retention is set and not applied yet: events are kept until they are removed by hand";
 /// Most distinct blind spots that are listed; more are counted under one heading.
 const MAX_BLIND_SPOTS: usize = 1024;
 
@@ -315,6 +318,9 @@ impl Tracker {
                 "the master key was created beside the database ({name}): it protects copies of the database \
                  alone; for more, give RUNTIME_TRACKING_KEY"
             ));
+        }
+        if !inner.config.retention.is_empty() {
+            notes.push(RETENTION.to_owned());
         }
         let status = json!({
             "registry_size": inner.registry.len(),

@@ -671,31 +671,48 @@ fn start() {
     println!("status {}", Json::Object(guard.tracker().unwrap().status()));
 }
 
-#[test]
-fn a_configured_model_that_no_hook_serves_is_a_warning_and_a_blind_spot() {
+/// What a start says on standard error, and on `/status`.
+fn started(configuration: &str) -> (String, Json) {
     let folder = tempfile::tempdir().unwrap();
-    let fields = "{fields: {email: {category: contact.email}}}";
-    let models = format!("tracked_models: {{Served: {fields}, served: {fields}, Unserved: {fields}}}\n");
-    std::fs::write(folder.path().join("runtime_tracking.yaml"), models).unwrap();
+    std::fs::write(folder.path().join("runtime_tracking.yaml"), configuration).unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["config::start", "--exact", "--ignored", "--nocapture"])
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    let warnings: Vec<_> = stderr.lines().filter(|line| line.contains("tracked_models")).collect();
-    assert!(warnings.len() == 1 && warnings[0].contains("`Unserved`"), "{stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
     let status = stdout
         .lines()
         .find_map(|line| Some(line.split_once("status ")?.1))
         .unwrap();
-    let status: Json = serde_json::from_str(status).unwrap();
+    (
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+        serde_json::from_str(status).unwrap(),
+    )
+}
+
+#[test]
+fn a_configured_model_that_no_hook_serves_is_a_warning_and_a_blind_spot() {
+    let fields = "{fields: {email: {category: contact.email}}}";
+    let models = format!("tracked_models: {{Served: {fields}, served: {fields}, Unserved: {fields}}}\n");
+    let (stderr, status) = started(&models);
+    let warnings: Vec<_> = stderr.lines().filter(|line| line.contains("tracked_models")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("`Unserved`"), "{stderr}");
     assert_eq!(
         status["blind_spots"],
         serde_json::json!([{"kind": "model_without_hook", "site": "Unserved", "count": 1}])
     );
     assert_eq!(status["build"].as_str().unwrap().len(), 16);
+}
+
+#[test]
+fn a_retention_that_is_not_applied_is_said_to_be_none() {
+    let said = |text: &str| text.contains("retention is set and not applied yet");
+    let (stderr, status) = started("retention: {DATA_COLLECTION: 400d}\n");
+    assert!(said(&stderr) && said(&status["notes"].to_string()), "{stderr} {status}");
+    let (stderr, status) = started("enabled: true\n");
+    assert!(
+        !said(&stderr) && !said(&status["notes"].to_string()),
+        "{stderr} {status}"
+    );
 }

@@ -52,8 +52,8 @@ Exit codes: 2 when it cannot start.")]
     },
     /// Check that the evidence was not changed since it was written.
     ///
-    /// Recomputes every hash chain. Cutting off the newest events leaves a chain that holds: compare
-    /// the last event with a copy kept elsewhere.
+    /// Recomputes every hash chain. Cutting off the newest events, or rewriting all of them, leaves a chain
+    /// that holds: compare its head with one that was noted elsewhere.
     #[command(after_help = "Example:
   provenance-audit verify --db runtime_provenance.db
 
@@ -120,7 +120,7 @@ fn verify(db: &Path) -> Done {
     for instance in &verified.instances {
         let held = format!("{} events in {} batches hold", instance.events, instance.batches);
         match &instance.problem {
-            None => writeln!(out, "{}: {held}", instance.instance)?,
+            None => writeln!(out, "{}: {held}, head {}", instance.instance, instance.head)?,
             Some(problem) => writeln!(
                 out,
                 "{}: BROKEN: {}; before it {held}",

@@ -50,14 +50,14 @@ use crate::vocabulary::Kind;
 /// | `environment` | text | none | environment on every event, such as `production` |
 /// | `ignored_hosts` | list of hosts | `[localhost]` | calls outside `#[egress]` to these go unrecorded; `*.suffix` is allowed |
 /// | `input_fields.<parameter>` | map | the usual field names | what inputs of this name (in any case) are |
-/// | `tracked_models.<model or table>.fields.<column>` | map | none | columns of models that carry no attribute |
+/// | `tracked_models.<model or table>.fields.<column>` | map | none | models that must be recorded: one that no `#[tracked_model]` serves is a warning at start and a blind spot; shown on `/status`, recorded through attributes alone |
 /// | .. `category` | category | required | such as `contact.email` |
 /// | .. `description` | text | empty | in your words |
 /// | .. `pii` | `true`, `false` | `true` | whether it is personal data |
 /// | .. `kind` | `text`, `email`, `phone`, `number`, `date`, `id` | from the category | how values are compared |
 /// | .. `secret` | `true`, `false` | from category and name | neither fingerprint nor length is kept on disk |
 /// | .. `owner` | word | none | inputs: the kind of owner that this value identifies, such as `email` or `user` |
-/// | .. `owner_attribute` | word | none | models: the attribute that says whose the value is |
+/// | .. `owner_attribute` | word | none | models: the field that says whose the value is |
 /// | `recipients.<name>.hosts` | list of hosts | none | its hosts, exact or `*.suffix` |
 /// | .. `role`, `legal_name`, `safeguard` | text | none | `processor`, `controller`, ..; its name; what covers the transfer, such as `SCC` |
 /// | .. `country` | ISO 3166-1 alpha-2 | none | where it is |
@@ -66,7 +66,7 @@ use crate::vocabulary::Kind;
 /// | `egress.on_violation` | `record`, `block` | `record` | what a share against the policy does |
 /// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record cannot be persisted within 1 s |
 /// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
-/// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events are kept |
+/// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events shall be kept; checked and not applied yet, as a warning at start and `/status` say |
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `false` makes every hook a no-op.
@@ -96,7 +96,7 @@ pub struct Config {
     pub ignored_hosts: Vec<String>,
     /// Categories of inputs by parameter name, lower case.
     pub input_fields: BTreeMap<String, InputField>,
-    /// Models or tables that carry no attribute.
+    /// Models or tables that must be recorded; one that no attribute serves is a blind spot.
     pub tracked_models: BTreeMap<String, TrackedModel>,
     /// Known recipients by name.
     pub recipients: BTreeMap<String, Recipient>,
@@ -104,7 +104,7 @@ pub struct Config {
     pub egress: Egress,
     /// Most values that the registry holds.
     pub max_values: usize,
-    /// How long events are kept, by event type or category.
+    /// How long events shall be kept, by event type or category. Not applied yet.
     pub retention: BTreeMap<String, Duration>,
     /// The file this was read from.
     pub file: Option<PathBuf>,

@@ -143,8 +143,8 @@ pub struct Summary {
     pub events: std::collections::BTreeMap<String, i64>,
     /// Distinct (fingerprint, category, owner).
     pub fingerprints: i64,
-    /// `instances`, `batches`, `last_seq` of the newest instance, `checked` (`tail`), `ok`, and where
-    /// that is false, `problem` {`event_id`, `what`}.
+    /// `instances`, `batches`, `last_seq` and `head` {`instance`, `batch`, `hash`} of the newest instance,
+    /// `checked` (`tail`), `ok`, and where that is false, `problem` {`event_id`, `what`}.
     pub chain: Map<String, Json>,
     /// Key id.
     pub key_id: Option<String>,
@@ -652,7 +652,7 @@ impl TagRow {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -751,17 +751,18 @@ impl FingerprintRow {
 
 /// State of the chain for `/status`.
 fn chain_tail(connection: &mut SqliteConnection) -> QueryResult<Map<String, Json>> {
-    let (problem, last_seq) = verify::tail(connection)?;
+    let tail = verify::tail(connection)?;
     let mut chain = Map::new();
     chain.insert(
         "instances".into(),
         instances::table.count().get_result::<i64>(connection)?.into(),
     );
     chain.insert("batches".into(), verify::batches(connection)?.into());
-    chain.insert("last_seq".into(), last_seq.into());
+    chain.insert("last_seq".into(), tail.last_seq.into());
+    chain.insert("head".into(), json!(tail.head));
     chain.insert("checked".into(), "tail".into());
-    chain.insert("ok".into(), problem.is_none().into());
-    if let Some(problem) = problem {
+    chain.insert("ok".into(), tail.problem.is_none().into());
+    if let Some(problem) = tail.problem {
         chain.insert("problem".into(), json!(problem));
     }
     Ok(chain)

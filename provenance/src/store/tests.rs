@@ -956,8 +956,26 @@ fn an_untouched_chain_holds() {
     let chain = folder.reader().summary().unwrap().chain;
     assert_eq!(
         Json::Object(chain),
-        json!({"instances": 2, "batches": 6, "last_seq": 9, "checked": "tail", "ok": true})
+        json!({
+            "instances": 2, "batches": 6, "last_seq": 9, "checked": "tail", "ok": true,
+            "head": {"instance": "0000000000000002", "batch": 3, "hash": verified.instances[1].head},
+        })
     );
+}
+
+/// What only a copy of the head elsewhere can show.
+#[test]
+fn a_noted_head_shows_that_the_tail_was_cut() {
+    let folder = evidence();
+    let noted = folder.reader().verify().unwrap().instances[1].head.clone();
+    assert_eq!(noted.len(), 64);
+    folder.sql(
+        "DELETE FROM batches WHERE instance = 2 AND batch_no = 3; DELETE FROM events WHERE instance = 2 AND seq > 6; \
+         DELETE FROM event_tags WHERE instance = 2 AND seq > 6",
+    );
+    let cut = folder.reader().verify().unwrap();
+    assert!(cut.is_ok());
+    assert_ne!(cut.instances[1].head, noted);
 }
 
 #[test]

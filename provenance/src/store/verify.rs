@@ -5,7 +5,7 @@ use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
 use serde::Serialize;
 
 use super::chain::{self, EventParts, Hash, HeadParts, TagParts};
-use super::read::{event_id, instance_id};
+use super::read::{event_id, hex, instance_id};
 
 /// Most events of one batch; the writer stays far below it.
 const MAX_BATCH: i64 = 65_536;
@@ -28,6 +28,8 @@ pub struct VerifiedInstance {
     pub events: i64,
     /// Batches that hold.
     pub batches: i64,
+    /// The chain after them, 64 hex digits: kept elsewhere, it shows later whether they were replaced.
+    pub head: String,
     /// The first thing that does not hold.
     pub problem: Option<Problem>,
 }
@@ -58,10 +60,10 @@ impl Verified {
 
 /// Checks every instance.
 pub(super) fn verify(connection: &mut SqliteConnection) -> QueryResult<Verified> {
-    let heads = diesel::sql_query(format!("{HEADS} ORDER BY instance")).load::<Head>(connection)?;
-    let mut instances = Vec::with_capacity(heads.len());
-    for head in &heads {
-        instances.push(instance(connection, head)?);
+    let writers = diesel::sql_query(format!("{WRITERS} ORDER BY instance")).load::<Writer>(connection)?;
+    let mut instances = Vec::with_capacity(writers.len());
+    for writer in &writers {
+        instances.push(instance(connection, writer)?);
     }
     let orphan = |connection: &mut SqliteConnection, table: &str, seq: &str| {
         diesel::sql_query(format!(
@@ -80,34 +82,60 @@ pub(super) fn verify(connection: &mut SqliteConnection) -> QueryResult<Verified>
     Ok(Verified { instances, problem })
 }
 
-/// Checks the last batch of the instance that started last; gives its last seq, too.
-pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<(Option<Problem>, Option<i64>)> {
+/// Where the chain of the instance that started last ends.
+#[derive(Default)]
+pub(super) struct Tail {
+    pub(super) problem: Option<Problem>,
+    pub(super) last_seq: Option<i64>,
+    pub(super) head: Option<Head>,
+}
+
+/// The end of a chain, to be kept elsewhere.
+#[derive(Serialize)]
+pub(super) struct Head {
+    instance: String,
+    batch: i64,
+    hash: String,
+}
+
+/// Checks the last batch of the instance that started last.
+pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<Tail> {
     let newest = diesel::sql_query(format!(
-        "{HEADS} WHERE EXISTS (SELECT 1 FROM batches b WHERE b.instance = instances.instance) \
+        "{WRITERS} WHERE EXISTS (SELECT 1 FROM batches b WHERE b.instance = instances.instance) \
          ORDER BY started_at DESC, instance DESC LIMIT 1"
     ))
-    .get_result::<Head>(connection)
+    .get_result::<Writer>(connection)
     .optional()?;
-    let Some(head) = newest else { return Ok((None, None)) };
+    let Some(writer) = newest else {
+        return Ok(Tail::default());
+    };
     let last = diesel::sql_query(format!("{BATCHES} WHERE instance = ? ORDER BY batch_no DESC LIMIT 2"))
-        .bind::<BigInt, _>(head.instance)
+        .bind::<BigInt, _>(writer.instance)
         .load::<Batch>(connection)?;
     let Some(batch) = last.first() else {
-        return Ok((None, None));
+        return Ok(Tail::default());
     };
     let before = match last.get(1) {
         Some(before) => before.chain.as_slice().try_into().ok(),
-        None => Some(head.chain()),
+        None => Some(writer.chain()),
     };
     let problem = match before {
         Some(before) => batch.check(connection, &before)?.err(),
         None => Some(batch.problem("the chain is not a hash")),
     };
     let problem = match problem {
-        None => beyond(connection, head.instance, batch.batch_no, batch.end())?,
+        None => beyond(connection, writer.instance, batch.batch_no, batch.end())?,
         problem => problem,
     };
-    Ok((problem, Some(batch.end().saturating_sub(1))))
+    Ok(Tail {
+        problem,
+        last_seq: Some(batch.end().saturating_sub(1)),
+        head: Some(Head {
+            instance: instance_id(writer.instance),
+            batch: batch.batch_no,
+            hash: hex(&batch.chain),
+        }),
+    })
 }
 
 /// Batches of all instances, by a look at the last one of each.
@@ -120,34 +148,35 @@ pub(super) fn batches(connection: &mut SqliteConnection) -> QueryResult<i64> {
     Ok(last.iter().fold(0, |sum, place| place.n.saturating_add(sum)))
 }
 
-fn instance(connection: &mut SqliteConnection, head: &Head) -> QueryResult<VerifiedInstance> {
+fn instance(connection: &mut SqliteConnection, writer: &Writer) -> QueryResult<VerifiedInstance> {
     let mut verified = VerifiedInstance {
-        instance: instance_id(head.instance),
+        instance: instance_id(writer.instance),
         events: 0,
         batches: 0,
-        problem: (!head.typed).then_some(Problem {
+        head: String::new(),
+        problem: (!writer.typed).then_some(Problem {
             event_id: None,
             what: "the instance's row holds something of another type",
         }),
     };
-    let mut chain = head.chain();
+    let mut chain = writer.chain();
     let mut next_seq = 1;
     while verified.problem.is_none() {
         // One batch a statement: a service that writes meanwhile is not held up.
         let batch = diesel::sql_query(format!(
             "{BATCHES} WHERE instance = ? AND batch_no > ? ORDER BY batch_no LIMIT 1"
         ))
-        .bind::<BigInt, _>(head.instance)
+        .bind::<BigInt, _>(writer.instance)
         .bind::<BigInt, _>(verified.batches)
         .get_result::<Batch>(connection)
         .optional()?;
         let Some(batch) = batch else {
-            verified.problem = beyond(connection, head.instance, verified.batches, next_seq)?;
+            verified.problem = beyond(connection, writer.instance, verified.batches, next_seq)?;
             break;
         };
         if batch.batch_no != verified.batches.saturating_add(1) || batch.first_seq != next_seq {
             verified.problem = Some(Problem {
-                event_id: Some(event_id(head.instance, next_seq)),
+                event_id: Some(event_id(writer.instance, next_seq)),
                 what: "a batch is missing or out of order here",
             });
             break;
@@ -162,6 +191,7 @@ fn instance(connection: &mut SqliteConnection, head: &Head) -> QueryResult<Verif
             next_seq = batch.end();
         }
     }
+    verified.head = hex(&chain);
     Ok(verified)
 }
 
@@ -209,11 +239,11 @@ impl Place {
     }
 }
 
-const HEADS: &str = "SELECT instance, started_at, service, environment, build, version, key_id, \
+const WRITERS: &str = "SELECT instance, started_at, service, environment, build, version, key_id, \
      typeof(instance) = 'integer' AND typeof(started_at) = 'integer' AS typed FROM instances";
 
 #[derive(QueryableByName)]
-struct Head {
+struct Writer {
     #[diesel(sql_type = BigInt)]
     instance: i64,
     #[diesel(sql_type = BigInt)]
@@ -232,7 +262,7 @@ struct Head {
     typed: bool,
 }
 
-impl Head {
+impl Writer {
     fn chain(&self) -> Hash {
         chain::head(&HeadParts {
             instance: self.instance,
