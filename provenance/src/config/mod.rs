@@ -39,7 +39,7 @@ use crate::vocabulary::Kind;
 /// | key | type | default | meaning |
 /// |---|---|---|---|
 /// | `enabled` | `true`, `false` | `true` | `false` makes every hook a no-op |
-/// | `storage_path` | path, or `postgres://` URL | `runtime_provenance.db` | where the evidence is kept |
+/// | `storage_path` | path of a SQLite file | `runtime_provenance.db` | where the evidence is kept; a `postgres://` URL is understood, and refused by this version |
 /// | `audit_token` | text | none | protects the audit API |
 /// | `audit.bind` | address and port | `127.0.0.1:8787` | where the embedded audit server listens |
 /// | `audit.query_token` | `true`, `false` | `true` | whether the token is also taken from the `audit_token` query parameter |
@@ -125,7 +125,7 @@ impl fmt::Debug for Token {
 pub enum Storage {
     /// A SQLite file; made absolute against the config file's folder.
     Sqlite(PathBuf),
-    /// A PostgreSQL URL; its password is never shown.
+    /// A PostgreSQL URL, which this version does not write to; its password is never shown.
     Postgres(Token),
 }
 

@@ -293,8 +293,15 @@ pub(super) fn connect(path: &Path, mode: Mode, patience: Duration) -> Result<Sql
     let creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let established = SqliteConnection::establish(&uri);
     drop(creating);
-    let mut connection =
-        established.map_err(|_| Error::new(ErrorKind::Store, format!("{}: cannot be {doing}", path.display())))?;
+    let mut connection = established.map_err(|_| {
+        Error::new(
+            ErrorKind::Store,
+            format!(
+                "{}: cannot be {doing}; check the rights on the file and its folder",
+                path.display()
+            ),
+        )
+    })?;
     connection.set_instrumentation(Quiet);
     // A file may come from anywhere: its schema gets no say over functions.
     connection
