@@ -924,6 +924,10 @@ fn verify_tells_whole_from_broken_from_unknown() {
     let (code, text) = verify(&host.db());
     assert_eq!(code, 0, "{text}");
     assert!(text.contains(&host.evidence.tracker.instance_id()), "{text}");
+    // The head to be noted elsewhere is the one that `/status` shows.
+    let summary = provenance::store::Reader::open(&host.db()).unwrap().summary().unwrap();
+    let head = summary.chain["head"]["hash"].as_str().unwrap();
+    assert!(text.contains(&format!("hold, head {head}")), "{text}");
 
     for (name, edit) in [
         ("changed", "UPDATE events SET actor = 'somebody else' WHERE seq = 7"),
