@@ -241,6 +241,8 @@ pub(super) struct Rest {
 impl Rest {
     /// `None` where a journal holds something, or nothing can be told. The file is not opened.
     pub(super) fn of(path: &Path) -> Option<Self> {
+        // SQLite follows links: the journal is beside what they name.
+        let path = std::fs::canonicalize(path).ok()?;
         for journal in ["-wal", "-journal"] {
             let mut beside = path.as_os_str().to_owned();
             beside.push(journal);
@@ -251,7 +253,7 @@ impl Rest {
                 Err(_) => return None,
             }
         }
-        let file = std::fs::metadata(path).ok()?;
+        let file = std::fs::metadata(&path).ok()?;
         Some(Rest {
             length: file.len(),
             modified: file.modified().ok(),

@@ -690,6 +690,22 @@ fn reading_a_file_at_rest_leaves_nothing_beside_it() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_file_at_work_is_at_work() {
+    let folder = Folder::new();
+    let mut writer = folder.writer(1);
+    writer
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
+        .unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("link.db");
+    std::os::unix::fs::symlink(folder.db(), &link).unwrap();
+    let mut reader = Reader::open(&link).unwrap();
+    assert_eq!(reader.events(&all()).unwrap().events.len(), 1);
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+}
+
 #[test]
 fn a_reader_follows_a_file_from_rest_to_work_and_back() {
     let folder = evidence();
