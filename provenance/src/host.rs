@@ -182,6 +182,37 @@ pub fn record_event(event_type: EventType) -> EventBuilder {
     }
 }
 
+/// What the host wrote by hand, without values that are known to be somebody's: `target(&user.email)`
+/// is a slip that must not last.
+fn scrubbed(tracker: &Tracker, mut event: Event) -> Event {
+    fn scrub(tracker: &Tracker, value: &mut Json) {
+        match value {
+            Json::String(text) if tracker.tells(text) => *text = "{value}".to_owned(),
+            Json::Number(number) if tracker.tells(&number.to_string()) => *value = "{value}".into(),
+            Json::Array(elements) => elements.iter_mut().for_each(|element| scrub(tracker, element)),
+            Json::Object(members) => {
+                *members = std::mem::take(members)
+                    .into_iter()
+                    .map(|(key, mut value)| {
+                        scrub(tracker, &mut value);
+                        (if tracker.tells(&key) { "{key}".to_owned() } else { key }, value)
+                    })
+                    .collect();
+            }
+            _ => {}
+        }
+    }
+    if event.target.as_deref().is_some_and(|target| tracker.tells(target)) {
+        event.target = Some("{value}".into());
+    }
+    let mut extras = Json::Object(std::mem::take(&mut event.extras));
+    scrub(tracker, &mut extras);
+    if let Json::Object(extras) = extras {
+        event.extras = extras;
+    }
+    event
+}
+
 /// An event in the making.
 #[must_use = "nothing is recorded before submit()"]
 #[derive(Debug)]
@@ -190,13 +221,15 @@ pub struct EventBuilder {
 }
 
 impl EventBuilder {
-    /// Onto what, such as `queue:letters`. Kept as it is: no personal values here.
+    /// Onto what, such as `queue:letters`. Kept as it is, unless it holds a registered value that
+    /// tells somebody: no personal values here.
     pub fn target(mut self, target: &str) -> Self {
         self.event.target = Some(target.into());
         self
     }
 
-    /// A word of your own. Kept as it is: no personal values here.
+    /// A word of your own. Kept as it is, unless it holds a registered value that tells somebody: no
+    /// personal values here.
     pub fn extra(mut self, key: &str, value: impl Into<Json>) -> Self {
         self.event.extras.insert(key.into(), value.into());
         self
@@ -227,7 +260,7 @@ impl EventBuilder {
     pub fn submit(self) {
         tracker::with(|tracker| {
             input::settle(tracker);
-            tracker.record(self.event);
+            tracker.record(scrubbed(tracker, self.event));
         });
     }
 
@@ -239,7 +272,7 @@ impl EventBuilder {
         tracker::with(|tracker| {
             input::settle(tracker);
             tracker
-                .record_durable(self.event)
+                .record_durable(scrubbed(tracker, self.event))
                 .map(|_| ())
                 .map_err(|(_, error)| error)
         })

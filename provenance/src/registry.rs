@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Slot;
 
 use crate::detect::{Detector, Entry};
 use crate::vocabulary::{Fingerprint, Owner, Tag, Timestamp, category};
@@ -13,12 +12,17 @@ use crate::vocabulary::{Fingerprint, Owner, Tag, Timestamp, category};
 /// Values that no commit or load confirmed are forgotten after this time.
 const UNCONFIRMED_MICROS: i64 = 3_600_000_000;
 
-/// The registry. Insertions take one shard's lock; nothing here waits for the writer.
+/// Most people whom one value is known as; a value of more (a currency, a gender) tells nobody apart.
+const MAX_TAGS: usize = 1024;
+
+/// The registry. Nothing here waits for the writer.
+///
+/// Locks are taken in this order, and no code of others runs while one is held: a shard of
+/// `values`, then the detector's or `people`; `arrivals` before all of them.
 pub(crate) struct Registry {
     detector: Detector,
     values: DashMap<Fingerprint, Held>,
-    /// Order of arrival, for eviction and expiry.
-    arrivals: Mutex<VecDeque<(Fingerprint, Timestamp)>>,
+    arrivals: Mutex<Arrivals>,
     max_values: usize,
     evicted: AtomicU64,
     expired: AtomicU64,
@@ -28,9 +32,26 @@ pub(crate) struct Registry {
 struct Held {
     /// One for each kind that the value was registered as: they are met in different forms.
     entries: Vec<Entry>,
+    /// Tells this stay from an earlier one of the same value.
+    since: Timestamp,
     /// Seen in a commit or a load, not just in an input.
     confirmed: bool,
-    tags: Vec<Arc<Tag>>,
+    tags: Vec<HeldTag>,
+}
+
+struct HeldTag {
+    tag: Arc<Tag>,
+    confirmed: bool,
+}
+
+/// Order of arrival, for eviction and expiry. Anybody can send input: what only an input named
+/// goes first, so that a flood of it does not drive out what the database has.
+#[derive(Default)]
+struct Arrivals {
+    unconfirmed: VecDeque<(Fingerprint, Timestamp)>,
+    confirmed: VecDeque<(Fingerprint, Timestamp)>,
+    /// Values held; the queues may name some that are gone, or confirmed since.
+    held: usize,
 }
 
 /// What [`Registry::register`] says.
@@ -63,7 +84,8 @@ impl Registry {
         self.values.len()
     }
 
-    /// Values dropped because of `max_values`, and because nothing confirmed them.
+    /// What was dropped because of a cap (values, or people of one value), and values dropped
+    /// because nothing confirmed them.
     pub(crate) fn losses(&self) -> (u64, u64) {
         (
             self.evicted.load(Ordering::Relaxed),
@@ -74,73 +96,103 @@ impl Registry {
     /// Makes a value known under `tag`; the first tag of a (value, category, person) stays.
     pub(crate) fn register(&self, fingerprint: Fingerprint, entry: &Entry, tag: Tag, confirmed: bool) -> Registered {
         let now = tag.created_at;
-        let (registered, arrived) = match self.values.entry(fingerprint) {
-            Slot::Occupied(mut slot) => {
-                let held = slot.get_mut();
-                held.confirmed |= confirmed;
-                if !held.entries.contains(entry) {
-                    held.entries.push(entry.clone());
-                    self.detector.insert(entry, fingerprint);
+        let mut arrived = false;
+        let (registered, newly_confirmed) = {
+            let mut held = self.values.entry(fingerprint).or_insert_with(|| {
+                arrived = true;
+                Held {
+                    entries: Vec::new(),
+                    since: now,
+                    confirmed: false,
+                    tags: Vec::new(),
                 }
-                let known = held
-                    .tags
-                    .iter()
-                    .find(|known| category::same(&known.category, &tag.category) && self.same_owner(known, &tag));
-                match known {
-                    Some(known) => (
-                        Registered {
-                            tag: known.clone(),
-                            fresh: false,
-                        },
-                        false,
-                    ),
-                    None => {
-                        let tag = Arc::new(tag);
-                        held.tags.push(tag.clone());
-                        (Registered { tag, fresh: true }, false)
-                    }
-                }
+            });
+            if !held.entries.contains(entry) {
+                held.entries.push(entry.clone());
+                self.detector.insert(entry, fingerprint);
             }
-            Slot::Vacant(slot) => {
-                let tag = Arc::new(tag);
-                slot.insert(Held {
-                    entries: vec![entry.clone()],
-                    confirmed,
-                    tags: vec![tag.clone()],
-                });
-                (Registered { tag, fresh: true }, true)
-            }
+            let newly_confirmed = (confirmed && !held.confirmed).then_some(held.since);
+            held.confirmed |= confirmed;
+            (self.hold(&mut held.tags, tag, confirmed), newly_confirmed)
         };
-        if arrived {
-            self.detector.insert(entry, fingerprint);
-            self.make_room(fingerprint, now);
+        if arrived || newly_confirmed.is_some() {
+            let mut arrivals = lock(&self.arrivals);
+            arrivals.held += usize::from(arrived);
+            match newly_confirmed {
+                Some(since) => arrivals.confirmed.push_back((fingerprint, since)),
+                None => arrivals.unconfirmed.push_back((fingerprint, now)),
+            }
+            self.make_room(&mut arrivals, now);
         }
         registered
     }
 
-    fn make_room(&self, arrived: Fingerprint, now: Timestamp) {
-        let mut arrivals = lock(&self.arrivals);
-        arrivals.push_back((arrived, now));
-        while let Some(&(oldest, since)) = arrivals.front() {
+    /// Adds a tag to those of a value, unless it is known.
+    fn hold(&self, tags: &mut Vec<HeldTag>, tag: Tag, confirmed: bool) -> Registered {
+        let known = tags
+            .iter_mut()
+            .find(|known| category::same(&known.tag.category, &tag.category) && self.same_owner(&known.tag, &tag));
+        if let Some(known) = known {
+            known.confirmed |= confirmed;
+            return Registered {
+                tag: known.tag.clone(),
+                fresh: false,
+            };
+        }
+        let tag = Arc::new(tag);
+        if tags.len() >= MAX_TAGS {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+            // What an input claims does not drive out what the database has.
+            match tags.iter().position(|held| !held.confirmed) {
+                Some(oldest) => drop(tags.remove(oldest)),
+                None if confirmed => drop(tags.remove(0)),
+                None => return Registered { tag, fresh: false },
+            }
+        }
+        tags.push(HeldTag {
+            tag: tag.clone(),
+            confirmed,
+        });
+        Registered { tag, fresh: true }
+    }
+
+    fn make_room(&self, arrivals: &mut Arrivals, now: Timestamp) {
+        while let Some(&(oldest, since)) = arrivals.unconfirmed.front() {
             let aged = now.0.saturating_sub(since.0) > UNCONFIRMED_MICROS;
-            let unconfirmed = aged && self.values.get(&oldest).is_some_and(|held| !held.confirmed);
-            if arrivals.len() > self.max_values || unconfirmed {
-                let counter = if unconfirmed { &self.expired } else { &self.evicted };
-                counter.fetch_add(1, Ordering::Relaxed);
-                self.forget(oldest);
-                arrivals.pop_front();
-            } else {
+            if !aged && arrivals.held <= self.max_values {
                 break;
+            }
+            arrivals.unconfirmed.pop_front();
+            if self.forget(oldest, since, false) {
+                arrivals.held = arrivals.held.saturating_sub(1);
+                let counter = if aged { &self.expired } else { &self.evicted };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        while arrivals.held > self.max_values {
+            let Some((oldest, since)) = arrivals.confirmed.pop_front() else {
+                break;
+            };
+            if self.forget(oldest, since, true) {
+                arrivals.held = arrivals.held.saturating_sub(1);
+                self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn forget(&self, fingerprint: Fingerprint) {
-        if let Some((_, held)) = self.values.remove(&fingerprint) {
-            for entry in &held.entries {
-                self.detector.remove(entry, fingerprint);
+    /// Forgets a value, if it is still the one that the queue means.
+    fn forget(&self, fingerprint: Fingerprint, since: Timestamp, confirmed: bool) -> bool {
+        let forgotten = self.values.remove_if(&fingerprint, |_, held| {
+            let meant = held.since == since && held.confirmed == confirmed;
+            if meant {
+                // Under the shard's lock: whoever registers it again does so after this.
+                for entry in &held.entries {
+                    self.detector.remove(entry, fingerprint);
+                }
             }
-        }
+            meant
+        });
+        forgotten.is_some()
     }
 
     /// A person may give a value under one identifier and store it under another.
@@ -155,13 +207,27 @@ impl Registry {
     pub(crate) fn tags(&self, fingerprint: &Fingerprint) -> Vec<Arc<Tag>> {
         self.values
             .get(fingerprint)
-            .map(|held| held.tags.clone())
+            .map(|held| held.tags.iter().map(|held| held.tag.clone()).collect())
             .unwrap_or_default()
     }
 
-    /// Two identifiers are of one person. `true` if that was not known.
+    /// Two identifiers are of one person, on the host's word. `true` if that was not known.
     pub(crate) fn link(&self, a: &Owner, b: &Owner) -> bool {
-        self.people.write().unwrap_or_else(PoisonError::into_inner).link(a, b)
+        !self.same_person(a, b) && self.people.write().unwrap_or_else(PoisonError::into_inner).link(a, b)
+    }
+
+    /// Two identifiers stand in one row of the database. A row says that of its day: addresses and
+    /// numbers pass from one person to another. So this never makes one person of two who have
+    /// different identifiers of a kind that stays (`user`); `Err` says that it would.
+    pub(crate) fn link_by_row(&self, a: &Owner, b: &Owner) -> Result<bool, Conflict> {
+        if self.same_person(a, b) {
+            return Ok(false);
+        }
+        let mut people = self.people.write().unwrap_or_else(PoisonError::into_inner);
+        if people.conflict(a, b) {
+            return Err(Conflict);
+        }
+        Ok(people.link(a, b))
     }
 
     /// Whether two identifiers are known to be of one person.
@@ -174,42 +240,190 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Union-find over owners.
+/// A link would make one person of two.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Conflict;
+
+/// Who is known under which identifiers.
 #[derive(Default)]
 struct People {
-    index: HashMap<Owner, usize>,
-    parent: Vec<usize>,
+    person: HashMap<Owner, usize>,
+    /// The identifiers of each; of those who turned out to be another, none.
+    known_as: Vec<Vec<Owner>>,
 }
 
 impl People {
-    fn node(&mut self, owner: &Owner) -> usize {
-        let next = self.parent.len();
-        let node = *self.index.entry(owner.clone()).or_insert(next);
-        if node == next {
-            self.parent.push(next);
+    fn of(&mut self, owner: &Owner) -> usize {
+        if let Some(person) = self.person.get(owner) {
+            return *person;
         }
-        node
-    }
-
-    fn root(&self, mut node: usize) -> usize {
-        while self.parent[node] != node {
-            node = self.parent[node];
-        }
-        node
+        self.known_as.push(vec![owner.clone()]);
+        let person = self.known_as.len() - 1;
+        self.person.insert(owner.clone(), person);
+        person
     }
 
     fn link(&mut self, a: &Owner, b: &Owner) -> bool {
-        let (a, b) = (self.node(a), self.node(b));
-        let (a, b) = (self.root(a), self.root(b));
-        // Towards the smaller index: depth stays small, as people have few identifiers.
-        self.parent[a.max(b)] = a.min(b);
-        a != b
+        let (a, b) = (self.of(a), self.of(b));
+        if a == b {
+            return false;
+        }
+        let (kept, gone) = match self.known_as[a].len() < self.known_as[b].len() {
+            true => (b, a),
+            false => (a, b),
+        };
+        for owner in std::mem::take(&mut self.known_as[gone]) {
+            self.person.insert(owner.clone(), kept);
+            self.known_as[kept].push(owner);
+        }
+        true
     }
 
     fn same(&self, a: &Owner, b: &Owner) -> bool {
-        match (self.index.get(a), self.index.get(b)) {
-            (Some(&a), Some(&b)) => self.root(a) == self.root(b),
+        match (self.person.get(a), self.person.get(b)) {
+            (Some(a), Some(b)) => a == b,
             _ => false,
         }
+    }
+
+    /// Whether the two have different identifiers of one kind that a person keeps.
+    fn conflict(&self, a: &Owner, b: &Owner) -> bool {
+        let (a, b) = (self.identifiers(a), self.identifiers(b));
+        a.iter()
+            .filter(|one| one.is_kept())
+            .any(|one| b.iter().any(|other| one.kind() == other.kind() && one != other))
+    }
+
+    fn identifiers<'a>(&'a self, owner: &'a Owner) -> &'a [Owner] {
+        match self.person.get(owner) {
+            Some(person) => &self.known_as[*person],
+            None => std::slice::from_ref(owner),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::vocabulary::Kind;
+
+    fn registry(max_values: usize) -> Registry {
+        Registry::new(Detector::new(&[7; 32]), max_values)
+    }
+
+    fn owner(text: &str) -> Owner {
+        Owner::from_stored(text).unwrap()
+    }
+
+    /// Registers value number `value`, `at` so many seconds.
+    fn register(registry: &Registry, value: u32, of: &str, at: i64, confirmed: bool) -> Registered {
+        let entry = registry.detector().entry(Kind::Id, &format!("value-{value}"));
+        let tag = Tag {
+            fingerprint: None,
+            category: "x.value".into(),
+            field: "value".into(),
+            description: "".into(),
+            owner: Some(owner(of)),
+            source: "test".into(),
+            pii: true,
+            created_at: Timestamp(at * 1_000_000),
+        };
+        registry.register(fingerprint(value), &entry, tag, confirmed)
+    }
+
+    fn fingerprint(value: u32) -> Fingerprint {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&value.to_be_bytes());
+        Fingerprint(bytes)
+    }
+
+    fn holds(registry: &Registry, value: u32) -> bool {
+        let text = format!("value-{value}");
+        let message = crate::detect::Message {
+            parts: vec![crate::detect::Part {
+                place: String::new(),
+                bytes: text.as_bytes(),
+                media: crate::detect::Media::Text,
+            }],
+        };
+        let found = !registry.detector().scan(&message, Default::default()).hits.is_empty();
+        assert_eq!(found, !registry.tags(&fingerprint(value)).is_empty(), "value {value}");
+        found
+    }
+
+    #[test]
+    fn a_confirmed_value_does_not_keep_unconfirmed_ones_from_expiring() {
+        let registry = registry(100);
+        register(&registry, 1000, "user:1", 0, true);
+        register(&registry, 1001, "user:1", 0, false);
+        register(&registry, 1002, "user:1", 0, false);
+        register(&registry, 1002, "user:1", 1, true);
+        register(&registry, 1003, "user:1", 3700, false);
+        let held: Vec<bool> = (1000..1004).map(|value| holds(&registry, value)).collect();
+        assert_eq!(held, [true, false, true, true]);
+        assert_eq!(registry.losses(), (0, 1));
+    }
+
+    #[test]
+    fn a_flood_of_input_does_not_drive_out_what_the_database_has() {
+        let registry = registry(10);
+        for value in 1000..1005 {
+            register(&registry, value, "user:1", 0, true);
+        }
+        for value in 2000..3000 {
+            register(&registry, value, "email:flood", 1, false);
+        }
+        assert!((1000..1005).all(|value| holds(&registry, value)));
+        assert_eq!(registry.len(), 10);
+        // What the database has, in turn, has room for no more than the cap.
+        for value in 4000..4020 {
+            register(&registry, value, "user:2", 2, true);
+        }
+        assert!(!holds(&registry, 1000) && holds(&registry, 4019));
+        assert_eq!(registry.len(), 10);
+        let arrivals = registry.arrivals.lock().unwrap();
+        assert_eq!((arrivals.held, arrivals.confirmed.len()), (10, 10));
+        assert!(arrivals.unconfirmed.len() <= 10);
+    }
+
+    #[test]
+    fn a_value_of_very_many_people_has_a_bounded_number_of_tags() {
+        let registry = registry(10);
+        for person in 0..1500 {
+            register(&registry, 1000, &format!("user:{person}"), 0, true);
+        }
+        let tags = registry.tags(&fingerprint(1000));
+        assert_eq!(tags.len(), MAX_TAGS);
+        assert_eq!(tags.last().unwrap().owner, Some(owner("user:1499")));
+        // Claims of strangers leave those of the database alone.
+        for person in 0..1500 {
+            assert!(!register(&registry, 1000, &format!("email:{person}"), 0, false).fresh);
+        }
+        let tags = registry.tags(&fingerprint(1000));
+        assert!(tags.iter().all(|tag| tag.owner.as_ref().unwrap().kind() == "user"));
+        assert_eq!(registry.losses().0, 476 + 1500);
+    }
+
+    #[test]
+    fn a_row_never_makes_one_person_of_two() {
+        let registry = registry(10);
+        let (ada, alan) = (owner("user:1"), owner("user:2"));
+        let (mail, old, phone) = (owner("email:a"), owner("email:b"), owner("phone:1"));
+        assert_eq!(registry.link_by_row(&mail, &ada), Ok(true));
+        assert_eq!(registry.link_by_row(&old, &ada), Ok(true));
+        assert_eq!(registry.link_by_row(&phone, &alan), Ok(true));
+        assert_eq!(
+            registry.link_by_row(&old, &alan),
+            Err(Conflict),
+            "an address that passed on"
+        );
+        assert_eq!(registry.link_by_row(&mail, &phone), Err(Conflict));
+        assert!(!registry.same_person(&ada, &alan) && registry.same_person(&mail, &old));
+        // The host may know better.
+        assert!(registry.link(&ada, &alan));
+        assert!(registry.same_person(&phone, &mail));
+        assert_eq!(registry.link_by_row(&old, &alan), Ok(false));
     }
 }

@@ -4,7 +4,7 @@
 //! guard lives ([`Scope::enter`]), so it never leaks into another task.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -15,7 +15,10 @@ use std::task::{Context, Poll};
 use crate::vocabulary::{Fingerprint, Owner};
 
 thread_local! {
-    static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
+    /// The scopes entered and not left, the innermost last; numbered, as guards may be dropped in
+    /// any order.
+    static ENTERED: RefCell<Vec<(u64, Scope)>> = const { RefCell::new(Vec::new()) };
+    static NEXT: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The context of one request or job. Cheap to clone; clones share their state.
@@ -64,8 +67,8 @@ impl Scope {
 
     /// The scope in hand, if any.
     pub fn current() -> Option<Self> {
-        CURRENT
-            .try_with(|current| current.try_borrow().ok().and_then(|c| c.clone()))
+        ENTERED
+            .try_with(|entered| entered.try_borrow().ok()?.last().map(|(_, scope)| scope.clone()))
             .ok()
             .flatten()
     }
@@ -74,8 +77,16 @@ impl Scope {
     /// blocking closures; futures take [`scoped`].
     #[must_use = "the scope ends when the guard is dropped"]
     pub fn enter(&self) -> ScopeGuard {
+        let number = NEXT
+            .try_with(|next| next.replace(next.get().wrapping_add(1)))
+            .unwrap_or_default();
+        let _ = ENTERED.try_with(|entered| {
+            entered
+                .try_borrow_mut()
+                .map(|mut entered| entered.push((number, self.clone())))
+        });
         ScopeGuard {
-            before: swap(Some(self.clone())),
+            number,
             not_send: PhantomData,
         }
     }
@@ -116,26 +127,20 @@ impl Scope {
     }
 }
 
-fn swap(scope: Option<Scope>) -> Option<Scope> {
-    CURRENT
-        .try_with(|current| match current.try_borrow_mut() {
-            Ok(mut current) => std::mem::replace(&mut *current, scope),
-            Err(_) => None,
-        })
-        .ok()
-        .flatten()
-}
-
 /// Ends a scope's turn on this thread. Not `Send`: held across an await it would leak into
 /// another task, so the compiler refuses that in spawned futures.
 pub struct ScopeGuard {
-    before: Option<Scope>,
+    number: u64,
     not_send: PhantomData<*const ()>,
 }
 
 impl Drop for ScopeGuard {
     fn drop(&mut self) {
-        swap(self.before.take());
+        let _left = ENTERED.try_with(|entered| {
+            let mut entered = entered.try_borrow_mut().ok()?;
+            let at = entered.iter().rposition(|(number, _)| *number == self.number)?;
+            Some(entered.remove(at))
+        });
     }
 }
 
@@ -181,4 +186,21 @@ pub(crate) fn random_id() -> Arc<str> {
         bytes[8..].copy_from_slice(&next.to_be_bytes());
     }
     format!("{:032x}", u128::from_be_bytes(bytes)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guards_may_be_dropped_in_any_order() {
+        let source = || Scope::current().map(|scope| scope.source().to_string());
+        let (one, two) = (Scope::new("one"), Scope::new("two"));
+        let first = one.enter();
+        let second = two.enter();
+        drop(first);
+        assert_eq!(source().as_deref(), Some("two"));
+        drop(second);
+        assert_eq!(source(), None, "a scope has leaked into what the thread does next");
+    }
 }

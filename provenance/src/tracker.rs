@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde_json::{Value as Json, json};
 
 use crate::Error;
 use crate::config::{Config, Fingerprints, Storage};
-use crate::detect::{Detector, Entry};
+use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
 use crate::key::{Keys, Origin};
 use crate::recorder::{Recorder, Ticket};
@@ -83,6 +84,10 @@ pub(crate) enum BlindSpot {
     EgressWithoutCall,
     /// A share whose record was not on disk in time.
     EvidenceFailure,
+    /// A row whose identifiers belong to two people: they were not linked.
+    OwnerConflict,
+    /// A hook that panicked, as code of the host's that it called (`Display`, `Serialize`, ..) may.
+    HookPanicked,
 }
 
 impl BlindSpot {
@@ -95,6 +100,8 @@ impl BlindSpot {
             BlindSpot::UninstrumentedConnection => "uninstrumented_connection",
             BlindSpot::EgressWithoutCall => "egress_without_call",
             BlindSpot::EvidenceFailure => "evidence_failure",
+            BlindSpot::OwnerConflict => "owner_conflict",
+            BlindSpot::HookPanicked => "hook_panicked",
         }
     }
 }
@@ -155,7 +162,7 @@ pub(crate) fn with<R>(hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
         Some(tracker) => tracker,
         None => GLOBAL.get()?.as_ref()?,
     };
-    tracker.0.open.load(Ordering::Acquire).then(|| hook(tracker))
+    tracker.attempt(hook)
 }
 
 /// Makes `config` the global tracker's. `Ok(None)` with `enabled: false`.
@@ -269,6 +276,24 @@ impl Tracker {
     pub fn close(&self) {
         if self.0.open.swap(false, Ordering::AcqRel) {
             self.0.recorder.stop(CLOSE_PATIENCE);
+        }
+    }
+
+    /// Runs `hook`, unless this is closed. Hooks call code of the host's (`Display`, `Serialize`,
+    /// `Tracked`), some of them while a panic unwinds already: if it panics, the host goes on as
+    /// without us, and it is counted.
+    pub(crate) fn attempt<R>(&self, hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
+        if !self.is_open() {
+            return None;
+        }
+        match std::panic::catch_unwind(AssertUnwindSafe(|| hook(self))) {
+            Ok(result) => Some(result),
+            Err(panic) => {
+                // What a panic carries may panic when it is dropped.
+                std::mem::forget(panic);
+                self.blind_spot(BlindSpot::HookPanicked, "hook");
+                None
+            }
         }
     }
 
@@ -408,6 +433,27 @@ impl Tracker {
         self.0.owners.owner(kind, &canonical)
     }
 
+    /// What is registered in a text: one hit, a telling one if there is one.
+    pub(crate) fn hits(&self, text: &str, media: Media) -> Vec<Hit> {
+        let message = Message {
+            parts: vec![Part {
+                place: String::new(),
+                bytes: text.as_bytes(),
+                media,
+            }],
+        };
+        let limits = Limits {
+            hits: 1,
+            ..Limits::default()
+        };
+        self.0.registry.detector().scan(&message, limits).hits
+    }
+
+    /// Whether a text that is about to be kept as it is holds a value that says somebody by itself.
+    pub(crate) fn tells(&self, text: &str) -> bool {
+        self.hits(text, Media::Text).iter().any(|hit| !hit.weak)
+    }
+
     /// Registers a value and gives its tag for an event: category, field and description as
     /// this site has them, source and time as first seen. `confirmed`: by a commit or a load.
     pub(crate) fn register(
@@ -439,11 +485,20 @@ impl Tracker {
         }
     }
 
-    /// Two identifiers are of one person.
+    /// Two identifiers are of one person, on the host's word.
     pub(crate) fn link(&self, a: &Owner, b: &Owner) {
-        if a != b && self.0.registry.link(a, b) {
+        if self.0.registry.link(a, b) {
             self.0.recorder.send(Record::Link(a.clone(), b.clone()));
         }
+    }
+
+    /// Two identifiers stand in one row of the database; `false` if they are known to be two people's.
+    pub(crate) fn link_by_row(&self, a: &Owner, b: &Owner) -> bool {
+        let linked = self.0.registry.link_by_row(a, b);
+        if linked == Ok(true) {
+            self.0.recorder.send(Record::Link(a.clone(), b.clone()));
+        }
+        linked.is_ok()
     }
 
     /// Queues an event; the scope in hand adds what the event does not say itself.

@@ -214,3 +214,24 @@ fn interleaved_requests_keep_their_scopes() {
     let owners: std::collections::HashSet<_> = events.iter().map(|event| text(&event["extras"]["owner"])).collect();
     assert_eq!((events.len(), ids.len(), owners.len()), (8, 8, 8));
 }
+
+#[test]
+fn a_request_id_that_is_somebodys_value_is_not_kept() {
+    let evidence = Evidence::default();
+    let base = serve(app(), Some(&evidence));
+    {
+        let _tracker = evidence.scoped();
+        provenance::tag("user.unique_id", "login", "carol-lidd3ll").unwrap();
+    }
+    let signup = agent()
+        .post(format!("{base}/signup"))
+        .header("x-request-id", "carol-lidd3ll")
+        .send_form([
+            ("email", "ada@example.com"),
+            ("income", "1"),
+            ("password", "pa55phrase!"),
+        ]);
+    assert_eq!(signup.unwrap().status(), 200);
+    assert_eq!(evidence.of("DATA_COLLECTION").len(), 1);
+    assert!(!evidence.holds("lidd3ll"));
+}

@@ -9,6 +9,7 @@ mod derived;
 mod diesel;
 mod egress;
 mod features;
+mod hostile;
 mod input;
 mod inventory;
 mod quickstart;

@@ -141,6 +141,7 @@ fn end(stack: &mut Vec<Frame>, path: &mut String, expect: &mut Expect) -> usize 
 /// A key as a place shows it: identifiers only, and none that is personal itself.
 pub(super) fn shown(key: &[u8], masked: bool) -> &str {
     let identifier = key.len() <= 64
+        && key.iter().filter(|b| b.is_ascii_digit()).count() < 4
         && key.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
         && key
             .iter()

@@ -104,10 +104,16 @@ impl Inputs<'_> {
             (Some(a), Some(b)) => self.tracker.registry().same_person(a, b),
             _ => false,
         };
+        // Identifiers of one kind that are not linked are two people's, as in findings.
+        let somebody_elses = |tag: &Tag| match (&self.request_owner, &tag.owner) {
+            (Some(a), Some(b)) => a.kind() == b.kind() && !self.tracker.registry().same_person(a, b),
+            _ => false,
+        };
         // A value that several people share is this request's person's, where it is theirs too.
         let theirs = tags.iter().any(|tag| same_person(tag));
+        let counts = |tag: &Tag| if theirs { same_person(tag) } else { !somebody_elses(tag) };
         let mut any = false;
-        for tag in tags.iter().filter(|tag| !theirs || same_person(tag)) {
+        for tag in tags.iter().filter(|tag| counts(tag)) {
             any = true;
             let known = self
                 .found

@@ -298,7 +298,8 @@ impl Outgoing<'_> {
     fn host(&self) -> &str {
         match self.target {
             Target::Http { host, .. } => host,
-            Target::Named(name) => name,
+            // `alice@example.com`, `amqp://user:password@host`: not as a recipient's name.
+            Target::Named(name) => shape::without_userinfo(name),
             Target::Function => "",
         }
     }
@@ -306,6 +307,10 @@ impl Outgoing<'_> {
     fn recipient(&self, tracker: &Tracker) -> Resolved {
         let given = self.recipient.or(self.site.and_then(|site| site.recipient));
         let mut resolved = policy::recipient(tracker.config(), given, self.host());
+        if !resolved.declared && (given.is_none() || self.recipient.is_some()) {
+            let name = shape::without_userinfo(&resolved.name);
+            resolved.name = shape::host(tracker, name).to_owned();
+        }
         if resolved.name.is_empty() {
             resolved.name = "unknown".into();
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use crate::detect::Media;
 use crate::scope::{Scope, ScopeGuard, Scoped, scoped_in};
 use crate::site::InputSite;
 use crate::tracked::{Field, Sink, Value, Visitor};
@@ -172,8 +173,15 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
             item.observed.fingerprint,
             owner.cloned(),
         );
-        if !scope.state().collected.insert(met) {
-            continue;
+        {
+            let collected = &mut scope.state().collected;
+            if collected.len() >= MAX_VALUES {
+                // A job that takes input for ever: what it took long ago may stand on two events.
+                collected.clear();
+            }
+            if !collected.insert(met) {
+                continue;
+            }
         }
         describe(&mut event, &item.observed, Some(item.part));
         event.tags.push(if item.known {
@@ -218,8 +226,9 @@ pub(crate) struct Collector<'t> {
     tracker: &'t Tracker,
     part: &'static str,
     collected: Collected,
-    /// Open records: where their items begin, and the owners they named.
-    records: Vec<(usize, Vec<Owner>)>,
+    /// Open records: where their items begin, and the first owner they named. That one input names
+    /// two identifiers does not make them one person's: anybody can write another's address.
+    records: Vec<(usize, Option<Owner>)>,
     unknown: usize,
     capped: usize,
     missed: Vec<&'static str>,
@@ -264,27 +273,23 @@ impl<'t> Collector<'t> {
 
 impl Sink for Collector<'_> {
     fn begin(&mut self) {
-        self.records.push((self.collected.items.len(), Vec::new()));
+        self.records.push((self.collected.items.len(), None));
     }
 
     fn end(&mut self) {
-        let Some((first, owners)) = self.records.pop() else {
+        let Some((first, Some(owner))) = self.records.pop() else {
             return;
         };
-        let Some(owner) = owners.first() else { return };
         for item in self.collected.items.iter_mut().skip(first) {
             // Inner records have named their own already.
             item.owner.get_or_insert_with(|| owner.clone());
         }
-        for other in &owners[1..] {
-            self.tracker.link(owner, other);
-        }
-        self.collected.claim(Rank::Declared, owner.clone());
+        self.collected.claim(Rank::Declared, owner);
     }
 
     fn owner(&mut self, kind: &'static str, value: Value<'_>) {
-        if let (Some((_, owners)), Some(owner)) = (self.records.last_mut(), self.tracker.owner(kind, value)) {
-            owners.push(owner);
+        if let Some((_, named @ None)) = self.records.last_mut() {
+            *named = self.tracker.owner(kind, value);
         }
     }
 
@@ -314,7 +319,8 @@ impl Sink for Collector<'_> {
         }
         self.unknown += 1;
         let spec = FieldSpec {
-            name: if is_identifier_like(key) {
+            // A name that the client chose: a value may stand for it.
+            name: if is_identifier_like(key) && self.tracker.hits(key, Media::Text).is_empty() {
                 key.into()
             } else {
                 "{key}".into()
@@ -335,9 +341,10 @@ impl Sink for Collector<'_> {
     }
 }
 
-/// Names that a program would choose, as against data used as a key.
+/// Names that a program would choose, as against data used as a key (a phone number, a token).
 pub(crate) fn is_identifier_like(name: &str) -> bool {
     name.len() <= 64
+        && name.bytes().filter(u8::is_ascii_digit).count() < 4
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name
             .bytes()

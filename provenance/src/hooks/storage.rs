@@ -29,12 +29,6 @@ struct Stored {
     owners: Option<Arc<[Owner]>>,
 }
 
-impl Stored {
-    fn owner(&self) -> Option<&Owner> {
-        self.owners.as_deref()?.first()
-    }
-}
-
 /// What the database's driver does not tell of a statement that succeeded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Doubt {
@@ -103,9 +97,11 @@ impl Write {
         let actor = scope
             .as_ref()
             .map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
+        // What may not have been stored does not say who is who.
+        let owners = owners_of(&tracker, site, &values, doubt.is_none());
         // Values that do not say whose they are: of the one person that the others name (an embedded
         // record), else of the request's.
-        let mut named = values.iter().filter_map(Stored::owner);
+        let mut named = owners.iter().copied().flatten();
         let unnamed = match named.next() {
             Some(first) => named.all(|owner| owner == first).then(|| first.clone()),
             None => scope.and_then(|scope| scope.owner()),
@@ -121,10 +117,9 @@ impl Write {
         if let Some(doubt) = doubt {
             event.extras.insert("reason".into(), doubt.as_str().into());
         }
-        for value in &values {
-            link(&tracker, value.owners.as_deref());
+        for (value, owner) in values.iter().zip(&owners) {
             describe(&mut event, &value.observed);
-            let owner = value.owner().or(unnamed.as_ref());
+            let owner = owner.or(unnamed.as_ref());
             event
                 .tags
                 .push(tracker.register(&value.observed, owner, &source(site, value.column), true));
@@ -139,20 +134,50 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
     let mut seen = Seen::new(tracker);
     visit(&mut Visitor::new(&mut seen));
     seen.report(site);
-    link(tracker, Some(&seen.owners));
+    let owner = whose(tracker, site, &seen.owners);
     for (field, observed) in &seen.values {
         // A record inside this one is a model of its own, or is not of the database.
         let Some(column) = site.columns.iter().find(|column| std::ptr::eq(column.field, *field)) else {
             continue;
         };
-        tracker.register(observed, seen.owners.first(), &source(site, column), true);
+        tracker.register(observed, owner, &source(site, column), true);
     }
 }
 
-fn link(tracker: &Tracker, owners: Option<&[Owner]>) {
-    if let Some((first, others)) = owners.and_then(<[_]>::split_first) {
-        others.iter().for_each(|other| tracker.link(first, other));
+/// Whose each value is, as its row says. The identifiers of a row that the database has are linked.
+fn owners_of<'v>(tracker: &Tracker, site: &ModelSite, values: &'v [Stored], certain: bool) -> Vec<Option<&'v Owner>> {
+    let mut last: Option<(&Arc<[Owner]>, Option<&Owner>)> = None;
+    let of = |value: &'v Stored| {
+        let owners = value.owners.as_ref()?;
+        match last {
+            Some((row, owner)) if Arc::ptr_eq(row, owners) => owner,
+            _ => {
+                let owner = if certain {
+                    whose(tracker, site, owners)
+                } else {
+                    owners.first()
+                };
+                last = Some((owners, owner));
+                owner
+            }
+        }
+    };
+    values.iter().map(of).collect()
+}
+
+/// Links the identifiers that a row carries, and gives the one that it goes by: the first, or, where
+/// that is another person's (an address that passed on), the one that people keep.
+fn whose<'o>(tracker: &Tracker, site: &ModelSite, owners: &'o [Owner]) -> Option<&'o Owner> {
+    let (first, others) = owners.split_first()?;
+    let mut one_person = true;
+    for other in others {
+        one_person &= tracker.link_by_row(first, other);
     }
+    if one_person {
+        return Some(first);
+    }
+    tracker.blind_spot(BlindSpot::OwnerConflict, site.site.path);
+    owners.iter().find(|owner| owner.is_kept()).or(Some(first))
 }
 
 fn sole_owner(event: &Event) -> Option<Owner> {

@@ -135,7 +135,7 @@ fn known_method(method: &Method) -> &str {
     }
 }
 
-/// The caller's `x-request-id` where it is plainly an id, else a random one.
+/// The caller's `x-request-id` where it is plainly an id, and nobody's value; else a random one.
 fn request_id(headers: &HeaderMap) -> Arc<str> {
     let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
     let plain = |id: &&str| {
@@ -144,7 +144,8 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
             && id.bytes().any(|b| b.is_ascii_digit())
             && id.bytes().any(|b| b.is_ascii_alphabetic())
     };
-    given.filter(plain).map_or_else(random_id, Arc::from)
+    let nobodys = |id: &&str| tracker::with(|tracker| !tracker.tells(id)).unwrap_or(false);
+    given.filter(plain).filter(nobodys).map_or_else(random_id, Arc::from)
 }
 
 /// The trace id of a W3C `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>).

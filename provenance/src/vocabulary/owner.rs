@@ -22,6 +22,12 @@ impl Owner {
         self.0.split_once(':').map_or("", |(kind, _)| kind)
     }
 
+    /// Whether a person keeps this identifier for good, as against an address or a number that may
+    /// pass to somebody else.
+    pub(crate) fn is_kept(&self) -> bool {
+        !matches!(self.kind(), "email" | "phone")
+    }
+
     /// `kind:value` as stored and shown.
     pub fn as_str(&self) -> &str {
         &self.0

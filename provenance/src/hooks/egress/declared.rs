@@ -11,6 +11,7 @@ use crate::vocabulary::{EventTag, Fingerprint, Owner, Tag, Timestamp};
 const MAX_VALUES: usize = 1024;
 
 /// One declared value of a payload.
+#[derive(Clone)]
 pub(crate) struct Declared {
     fingerprint: Fingerprint,
     tag: Tag,

@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Blocked, Body, Declared, Outgoing, Pending, Target, begin, declared, record_after};
 use crate::scope::{Scope, ScopeGuard};
@@ -30,7 +30,7 @@ struct Inner {
     /// Not to be missed when nothing was sent through it: made for a closure that may run
     /// anywhere, or for a function that has such closures.
     loose: bool,
-    declared: Mutex<Vec<Declared>>,
+    declared: Mutex<Arc<Vec<Declared>>>,
     /// Sends that were recorded.
     sends: AtomicUsize,
     /// Calls that looked like a send, on a type that is no client.
@@ -99,15 +99,18 @@ impl Frame {
                 Some(scope) => scope.source().to_string(),
                 None => format!("fn {}", inner.site.site.path),
             };
-            let found = declared::visit(&inner.tracker, &actor, visit);
-            inner.declared().extend(found);
+            let found = inner
+                .tracker
+                .attempt(|tracker| declared::visit(tracker, &actor, visit))
+                .unwrap_or_default();
+            Arc::make_mut(&mut *inner.declared.lock().unwrap_or_else(PoisonError::into_inner)).extend(found);
         }
     }
 
     /// Records the payload as a share of the function as a whole, for functions in whose body
     /// no call can be rewritten. It cannot be kept from leaving: the result's type is the user's.
     pub fn share(&self) -> Call {
-        Call(self.0.as_ref().and_then(|inner| {
+        Call(self.live().and_then(|inner| {
             inner.sends.fetch_add(1, Ordering::Relaxed);
             begin(&inner.tracker, &inner.outgoing_as_a_whole(&inner.declared())).ok()
         }))
@@ -115,12 +118,17 @@ impl Frame {
 
     /// Whether anything is recorded at all.
     pub(crate) fn is_live(&self) -> bool {
-        self.0.is_some()
+        self.live().is_some()
+    }
+
+    /// A function may outlive the guard: from then on it sends as without us.
+    fn live(&self) -> Option<&Inner> {
+        self.0.as_deref().filter(|inner| inner.tracker.is_open())
     }
 
     /// Records a message that a client is about to send. `None` where nothing is in force.
     pub(crate) fn begin_send(&self, target: Target<'_>, headers: Vec<(&str, &[u8])>, body: Body<'_>) -> Begun {
-        let Some(inner) = &self.0 else { return Ok(None) };
+        let Some(inner) = self.live() else { return Ok(None) };
         inner.sends.fetch_add(1, Ordering::Relaxed);
         let _scope = inner.scope_elsewhere();
         let declared = inner.declared();
@@ -134,7 +142,7 @@ impl Frame {
             declared: &declared,
             enforceable: true,
         };
-        begin(&inner.tracker, &outgoing).map(Some)
+        inner.tracker.attempt(|tracker| begin(tracker, &outgoing)).transpose()
     }
 
     /// A receiver of a client's method name that is no client.
@@ -149,8 +157,10 @@ impl Frame {
 pub(crate) type Begun = Result<Option<Pending>, Blocked>;
 
 impl Inner {
-    fn declared(&self) -> MutexGuard<'_, Vec<Declared>> {
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A copy: the lock must not be held while a record waits for the disk, as other threads may be
+    /// sending through this frame.
+    fn declared(&self) -> Arc<Vec<Declared>> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// In a thread or task without a scope, the function's own.

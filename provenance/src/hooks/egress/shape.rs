@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value as Json, json};
 
 use super::Body;
-use crate::detect::{Limits, Media, Message, Part};
+use crate::detect::Media;
 use crate::hooks::input::is_identifier_like;
 use crate::tracker::Tracker;
 use crate::vocabulary::EventTag;
@@ -74,13 +74,14 @@ fn word(media: Media) -> &'static str {
 ///
 /// Of the path stay short words (letters, digits, `._~-`, beginning with a letter) and versions
 /// (`v1`, `3.0`). Registered values read `{value}`; addresses `{email}`; what has four digits or
-/// more, is all digits or longer than 32 characters `{id}`; anything else `{text}`.
+/// more, is all digits, longer than 32 characters or no word (see [`is_word`]) `{id}`; anything else
+/// `{text}`.
 pub(super) fn http_target(tracker: &Tracker, method: &str, host: &str, path: &str) -> String {
     let method = match method {
         known if known.len() <= 16 && known.bytes().all(|byte| byte.is_ascii_uppercase()) => known,
         _ => "OTHER",
     };
-    let mut target = format!("{method} {}", host.to_ascii_lowercase());
+    let mut target = format!("{method} {}", self::host(tracker, &host.to_ascii_lowercase()));
     for segment in path.trim_start_matches('/').split('/').take(64) {
         target.push('/');
         target.push_str(redact(tracker, segment));
@@ -88,10 +89,19 @@ pub(super) fn http_target(tracker: &Tracker, method: &str, host: &str, path: &st
     target
 }
 
+/// A host, unless it tells somebody's value (`alice-liddell.example.com`).
+pub(super) fn host<'h>(tracker: &Tracker, host: &'h str) -> &'h str {
+    if tracker.tells(host) { "{value}" } else { host }
+}
+
+/// A name without what stands before an `@` (the local part of an address, a password).
+pub(super) fn without_userinfo(name: &str) -> &str {
+    name.rsplit_once('@').map_or(name, |(_, name)| name)
+}
+
 /// A target that was given by name, unless the name is a registered value.
 pub(super) fn name(tracker: &Tracker, name: &str) -> String {
-    let kept = name.split('@').next_back().unwrap_or_default();
-    let kept = kept.split(['?', '#']).next().unwrap_or_default();
+    let kept = without_userinfo(name).split(['?', '#']).next().unwrap_or_default();
     if kept.len() > 256 || is_registered(tracker, kept, Media::Text) {
         "{value}".into()
     } else {
@@ -116,11 +126,27 @@ fn redact<'s>(tracker: &Tracker, segment: &'s str) -> &'s str {
         segment
     } else if segment.len() > 32 || digits >= 4 || digits == segment.len() {
         "{id}"
-    } else if segment.starts_with(|c: char| c.is_ascii_alphabetic()) {
+    } else if !segment.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        "{text}"
+    } else if is_word(segment) {
         segment
     } else {
-        "{text}"
+        "{id}"
     }
+}
+
+/// What programs name things, as against tokens (a webhook's secret, a short link): pieces of at
+/// most 20 characters, `lower`, `UPPER` or `camelCase`, digits at the end only, but in short ones.
+fn is_word(segment: &str) -> bool {
+    segment.split(['.', '_', '~', '-']).all(|piece| {
+        let letters = piece.trim_end_matches(|c: char| c.is_ascii_digit());
+        let lower = !piece.bytes().any(|byte| byte.is_ascii_uppercase());
+        let upper = letters.bytes().all(|byte| byte.is_ascii_uppercase());
+        let capitals = letters.bytes().filter(u8::is_ascii_uppercase).count();
+        let camel = capitals * 3 <= letters.len();
+        let digits_inside = letters.bytes().any(|byte| byte.is_ascii_digit());
+        piece.len() <= 20 && (lower || upper || camel) && (!digits_inside || (lower && piece.len() <= 8))
+    })
 }
 
 /// `v2`, `3.0`.
@@ -134,18 +160,7 @@ fn is_version(segment: &str) -> bool {
 }
 
 fn is_registered(tracker: &Tracker, text: &str, media: Media) -> bool {
-    let message = Message {
-        parts: vec![Part {
-            place: String::new(),
-            bytes: text.as_bytes(),
-            media,
-        }],
-    };
-    let limits = Limits {
-        hits: 1,
-        ..Limits::default()
-    };
-    !tracker.registry().detector().scan(&message, limits).hits.is_empty()
+    !tracker.hits(text, media).is_empty()
 }
 
 /// The names of a body's fields, sorted; those that are data, or look like it, read `{key}`.
@@ -193,8 +208,7 @@ impl Keys {
         if self.names.contains(key) {
             return;
         }
-        let digits = key.bytes().filter(u8::is_ascii_digit).count();
-        if is_identifier_like(key) && digits < 4 && self.names.len() < MAX_FIELDS {
+        if is_identifier_like(key) && self.names.len() < MAX_FIELDS {
             self.names.insert(key.to_owned());
         } else {
             self.hidden = true;
