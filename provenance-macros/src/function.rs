@@ -7,13 +7,14 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Attribute, FnArg, GenericArgument, Ident, Item, Pat, PathArguments, ReturnType, Signature, Token, Type,
-    TypeParamBound, Visibility, parse_quote_spanned,
+    Attribute, FnArg, GenericArgument, Ident, Item, Pat, Path, PathArguments, ReturnType, Signature, Token, Type,
+    TypeParamBound, Visibility, parse_quote, parse_quote_spanned,
 };
 
 use crate::ctxt::Ctxt;
 
 /// A free function or a method, with its body.
+#[derive(Clone)]
 pub(crate) struct Function {
     /// Outer attributes, then inner ones.
     pub(crate) attrs: Vec<Attribute>,
@@ -100,8 +101,7 @@ impl Function {
             let cfg = input.attrs.iter().filter(cfg).cloned().collect();
             let ty = (*input.ty).clone();
             if let Pat::Ident(pat) = &*input.pat
-                && pat.by_ref.is_none()
-                && pat.subpat.is_none()
+                && is_variable(pat)
             {
                 let name = syn::ext::IdentExt::unraw(&pat.ident).to_string();
                 args.push(Arg {
@@ -193,10 +193,28 @@ impl Function {
         }
     }
 
-    /// The body as a closure that is called at once, so that `return` and `?` end it alone.
-    pub(crate) fn in_closure(&self, rebindings: &TokenStream) -> TokenStream {
+    /// The body as a closure that is called at once, so that `return` and `?` end it alone. The
+    /// call tells the compiler that it is called once: else it could not return what it borrows.
+    pub(crate) fn in_closure(&self, krate: &Path, rebindings: &TokenStream) -> TokenStream {
         let (body, output) = (&self.body, self.output().map(|ty| quote!(-> #ty)));
-        quote!((move || #output { #rebindings #body })())
+        quote!(#krate::__private::once(move || #output { #rebindings #body }))
+    }
+
+    /// The function with this attribute moved below its other attribute macros, if it has any
+    /// that would see our variables in the place of its patterns (`#[instrument(skip(app))]` on
+    /// `State(app): State<App>`). `path` names the attribute.
+    pub(crate) fn after_others(&self, path: &TokenStream, args: &TokenStream) -> Option<TokenStream> {
+        let pattern = |input: &FnArg| match input {
+            FnArg::Typed(input) => !matches!(&*input.pat, Pat::Ident(pat) if is_variable(pat)),
+            FnArg::Receiver(_) => false,
+        };
+        if !self.sig.inputs.iter().any(pattern) || !self.attrs.iter().any(may_be_macro) {
+            return None;
+        }
+        let mut function = self.clone();
+        let last = Ident::new(LAST, Span::mixed_site());
+        function.attrs.push(parse_quote!(#[#path(#last, #args)]));
+        Some(function.original())
     }
 
     /// The function with another body.
@@ -212,6 +230,60 @@ impl Function {
     pub(crate) fn original(&self) -> TokenStream {
         self.with_body(self.body.clone())
     }
+}
+
+/// The word that [`Function::after_others`] puts before an attribute's arguments.
+const LAST: &str = "__last";
+
+/// The arguments of an attribute, and whether it was moved below the others.
+pub(crate) fn take_last(args: TokenStream) -> (TokenStream, bool) {
+    let mut rest = args.clone().into_iter();
+    match (rest.next(), rest.next()) {
+        (Some(TokenTree::Ident(word)), Some(TokenTree::Punct(_))) if word == LAST => (rest.collect(), true),
+        _ => (args, false),
+    }
+}
+
+/// Whether an attribute may be another macro: it is none of the compiler's that stand on
+/// functions, none of a tool's, and none of ours, which understand each other.
+fn may_be_macro(attr: &Attribute) -> bool {
+    const INERT: [&str; 24] = [
+        "allow",
+        "cfg",
+        "cold",
+        "deny",
+        "deprecated",
+        "derived",
+        "diagnostic",
+        "doc",
+        "egress",
+        "expect",
+        "export_name",
+        "forbid",
+        "ignore",
+        "inline",
+        "link_section",
+        "must_use",
+        "no_mangle",
+        "payload",
+        "provenance_input",
+        "should_panic",
+        "target_feature",
+        "track_caller",
+        "unsafe",
+        "warn",
+    ];
+    const TOOLS: [&str; 4] = ["clippy", "diagnostic", "miri", "rustfmt"];
+    let segments = &attr.path().segments;
+    let is = |segment: Option<&syn::PathSegment>, names: &[&str]| {
+        segment.is_some_and(|segment| names.iter().any(|name| segment.ident == name))
+    };
+    let of_tool = segments.len() > 1 && is(segments.first(), &TOOLS);
+    !of_tool && !is(segments.last(), &INERT)
+}
+
+fn is_variable(pat: &syn::PatIdent) -> bool {
+    pat.by_ref.is_none() && pat.subpat.is_none()
 }
 
 fn parse_function(input: ParseStream<'_>) -> syn::Result<Function> {

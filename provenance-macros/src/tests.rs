@@ -102,6 +102,35 @@ fn input_sync_method() {
 }
 
 #[test]
+fn another_macro_sees_the_patterns_as_written() {
+    let item = || {
+        quote! {
+            /// Signs up.
+            #[must_use]
+            #[tracing::instrument(skip(app))]
+            async fn signup(State(app): State<App>, Form(form): Form<Signup>) -> String {
+                form.email
+            }
+        }
+    };
+    let moved = |attribute: Attribute, args: TokenStream| function(attribute, args, item());
+    insta::assert_snapshot!(
+        [
+            moved(expand::input::attribute, quote!(purpose = "signup")),
+            moved(
+                expand::derived::attribute,
+                quote!("score.credit", crate = crate::evidence)
+            ),
+            moved(expand::egress::attribute, quote!()),
+        ]
+        .join("\n")
+    );
+    // Once there, it stays: an attribute that nobody takes away must not send it round for ever.
+    let settled = moved(expand::input::attribute, quote!(__last, purpose = "signup"));
+    assert!(settled.contains("input::Call::begin"), "{settled}");
+}
+
+#[test]
 fn input_boxed_future() {
     insta::assert_snapshot!(method(
         expand::input::attribute,

@@ -23,3 +23,8 @@ pub mod egress {
 
 #[cfg(feature = "diesel")]
 pub use crate::integrations::diesel::bind as diesel;
+
+/// Calls a closure. The bound makes it one that may give away what it captured.
+pub fn once<R>(body: impl FnOnce() -> R) -> R {
+    body()
+}

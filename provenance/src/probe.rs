@@ -4,10 +4,12 @@
 //! by one, so an implementation for more references is tried first. Each ladder below is one
 //! method name with its rungs, the best first.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display, Write};
 
 use serde::Serialize;
 
+use self::depth::{Flat, Nested};
 use self::walk::walk;
 use crate::tracked::{Tracked, Value, Visitor};
 
@@ -48,36 +50,47 @@ impl<W: Inner, E> Inner for Result<W, E> {
 pub trait Readable {}
 
 /// Containers of [`Display`] values, common around types of other crates: `Option<NaiveDate>`.
-pub trait Displayed {
+/// `Depth` keeps containers of values apart from containers of containers.
+pub trait Displayed<Depth> {
     /// Shows every element.
     fn show(&self, visitor: &mut Visitor<'_>);
 }
 
-impl<T: Display> Displayed for Option<T> {
-    fn show(&self, visitor: &mut Visitor<'_>) {
-        self.iter().for_each(|value| display(value, visitor));
-    }
+// Not here, where every probe would see them.
+mod depth {
+    /// The depth of a container of values.
+    pub struct Flat;
+
+    /// The depth of a container of containers, such as `Option<Option<NaiveDate>>`.
+    pub struct Nested<Depth>(Depth);
 }
 
-impl<T: Display, E> Displayed for Result<T, E> {
-    fn show(&self, visitor: &mut Visitor<'_>) {
-        self.iter().for_each(|value| display(value, visitor));
-    }
+macro_rules! displayed {
+    ($([$($generics:tt)*] $container:ty: $elements:ident;)+) => {$(
+        impl<T: Display, $($generics)*> Displayed<Flat> for $container {
+            fn show(&self, visitor: &mut Visitor<'_>) {
+                self.$elements().for_each(|value| display(value, visitor));
+            }
+        }
+        impl<Depth, T: Displayed<Depth>, $($generics)*> Displayed<Nested<Depth>> for $container {
+            fn show(&self, visitor: &mut Visitor<'_>) {
+                self.$elements().for_each(|inner| inner.show(visitor));
+            }
+        }
+    )+};
 }
 
-impl<T: Display> Displayed for [T] {
-    fn show(&self, visitor: &mut Visitor<'_>) {
-        self.iter().for_each(|value| display(value, visitor));
-    }
+displayed! {
+    [] Option<T>: iter;
+    [E] Result<T, E>: iter;
+    [] [T]: iter;
+    [const N: usize] [T; N]: iter;
+    [] Vec<T>: iter;
+    [K] BTreeMap<K, T>: values;
+    [K, S] HashMap<K, T, S>: values;
 }
 
-impl<T: Display> Displayed for Vec<T> {
-    fn show(&self, visitor: &mut Visitor<'_>) {
-        self.as_slice().show(visitor);
-    }
-}
-
-impl<T: Displayed + ?Sized> Displayed for &T {
+impl<Depth, T: Displayed<Depth> + ?Sized> Displayed<Depth> for &T {
     fn show(&self, visitor: &mut Visitor<'_>) {
         (**self).show(visitor);
     }
@@ -102,9 +115,19 @@ macro_rules! ladder {
 ladder!(visit_as_field {
     FieldTracked: [&&&&] (Tracked) => T::visit;
     FieldDisplay: [&&&] (Display) => display;
-    FieldDisplayed: [&&] (Displayed) => T::show;
     FieldSerialize: [&] (Serialize) => walk;
 });
+
+#[doc(hidden)]
+pub trait FieldDisplayed<Depth> {
+    fn visit_as_field(&self, visitor: &mut Visitor<'_>);
+}
+
+impl<Depth, T: Displayed<Depth> + ?Sized> FieldDisplayed<Depth> for &&Probe<'_, T> {
+    fn visit_as_field(&self, visitor: &mut Visitor<'_>) {
+        self.0.show(visitor);
+    }
+}
 
 /// The last rung of `visit_as_field`: the bound on the method is not asked when the rung is
 /// chosen, so it fails afterwards, with the message of [`Readable`].
@@ -171,7 +194,6 @@ impl Write for Text {
     reason = "generated code asks with all references, whatever the rung"
 )]
 mod tests {
-    use std::collections::BTreeMap;
     use std::net::Ipv4Addr;
 
     use super::*;
@@ -280,6 +302,12 @@ mod tests {
         assert_eq!(field!(vec![Shown, Shown]).len(), 2);
         assert_eq!(field!(Ok::<_, Opaque>(Shown)), [r#"field: Text("2")"#]);
         assert_eq!(field!(Some(Serialised)), ["field: Integer(3)"]);
+        // What a changeset holds of a nullable column, and other containers of containers.
+        assert_eq!(field!(Some(Some(Printed))), [r#"field: Text("2")"#]);
+        assert!(field!(Some(None::<Printed>)).is_empty());
+        assert_eq!(field!(Some([vec![Printed], vec![Printed]])).len(), 2);
+        assert_eq!(field!(&[BTreeMap::from([(1, Some(Printed))])][..]).len(), 1);
+        assert_eq!(field!(HashMap::from([("k", Printed)])), [r#"field: Text("2")"#]);
         assert_eq!(field!(Ipv4Addr::LOCALHOST), [r#"field: Text("127.0.0.1")"#]);
     }
 
@@ -361,12 +389,12 @@ mod tests {
         assert!(field!(&form).iter().all(|line| line.starts_with("field: ")));
     }
 
-    struct Nested(usize);
+    struct Russian(usize);
 
-    impl Serialize for Nested {
+    impl Serialize for Russian {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             match self.0.checked_sub(1) {
-                Some(less) => serializer.collect_seq([Nested(less)]),
+                Some(less) => serializer.collect_seq([Russian(less)]),
                 None => serializer.serialize_u8(0),
             }
         }
@@ -385,7 +413,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_counted_and_nothing_overflows() {
-        assert_eq!(argument!(Nested(100_000)), ["missed nested too deep"]);
+        assert_eq!(argument!(Russian(100_000)), ["missed nested too deep"]);
         assert_eq!(argument!(NestedMap(100_000)), ["missed nested too deep"]);
         // A vector of `Tracked` values has the visitor's own limits; this one goes by `Serialize`.
         let many: Vec<Serialised> = (0..20_000).map(|_| Serialised).collect();

@@ -1,7 +1,7 @@
 //! `#[derived("category")]`.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::quote_spanned;
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
@@ -9,13 +9,20 @@ use super::{Ladder, args_of, field_expr, probe, show_arguments};
 use crate::attr::{Args, Declared, Shared};
 use crate::ctxt::Ctxt;
 use crate::entry::{Entry, Place};
-use crate::function::{Flow, Function};
+use crate::function::{Flow, Function, take_last};
 use crate::symbol;
 
 /// The attribute as a whole.
 pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> TokenStream {
+    let (tokens, last) = take_last(args);
     let keys = [symbol::DESCRIPTION, symbol::KIND, symbol::PII, symbol::SECRET];
-    let mut args = Args::parse(cx, args, "#[derived]", &[&keys, &symbol::SHARED], Span::call_site());
+    let mut args = Args::parse(
+        cx,
+        tokens.clone(),
+        "#[derived]",
+        &[&keys, &symbol::SHARED],
+        Span::call_site(),
+    );
     let shared = Shared::take(&mut args);
     let declared = Declared::take(&mut args);
     let mut function = match Function::parse(cx, "#[derived]", item) {
@@ -27,6 +34,9 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         _ => return function.original(),
     };
     let krate = &shared.krate;
+    if !last && let Some(moved) = function.after_others(&quote!(#krate::derived), &tokens) {
+        return moved;
+    }
     let place = Place::new(&function.sig.ident, &shared);
     let args = function.take_args();
     let entry = Entry::new("derived", &place, &shared)
@@ -60,7 +70,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
     };
     let rest = match function.flow() {
         Flow::Sync => {
-            let value = function.in_closure(&rebindings);
+            let value = function.in_closure(krate, &rebindings);
             quote_spanned!(here=> let #result = #value; #finish)
         }
         Flow::Async => {
@@ -68,14 +78,14 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
             quote_spanned!(here=> let #result = async move { #fake_return #rebindings #body }.await; #finish)
         }
         Flow::Boxed => {
-            let future = function.in_closure(&rebindings);
+            let future = function.in_closure(krate, &rebindings);
             quote_spanned! {here=>
                 let future = #future;
                 ::std::boxed::Box::pin(async move { let #result = future.await; #finish })
             }
         }
         Flow::Future => {
-            let future = function.in_closure(&rebindings);
+            let future = function.in_closure(krate, &rebindings);
             quote_spanned! {here=>
                 let future = #future;
                 async move { let #result = future.await; #finish }

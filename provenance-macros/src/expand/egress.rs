@@ -11,7 +11,7 @@ use crate::attr::{Args, Shared};
 use crate::check;
 use crate::ctxt::Ctxt;
 use crate::entry::{Entry, Place, optional};
-use crate::function::{Arg, Flow, Function};
+use crate::function::{Arg, Flow, Function, take_last};
 use crate::symbol;
 
 mod rewrite;
@@ -22,7 +22,14 @@ const WHAT: &str = "#[egress]";
 
 /// The attribute as a whole.
 pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> TokenStream {
-    let mut args = Args::parse(cx, args, WHAT, &[&symbol::EGRESS, &symbol::SHARED], Span::call_site());
+    let (tokens, last) = take_last(args);
+    let mut args = Args::parse(
+        cx,
+        tokens.clone(),
+        WHAT,
+        &[&symbol::EGRESS, &symbol::SHARED],
+        Span::call_site(),
+    );
     if let Ok(Some(text)) = args.literal() {
         let value = text.value();
         cx.error_at(
@@ -39,8 +46,14 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         Ok(function) => function,
         Err(instead) => return without_payload_marks(instead),
     };
-    let marked = take_payload_marks(cx, &mut function);
     let krate = &shared.krate;
+    if !last
+        && !cx.failed()
+        && let Some(moved) = function.after_others(&quote!(#krate::egress), &tokens)
+    {
+        return moved;
+    }
+    let marked = take_payload_marks(cx, &mut function);
     let here = Span::mixed_site();
     let frame = Ident::new("frame", here);
     // What does not parse is the compiler's to explain.
@@ -131,10 +144,10 @@ fn whole(krate: &syn::Path, frame: &Ident, function: &Function, args: &[Arg]) ->
     };
     match function.flow() {
         Flow::Sync => {
-            let value = function.in_closure(&rebindings);
+            let value = function.in_closure(krate, &rebindings);
             quote_spanned! {here=>
                 let call = #frame.share();
-                #[allow(clippy::redundant_closure_call, clippy::let_unit_value)]
+                #[allow(clippy::let_unit_value)]
                 let result = #value;
                 #finish
             }
@@ -149,7 +162,7 @@ fn whole(krate: &syn::Path, frame: &Ident, function: &Function, args: &[Arg]) ->
             }
         }
         flow @ (Flow::Boxed | Flow::Future) => {
-            let future = function.in_closure(&rebindings);
+            let future = function.in_closure(krate, &rebindings);
             let future_then_finish = quote_spanned! {here=>
                 async move {
                     let call = #frame.share();
@@ -163,7 +176,6 @@ fn whole(krate: &syn::Path, frame: &Ident, function: &Function, args: &[Arg]) ->
                 _ => future_then_finish,
             };
             quote_spanned! {here=>
-                #[allow(clippy::redundant_closure_call)]
                 let future = #future;
                 #value
             }

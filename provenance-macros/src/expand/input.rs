@@ -1,16 +1,17 @@
 //! `#[provenance_input]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::quote_spanned;
+use quote::{quote, quote_spanned};
 
 use super::{args_of, shared_only, show_arguments};
 use crate::ctxt::Ctxt;
 use crate::entry::{Entry, Place};
-use crate::function::{Flow, Function};
+use crate::function::{Flow, Function, take_last};
 
 /// The attribute as a whole.
 pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> TokenStream {
-    let shared = shared_only(cx, args, "#[provenance_input]");
+    let (tokens, last) = take_last(args);
+    let shared = shared_only(cx, tokens.clone(), "#[provenance_input]");
     let mut function = match Function::parse(cx, "#[provenance_input]", item) {
         Ok(function) => function,
         Err(instead) => return instead,
@@ -19,6 +20,9 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         return function.original();
     }
     let krate = &shared.krate;
+    if !last && let Some(moved) = function.after_others(&quote!(#krate::provenance_input), &tokens) {
+        return moved;
+    }
     let place = Place::new(&function.sig.ident, &shared);
     let args = function.take_args();
     let entry = Entry::new("input", &place, &shared)
@@ -42,11 +46,11 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
             quote_spanned!(here=> #call.run(async move { #fake_return #rebindings #body }).await)
         }
         Flow::Boxed => {
-            let future = function.in_closure(&rebindings);
+            let future = function.in_closure(krate, &rebindings);
             quote_spanned!(here=> ::std::boxed::Box::pin(#call.run(#future)))
         }
         Flow::Future => {
-            let future = function.in_closure(&rebindings);
+            let future = function.in_closure(krate, &rebindings);
             quote_spanned!(here=> #call.run(#future))
         }
     };

@@ -111,7 +111,8 @@ impl Hub {
         let text = owned.send(&n.to_string());
         let send = move |x: u8| tx.send(x.to_string());
         send(3)?;
-        (|| self.texts.send("closure".into()))()?;
+        let closure = || self.texts.send("closure".into());
+        closure()?;
         Ok(text.len())
     }
 }

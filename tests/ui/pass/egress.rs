@@ -1,6 +1,7 @@
 #![deny(warnings)]
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::mpsc::{self, Sender};
@@ -118,6 +119,66 @@ fn builders(sink: &mut Vec<u8>, tx: Sender<u8>) -> impl Iterator<Item = bool> + 
     (0..n).map(|_| ureq::get(URL).call().is_ok())
 }
 
+/// Not `Sync`, and its methods are named like a client's.
+struct Mailer {
+    sent: Cell<u32>,
+    texts: Vec<String>,
+}
+
+impl Mailer {
+    fn send(&self, by: u32) -> u32 {
+        self.sent.set(self.sent.get() + by);
+        by
+    }
+
+    fn call(&mut self) -> u32 {
+        self.send(1)
+    }
+
+    fn send_json(&mut self, by: u32) -> u32 {
+        self.send(by)
+    }
+
+    #[egress(recipient = "smtp")]
+    fn borrowed(&mut self, #[payload] text: &str) -> Option<&mut String> {
+        if text.is_empty() {
+            return None;
+        }
+        self.texts.push(text.to_owned());
+        self.texts.last_mut()
+    }
+}
+
+struct Service {
+    mailer: Mailer,
+}
+
+impl Service {
+    #[egress(recipient = "partner")]
+    fn in_closures(&mut self, other: Mailer) -> u32 {
+        let borrowed: u32 = (0..3).map(|n| self.mailer.send(n)).sum();
+        let mut again = || self.mailer.call();
+        let twice = again() + again();
+        let owned = move |n| other.send(n);
+        borrowed + twice + owned(1) + owned(2)
+    }
+
+    #[egress(recipient = "partner")]
+    async fn in_futures(&mut self) -> u32 {
+        let first = async { self.mailer.call() }.await;
+        first + async { self.mailer.call() }.await
+    }
+}
+
+#[egress(recipient = "partner")]
+async fn across_await(mut mailer: Mailer) -> u32 {
+    mailer.send_json(later(2).await) + mailer.call()
+}
+
+async fn later(n: u32) -> u32 {
+    n
+}
+
 fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -130,6 +191,13 @@ fn is_send<T: Send>(value: T) -> T {
 }
 
 fn main() {
+    let mailer = || Mailer { sent: Cell::new(0), texts: Vec::new() };
+    assert_eq!(mailer().borrowed("a").map(|text| text.len()), Some(1));
+    let mut service = Service { mailer: mailer() };
+    assert_eq!(service.in_closures(mailer()), 8);
+    assert_eq!(ready(service.in_futures()), 2);
+    assert_eq!(ready(is_send(across_await(mailer()))), 3);
+
     let (jobs, got) = mpsc::channel();
     let (texts, _texts) = mpsc::channel();
     let agent = Arc::new(ureq::agent());

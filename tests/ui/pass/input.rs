@@ -134,6 +134,14 @@ impl<'s> Service<'s> {
         Some(self.calls + n)
     }
 
+    #[derived("score.credit")]
+    fn counter<'a>(&'a mut self, others: &'a mut [u32]) -> Option<&'a mut u32> {
+        match others.first_mut() {
+            Some(0) => Some(&mut self.calls),
+            other => other,
+        }
+    }
+
     #[derived("x.label")]
     fn label(&self, income: f64) -> impl Display + use<'s> {
         format!("{}{income}", self.prefix)
@@ -233,6 +241,8 @@ fn main() {
     assert_eq!(service.score(1.0), Ok(2.5));
     assert_eq!(service.score(-1.0), Ok(0.0));
     assert_eq!(ready(service.score_async(NotClone(1))), Some(204));
+    assert_eq!(service.counter(&mut [0]), Some(&mut 203));
+    assert_eq!(service.counter(&mut [1]), Some(&mut 1));
     assert_eq!(service.label(1.0).to_string(), "p1");
     assert_eq!(service.by_default(1), 2);
     let form = || Signup { email: "ada".into() };

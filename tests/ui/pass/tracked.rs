@@ -36,6 +36,8 @@ where
     #[tracked("x.address")]
     shown_optional: Option<Ipv4Addr>,
     #[tracked("x.address")]
+    shown_changed: Option<Option<Ipv4Addr>>,
+    #[tracked("x.address")]
     shown_many: Vec<Ipv4Addr>,
     #[tracked("x.place")]
     serialised: Point,
@@ -137,6 +139,7 @@ fn main() {
         income: vec![Some(1.5), None, Some(2.0)],
         shown: Ipv4Addr::LOCALHOST,
         shown_optional: Some(Ipv4Addr::LOCALHOST),
+        shown_changed: Some(Some(Ipv4Addr::LOCALHOST)),
         shown_many: vec![Ipv4Addr::LOCALHOST],
         serialised: Point { x: 1, y: 2 },
         map: BTreeMap::from([("a".to_owned(), 1)]),
@@ -152,7 +155,8 @@ fn main() {
         seen(&everything),
         "(; email = ada@example.com; account = 8; user = 7; email: contact.email ada@example.com; \
          name: personal.name Ada; income: financial.income 1.5; income: financial.income 2; \
-         shown: x.address 127.0.0.1; shown_optional: x.address 127.0.0.1; shown_many: x.address 127.0.0.1; \
+         shown: x.address 127.0.0.1; shown_optional: x.address 127.0.0.1; \
+         shown_changed: x.address 127.0.0.1; shown_many: x.address 127.0.0.1; \
          serialised: x.place 1; serialised: x.place 2; map: x.labels 1; array: x.numbers 3; array: x.numbers 4; \
          generic: x.generic g; (; 0: contact.phone_number +44; ); )"
     );

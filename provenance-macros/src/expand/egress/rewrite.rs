@@ -1,16 +1,18 @@
 //! Calls in a function's body that could be a client's get a hook that the receiver's type
 //! decides on: see `provenance/src/hooks/egress/frame.rs`.
 //!
-//! Left alone: calls with a turbofish or closures for arguments, calls that are awaited (the
+//! Left alone: calls on what a closure or future borrows from outside (the hook would move it there), calls with a turbofish or closures for arguments, calls that are awaited (the
 //! clients known today are synchronous), receivers that are a field of a temporary, an index or a macro,
 //! arguments of macros, nested items, and fully qualified calls.
+
+use std::collections::HashSet;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
 use syn::parse::Parser;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Block, Expr, ExprMethodCall, Item, Member, Path, parse_quote_spanned};
+use syn::{Block, Expr, ExprMethodCall, Item, Local, LocalInit, Member, PatIdent, Path, parse_quote_spanned};
 
 /// The static that every function under `#[egress]` has.
 pub(super) fn site_ident() -> Ident {
@@ -39,6 +41,7 @@ pub(super) fn rewrite(krate: &Path, frame: &Ident, body: TokenStream) -> syn::Re
         sends: false,
         loose: false,
         touched: false,
+        own: None,
     };
     statements
         .iter_mut()
@@ -69,6 +72,8 @@ struct Rewriter<'a> {
     loose: bool,
     /// Something was rewritten since this was last reset.
     touched: bool,
+    /// The variables of the closure or future in hand, if what it has from outside must not be named by value.
+    own: Option<HashSet<Ident>>,
 }
 
 /// What a method could be.
@@ -99,6 +104,18 @@ impl Method {
 impl VisitMut for Rewriter<'_> {
     fn visit_item_mut(&mut self, _: &mut Item) {}
 
+    fn visit_local_mut(&mut self, local: &mut Local) {
+        // Where nothing else tells, the compiler tells by the body how often a closure may be called.
+        match &mut local.init {
+            Some(LocalInit { expr, .. }) if matches!(**expr, Expr::Closure(_)) => {
+                let own = self.own.replace(variables(expr));
+                self.visit_expr_mut(expr);
+                self.own = own;
+            }
+            _ => visit_mut::visit_local_mut(self, local),
+        }
+    }
+
     fn visit_expr_mut(&mut self, expr: &mut Expr) {
         match expr {
             Expr::Closure(closure) if closure.capture.is_some() && closure.asyncness.is_none() => {
@@ -109,8 +126,10 @@ impl VisitMut for Rewriter<'_> {
             }
             Expr::Closure(_) | Expr::Async(_) => {
                 let outside = std::mem::replace(&mut self.holder, Holder::Site);
+                let own = self.own.replace(variables(expr));
                 visit_mut::visit_expr_mut(self, expr);
                 self.holder = outside;
+                self.own = own;
             }
             Expr::Const(_) => {}
             Expr::Await(awaited) => match &mut *awaited.base {
@@ -180,6 +199,10 @@ impl Rewriter<'_> {
         if method == Method::Query || !is_place(&call.receiver) {
             return None;
         }
+        let named = |own: &HashSet<Ident>| root(&call.receiver).is_some_and(|root| own.contains(root));
+        if method == Method::Send && self.own.as_ref().is_some_and(|own| !named(own)) {
+            return None;
+        }
         self.seen(method);
         let (place, name, args) = (&call.receiver, &call.method, &call.args);
         let (pick, taken) = match method {
@@ -187,7 +210,8 @@ impl Rewriter<'_> {
             Method::Send | Method::Query => (Ident::new("__pick", span), place.to_token_stream()),
         };
         Some(parse_quote_spanned! {span=>
-            (match #krate::__private::egress::Wrap(&#place).#pick(#holder) {
+            // The block ends its temporaries, which an `.await` in the arguments must not meet.
+            (match { let pick = #krate::__private::egress::Wrap(&#place).#pick(#holder); pick } {
                 #[allow(unreachable_code, clippy::all)]
                 #krate::__private::egress::Pick::Client(client) => {
                     client.go();
@@ -224,6 +248,31 @@ fn is_place(expr: &Expr) -> bool {
         Expr::Group(group) => is_place(&group.expr),
         _ => false,
     }
+}
+
+/// The variable of a place; `None` for the path of a static or constant.
+fn root(place: &Expr) -> Option<&Ident> {
+    match place {
+        Expr::Path(path) => path.path.get_ident(),
+        Expr::Field(field) => root(&field.base),
+        Expr::Paren(paren) => root(&paren.expr),
+        Expr::Group(group) => root(&group.expr),
+        _ => None,
+    }
+}
+
+/// The names that the patterns in an expression bind.
+fn variables(expr: &Expr) -> HashSet<Ident> {
+    struct Finder(HashSet<Ident>);
+    impl<'ast> Visit<'ast> for Finder {
+        fn visit_pat_ident(&mut self, pat: &'ast PatIdent) {
+            self.0.insert(pat.ident.clone());
+            visit::visit_pat_ident(self, pat);
+        }
+    }
+    let mut finder = Finder(HashSet::new());
+    finder.visit_expr(expr);
+    finder.0
 }
 
 /// An expression that gives a value of its own.

@@ -228,6 +228,8 @@ pub(crate) fn derive(cx: &Ctxt, item: TokenStream) -> TokenStream {
         .emit();
     let sites = expansion.sites(&place, &hooks);
     quote! {
+        // The tuples that Diesel wants hold references to fields, whatever the fields are.
+        #[allow(clippy::ref_option_ref)]
         const _: () = {
             #statics
             #sites
