@@ -99,7 +99,7 @@
 //!   the attribute are not seen. What can be counted is counted as a blind spot on `/status`.
 //! - Call rewriting sees method calls in the function's own body: not calls made by fully
 //!   qualified path, inside `macro_rules!`, through a request builder stored in a temporary's field, or on one that a
-//!   closure or `async` block without `move` takes from outside.
+//!   closure or `async` block takes from outside (without `move`, or bound by a `let`).
 //! - Detection finds registered values in the forms listed in the README. Encrypted or compressed
 //!   bodies, and readers passed as a body, are counted, not scanned.
 //! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
