@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::entry::{ANCHOR, Entry};
+use super::filter::Filter;
 use crate::vocabulary::Fingerprint;
 
 /// Values of one lane are never met in another: their hashes differ.
@@ -32,6 +33,10 @@ pub(super) struct Index {
     /// Anchor -> lengths of the needles that begin so, with their number. The number of a length
     /// may pass below zero while an insertion and a removal of one value overtake each other.
     anchors: DashMap<u64, BTreeMap<u32, i64>, Spread>,
+    /// Of every value: the anchor of long text, else the hash; and the national hash of phones.
+    filter: Filter,
+    /// Needles of text by length, where they have no anchor: others are not looked up.
+    short: [AtomicUsize; ANCHOR],
     /// Hashes by lane: a lane without any is not searched.
     counts: [AtomicUsize; LANES],
 }
@@ -57,8 +62,15 @@ impl Index {
             anchor_key,
             values: DashMap::default(),
             anchors: DashMap::default(),
+            filter: Filter::new(),
+            short: Default::default(),
             counts: Default::default(),
         }
+    }
+
+    /// What is looked up in the filter for a hash.
+    fn filtered(hash: u128) -> u64 {
+        hash as u64
     }
 
     /// The keyed hash of `bytes`, to be continued.
@@ -89,6 +101,26 @@ impl Index {
         self.counts[lane as usize].load(Ordering::Relaxed) > 0
     }
 
+    /// Whether text without an anchor, as a whole `bytes` long, is known.
+    pub(super) fn has_short(&self, bytes: usize) -> bool {
+        self.short
+            .get(bytes)
+            .is_some_and(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Whether there may be text that begins with this anchor.
+    pub(super) fn may_begin(&self, anchor: u64) -> bool {
+        self.filter.may_have(anchor)
+    }
+
+    /// As [`Index::find`], for all but text with an anchor, and digests.
+    pub(super) fn find_filtered(&self, hash: u128) -> Vec<Known> {
+        match self.filter.may_have(Index::filtered(hash)) {
+            true => self.find(hash),
+            false => Vec::new(),
+        }
+    }
+
     pub(super) fn find(&self, hash: u128) -> Vec<Known> {
         self.values.get(&hash).map(|known| known.clone()).unwrap_or_default()
     }
@@ -108,11 +140,15 @@ impl Index {
             weak: entry.weak,
             of: entry.hash,
         };
+        // First into the filter, and last out of it: it must not deny what is in the tables.
+        self.allow(entry);
         if self.add(entry.lane, entry.hash, known) {
             for (lane, hash) in others(entry) {
                 self.add(lane, hash, known);
             }
             self.count_anchor(entry, 1);
+        } else {
+            self.disallow(entry);
         }
     }
 
@@ -122,6 +158,21 @@ impl Index {
                 self.take(lane, hash, fingerprint, entry.hash);
             }
             self.count_anchor(entry, -1);
+            self.disallow(entry);
+        }
+    }
+
+    fn allow(&self, entry: &Entry) {
+        filtered(entry).for_each(|hash| self.filter.add(hash));
+        if let Some(count) = self.short.get(short(entry)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn disallow(&self, entry: &Entry) {
+        filtered(entry).for_each(|hash| self.filter.remove(hash));
+        if let Some(count) = self.short.get(short(entry)) {
+            count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -152,10 +203,7 @@ impl Index {
     }
 
     fn count_anchor(&self, entry: &Entry, change: i64) {
-        let anchor = match (entry.lane, u64::try_from(entry.second)) {
-            (Lane::Text, Ok(anchor)) if anchor > 0 => anchor,
-            _ => return,
-        };
+        let Some(anchor) = anchor(entry) else { return };
         let mut lengths = self.anchors.entry(anchor).or_default();
         let count = lengths.entry(entry.needle).or_default();
         *count += change;
@@ -165,6 +213,27 @@ impl Index {
         drop(lengths);
         self.anchors.remove_if(&anchor, |_, lengths| lengths.is_empty());
     }
+}
+
+/// The anchor of an entry of long text.
+fn anchor(entry: &Entry) -> Option<u64> {
+    let anchor = u64::try_from(entry.second).ok()?;
+    (entry.lane == Lane::Text && anchor > 0).then_some(anchor)
+}
+
+/// Bytes of an entry's needle, if it is text without an anchor; else more than such text has.
+fn short(entry: &Entry) -> usize {
+    match (entry.lane, anchor(entry)) {
+        (Lane::Text, None) => usize::try_from(entry.needle).unwrap_or(ANCHOR),
+        _ => ANCHOR,
+    }
+}
+
+/// What the filter has of an entry.
+fn filtered(entry: &Entry) -> impl Iterator<Item = u64> {
+    let first = anchor(entry).unwrap_or(Index::filtered(entry.hash));
+    let national = (entry.lane == Lane::Phone && entry.second != 0).then_some(Index::filtered(entry.second));
+    [first].into_iter().chain(national)
 }
 
 /// The further hashes under which an entry is found.
