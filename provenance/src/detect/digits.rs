@@ -120,14 +120,14 @@ impl Scanner<'_> {
         let Some(text) = view.text.get(start..end).filter(|text| text.len() <= LONGEST_NUMBER) else {
             return;
         };
+        let find = |form| Find {
+            range: view.source(start..end),
+            whole: false,
+            form,
+        };
         let minus = is_negative(&view.text, start);
         if let (Some(plain), false) = (number::plain(text), minus) {
-            let find = Find {
-                range: view.source(start..end),
-                whole: false,
-                form: Form::Embedded,
-            };
-            self.lookup(at, Lane::Number, plain, find);
+            self.lookup(at, Lane::Number, plain, || find(Form::Embedded));
             return;
         }
         let Some(readings) = number::read(text) else { return };
@@ -136,16 +136,11 @@ impl Scanner<'_> {
         } else {
             Form::Normalised
         };
-        let find = |form| Find {
-            range: view.source(start..end),
-            whole: false,
-            form,
-        };
         for (reading, form) in [(Some(readings.first), form), (readings.second, Form::Normalised)] {
             let Some(reading) = reading else { continue };
-            self.lookup(at, Lane::Number, &reading, find(form));
+            self.lookup(at, Lane::Number, &reading, || find(form));
             if minus {
-                self.lookup(at, Lane::Number, &format!("-{reading}"), find(form));
+                self.lookup(at, Lane::Number, &format!("-{reading}"), || find(form));
             }
         }
     }
@@ -165,9 +160,9 @@ impl Scanner<'_> {
             whole: false,
             form,
         };
-        self.lookup(at, Lane::Date, &readings.first, find(form));
+        self.lookup(at, Lane::Date, &readings.first, || find(form));
         if let Some(second) = readings.second {
-            self.lookup(at, Lane::Date, &second, find(Form::Normalised));
+            self.lookup(at, Lane::Date, &second, || find(Form::Normalised));
         }
     }
 
@@ -193,15 +188,12 @@ impl Scanner<'_> {
                 let form = if group == 0 { Form::Embedded } else { Form::Normalised };
                 let digits = std::str::from_utf8(&buffer[..count]).unwrap_or_default();
                 if let Some(plain) = phone::plain(digits) {
-                    self.phone(
-                        at,
-                        plain,
-                        Find {
-                            range: view.source(start..end),
-                            whole: false,
-                            form,
-                        },
-                    );
+                    let find = |form| Find {
+                        range: view.source(start..end),
+                        whole: false,
+                        form,
+                    };
+                    self.phone(at, plain, form, find);
                 }
             }
             if gap == 0 || gap > 3 || !bytes.get(end + gap).is_some_and(u8::is_ascii_digit) {
@@ -212,14 +204,11 @@ impl Scanner<'_> {
     }
 
     /// A phone as written, and with or without its country code.
-    pub(super) fn phone(&mut self, at: &mut At<'_>, digits: &str, find: Find) {
-        let normalised = Find {
-            form: Form::Normalised,
-            ..find.clone()
-        };
-        self.lookup(at, Lane::Phone, digits, find);
+    pub(super) fn phone(&mut self, at: &mut At<'_>, digits: &str, form: Form, find: impl Fn(Form) -> Find) {
+        let normalised = || find(Form::Normalised);
+        self.lookup(at, Lane::Phone, digits, || find(form));
         if let Some(last) = last(digits, NATIONAL) {
-            self.lookup(at, Lane::Phone, last, normalised.clone());
+            self.lookup(at, Lane::Phone, last, normalised);
             self.lookup(at, Lane::National, last, normalised);
         } else if digits.len() == NATIONAL {
             self.lookup(at, Lane::National, digits, normalised);

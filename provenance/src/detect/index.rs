@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::entry::{ANCHOR, Entry};
+use super::entry::{ANCHOR, Entry, NATIONAL};
 use super::filter::Filter;
 use crate::vocabulary::Fingerprint;
 
@@ -25,18 +25,20 @@ pub(super) enum Lane {
 }
 
 const LANES: usize = 6;
+/// Lengths that are told apart.
+const LENGTHS: usize = 32;
 
 pub(super) struct Index {
-    key: [u8; 16],
-    anchor_key: [u8; 16],
+    key: SipHasher13,
+    anchor_key: SipHasher13,
     values: DashMap<u128, Vec<Known>, Spread>,
     /// Anchor -> lengths of the needles that begin so, with their number. The number of a length
     /// may pass below zero while an insertion and a removal of one value overtake each other.
     anchors: DashMap<u64, BTreeMap<u32, i64>, Spread>,
     /// Of every value: the anchor of long text, else the hash; and the national hash of phones.
     filter: Filter,
-    /// Needles of text by length, where they have no anchor: others are not looked up.
-    short: [AtomicUsize; ANCHOR],
+    /// Hashes by lane and length of what was hashed, the longest together.
+    lengths: [[AtomicUsize; LENGTHS]; LANES],
     /// Hashes by lane: a lane without any is not searched.
     counts: [AtomicUsize; LANES],
 }
@@ -58,12 +60,12 @@ impl Index {
         value_key.copy_from_slice(&key[..16]);
         anchor_key.copy_from_slice(&key[16..]);
         Index {
-            key: value_key,
-            anchor_key,
+            key: SipHasher13::new_with_key(&value_key),
+            anchor_key: SipHasher13::new_with_key(&anchor_key),
             values: DashMap::default(),
             anchors: DashMap::default(),
             filter: Filter::new(),
-            short: Default::default(),
+            lengths: Default::default(),
             counts: Default::default(),
         }
     }
@@ -75,22 +77,31 @@ impl Index {
 
     /// The keyed hash of `bytes`, to be continued.
     pub(super) fn hasher(&self, lane: Lane) -> SipHasher13 {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
+        let mut hasher = self.key;
         hasher.write(&[lane as u8]);
         hasher
     }
 
     pub(super) fn hash(&self, lane: Lane, bytes: &[u8]) -> u128 {
-        let mut hasher = self.hasher(lane);
-        hasher.write(bytes);
-        hasher.finish128().as_u128()
+        // In one piece where it fits: what is looked up for each word is short.
+        let mut buffer = [lane as u8; 32];
+        match buffer.get_mut(1..=bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.key.hash(&buffer[..=bytes.len()]).as_u128()
+            }
+            None => {
+                let mut hasher = self.hasher(lane);
+                hasher.write(bytes);
+                hasher.finish128().as_u128()
+            }
+        }
     }
 
     /// The hash of the first bytes of `text`, if there are enough; never 0.
     pub(super) fn anchor(&self, text: &[u8]) -> Option<u64> {
-        let mut hasher = SipHasher13::new_with_key(&self.anchor_key);
-        hasher.write(text.get(..ANCHOR)?);
-        Some(hasher.finish().max(1))
+        let first: &[u8; ANCHOR] = text.first_chunk()?;
+        Some(self.anchor_key.hash(first).h2.max(1))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -101,11 +112,9 @@ impl Index {
         self.counts[lane as usize].load(Ordering::Relaxed) > 0
     }
 
-    /// Whether text without an anchor, as a whole `bytes` long, is known.
-    pub(super) fn has_short(&self, bytes: usize) -> bool {
-        self.short
-            .get(bytes)
-            .is_some_and(|count| count.load(Ordering::Relaxed) > 0)
+    /// Whether anything so long is known.
+    pub(super) fn has_length(&self, lane: Lane, bytes: usize) -> bool {
+        self.lengths[lane as usize][bytes.min(LENGTHS - 1)].load(Ordering::Relaxed) > 0
     }
 
     /// Whether there may be text that begins with this anchor.
@@ -163,16 +172,16 @@ impl Index {
     }
 
     fn allow(&self, entry: &Entry) {
-        filtered(entry).for_each(|hash| self.filter.add(hash));
-        if let Some(count) = self.short.get(short(entry)) {
-            count.fetch_add(1, Ordering::Relaxed);
+        for (lane, length, hash) in filtered(entry) {
+            self.filter.add(hash);
+            self.lengths[lane as usize][length].fetch_add(1, Ordering::AcqRel);
         }
     }
 
     fn disallow(&self, entry: &Entry) {
-        filtered(entry).for_each(|hash| self.filter.remove(hash));
-        if let Some(count) = self.short.get(short(entry)) {
-            count.fetch_sub(1, Ordering::Relaxed);
+        for (lane, length, hash) in filtered(entry) {
+            self.filter.remove(hash);
+            self.lengths[lane as usize][length].fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -221,19 +230,16 @@ fn anchor(entry: &Entry) -> Option<u64> {
     (entry.lane == Lane::Text && anchor > 0).then_some(anchor)
 }
 
-/// Bytes of an entry's needle, if it is text without an anchor; else more than such text has.
-fn short(entry: &Entry) -> usize {
-    match (entry.lane, anchor(entry)) {
-        (Lane::Text, None) => usize::try_from(entry.needle).unwrap_or(ANCHOR),
-        _ => ANCHOR,
-    }
-}
-
-/// What the filter has of an entry.
-fn filtered(entry: &Entry) -> impl Iterator<Item = u64> {
+/// What the filter has of an entry, with lane and length.
+fn filtered(entry: &Entry) -> impl Iterator<Item = (Lane, usize, u64)> {
+    let length = usize::try_from(entry.needle).unwrap_or(LENGTHS).min(LENGTHS - 1);
     let first = anchor(entry).unwrap_or(Index::filtered(entry.hash));
-    let national = (entry.lane == Lane::Phone && entry.second != 0).then_some(Index::filtered(entry.second));
-    [first].into_iter().chain(national)
+    let national = (entry.lane == Lane::Phone && entry.second != 0).then_some((
+        Lane::National,
+        NATIONAL,
+        Index::filtered(entry.second),
+    ));
+    [(entry.lane, length, first)].into_iter().chain(national)
 }
 
 /// The further hashes under which an entry is found.

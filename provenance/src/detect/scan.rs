@@ -402,10 +402,10 @@ impl<'d> Scanner<'d> {
     }
 
     /// Looks a canonical form up.
-    pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: Find) {
-        if self.spend(LOOKUP) {
+    pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: impl Fn() -> Find) {
+        if self.index.has_length(lane, canonical.len()) && self.spend(LOOKUP) {
             for known in self.index.find_filtered(self.index.hash(lane, canonical.as_bytes())) {
-                self.report(at, &known, find.clone());
+                self.report(at, &known, find());
             }
         }
     }

@@ -84,7 +84,7 @@ impl Scanner<'_> {
         if self.index.has(Lane::Number)
             && let Some(plain) = number::plain(text)
         {
-            self.lookup(at, Lane::Number, plain, find(Form::Exact));
+            self.lookup(at, Lane::Number, plain, || find(Form::Exact));
         } else if self.index.has(Lane::Number)
             && let Some(readings) = number::read(text)
         {
@@ -93,9 +93,9 @@ impl Scanner<'_> {
             } else {
                 Form::Normalised
             };
-            self.lookup(at, Lane::Number, &readings.first, find(form));
+            self.lookup(at, Lane::Number, &readings.first, || find(form));
             if let Some(second) = readings.second {
-                self.lookup(at, Lane::Number, &second, find(Form::Normalised));
+                self.lookup(at, Lane::Number, &second, || find(Form::Normalised));
             }
         }
         if self.index.has(Lane::Date)
@@ -106,16 +106,17 @@ impl Scanner<'_> {
             } else {
                 Form::Normalised
             };
-            self.lookup(at, Lane::Date, &readings.first, find(form));
+            self.lookup(at, Lane::Date, &readings.first, || find(form));
             if let Some(second) = readings.second {
-                self.lookup(at, Lane::Date, &second, find(Form::Normalised));
+                self.lookup(at, Lane::Date, &second, || find(Form::Normalised));
             }
         }
         if self.index.has(Lane::Phone)
             && let Some(digits) = phone::read(text)
         {
             let plain = text.strip_prefix('+').unwrap_or(text) == digits;
-            self.phone(at, &digits, find(if plain { Form::Exact } else { Form::Normalised }));
+            let form = if plain { Form::Exact } else { Form::Normalised };
+            self.phone(at, &digits, form, find);
         }
     }
 
@@ -157,7 +158,7 @@ impl Scanner<'_> {
             let ends = word
                 .last()
                 .is_some_and(|last| last.is_ascii_alphanumeric() || !last.is_ascii());
-            if ends && self.index.has_short(length) && is_boundary(text, end) {
+            if ends && self.index.has_length(Lane::Text, length) && is_boundary(text, end) {
                 let found = self.index.find_filtered(self.index.hash(Lane::Text, word));
                 self.candidates(at, view, start..end, &found);
             }
@@ -194,10 +195,13 @@ impl Scanner<'_> {
 
     /// What is registered as this text.
     fn known(&self, needle: &[u8]) -> Vec<Known> {
+        if !self.index.has_length(Lane::Text, needle.len()) {
+            return Vec::new();
+        }
         match self.index.anchor(needle) {
             Some(anchor) if self.index.may_begin(anchor) => self.index.find(self.index.hash(Lane::Text, needle)),
-            None if self.index.has_short(needle.len()) => self.index.find_filtered(self.index.hash(Lane::Text, needle)),
-            _ => Vec::new(),
+            Some(_) => Vec::new(),
+            None => self.index.find_filtered(self.index.hash(Lane::Text, needle)),
         }
     }
 

@@ -277,6 +277,28 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Text that stands after a joint is folded by the same rules as text that is folded alone.
+        #[test]
+        fn stretches_fold_as_words_do(text in "[ab AB.\u{301}\u{c4}\u{2019}\t\n\x01\x7f]{0,24}", most in 0..40_usize) {
+            let view = folded(&text);
+            let words: Vec<String> = text.split_ascii_whitespace().map(fold).filter(|word| !word.is_empty()).collect();
+            proptest::prop_assert_eq!(&view.text, &words.join(" "));
+            // Each word came from where it stands.
+            let mut at = 0;
+            for word in &words {
+                let source = view.source(at..at + word.len());
+                proptest::prop_assert_eq!(&fold(&text[source]), word);
+                at += word.len() + 1;
+            }
+            let mut capped = Folded::default();
+            let left = capped.push(&text, 0, most);
+            let taken = text.get(..text.len() - left).map(fold);
+            capped.finish();
+            proptest::prop_assert_eq!(Some(capped.text), taken);
+        }
+    }
+
     #[test]
     fn long_runs_fold_as_short_ones() {
         let word = "\u{e4}\u{11f}o\u{308}\u{1100}\u{1161}";

@@ -192,3 +192,20 @@ fn decimal(negative: bool, whole: &str, fraction: &str, exponent: i32) -> Option
     }
     Some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn plain_numbers_need_no_copy(text in "[0-9]{0,5}[.]?[0-9]{0,5}", other in "[-0-9., e$]{0,8}") {
+            for text in [text, other] {
+                if let Some(plain) = plain(&text) {
+                    let only = Readings { first: plain.to_owned(), second: None };
+                    proptest::prop_assert_eq!(read(&text), Some(only), "{}", text);
+                }
+            }
+        }
+    }
+}
