@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters, of four bits each; a power of two. One megabyte: a tenth of all false alarms at 200,000 values.
+/// Counters, of four bits each; a power of two. One megabyte: with 200,000 values, one look-up in ten
+/// passes in vain.
 const SLOTS: usize = 1 << 21;
 const PER_WORD: usize = 16;
 /// A counter that has been here stays, as nobody knows how often it was counted.
