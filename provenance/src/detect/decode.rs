@@ -113,12 +113,15 @@ pub(super) fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
-            let start = at + bytes.get(at..)?.iter().position(|b| is_run(*b))?;
-            let length = bytes.get(start..)?.iter().take_while(|b| is_run(**b)).count();
-            at = start + length;
-            if length >= SHORTEST_RUN {
-                return Some(start..at);
+            // `at` is where a run may begin; what rules out a long one lies nearest to its end.
+            let (shortest, rest) = bytes.get(at..)?.split_at_checked(SHORTEST_RUN)?;
+            if let Some(other) = shortest.iter().rposition(|b| !is_run(*b)) {
+                at += other + 1;
+                continue;
             }
+            let start = at;
+            at += SHORTEST_RUN + rest.iter().take_while(|b| is_run(**b)).count();
+            return Some(start..at);
         }
     })
 }

@@ -5,7 +5,7 @@ use super::entry::{NATIONAL, last};
 use super::index::Lane;
 use super::json::is_plain_number;
 use super::scan::{At, Find, Scanner};
-use super::words::{is_boundary, is_word};
+use super::words::{LONGEST_WRITTEN, is_boundary, is_word};
 use crate::vocabulary::canonical::fold::Folded;
 use crate::vocabulary::canonical::{date, number, phone};
 
@@ -25,6 +25,11 @@ impl Scanner<'_> {
             return true;
         }
         let text = view.text.as_bytes();
+        let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
+        // Digits alone were looked up as a whole.
+        if digits == 0 || (digits == text.len() && digits <= LONGEST_WRITTEN) {
+            return true;
+        }
         let mut number_end = 0;
         let mut before = 0;
         for (start, &byte) in text.iter().enumerate() {
@@ -39,7 +44,11 @@ impl Scanner<'_> {
                 if phones {
                     self.phones(at, view, start);
                 }
-            } else if !(byte.is_ascii_alphabetic() && dates && is_boundary(&view.text, start)) {
+            } else if !dates
+                || !byte.is_ascii_alphabetic()
+                || previous.is_ascii_alphanumeric()
+                || !is_boundary(&view.text, start)
+            {
                 continue;
             }
             if dates {
@@ -111,23 +120,27 @@ impl Scanner<'_> {
         let Some(text) = view.text.get(start..end).filter(|text| text.len() <= LONGEST_NUMBER) else {
             return;
         };
-        let Some(readings) = number::read(text) else { return };
-        let form = if is_plain_number(text) {
-            Form::Embedded
-        } else {
-            Form::Normalised
-        };
         let find = |form| Find {
             range: view.source(start..end),
             whole: false,
             form,
         };
         let minus = is_negative(&view.text, start);
+        if let (Some(plain), false) = (number::plain(text), minus) {
+            self.lookup(at, Lane::Number, plain, || find(Form::Embedded));
+            return;
+        }
+        let Some(readings) = number::read(text) else { return };
+        let form = if is_plain_number(text) {
+            Form::Embedded
+        } else {
+            Form::Normalised
+        };
         for (reading, form) in [(Some(readings.first), form), (readings.second, Form::Normalised)] {
             let Some(reading) = reading else { continue };
-            self.lookup(at, Lane::Number, &reading, find(form));
+            self.lookup(at, Lane::Number, &reading, || find(form));
             if minus {
-                self.lookup(at, Lane::Number, &format!("-{reading}"), find(form));
+                self.lookup(at, Lane::Number, &format!("-{reading}"), || find(form));
             }
         }
     }
@@ -147,42 +160,40 @@ impl Scanner<'_> {
             whole: false,
             form,
         };
-        self.lookup(at, Lane::Date, &readings.first, find(form));
+        self.lookup(at, Lane::Date, &readings.first, || find(form));
         if let Some(second) = readings.second {
-            self.lookup(at, Lane::Date, &second, find(Form::Normalised));
+            self.lookup(at, Lane::Date, &second, || find(Form::Normalised));
         }
     }
 
     /// Every phone that begins with the group of digits at `start`.
     fn phones(&mut self, at: &mut At<'_>, view: &Folded, start: usize) {
         let bytes = view.text.as_bytes();
-        let mut digits = String::new();
+        let mut buffer = [0; PHONE_DIGITS];
+        let mut count = 0;
         let mut end = start;
         for group in 0..PHONE_GROUPS {
             let group_start = end;
             while let Some(digit) = bytes.get(end).filter(|b| b.is_ascii_digit()) {
-                if digits.len() == PHONE_DIGITS {
-                    return;
-                }
-                digits.push(char::from(*digit));
+                let Some(slot) = buffer.get_mut(count) else { return };
+                *slot = *digit;
+                count += 1;
                 end += 1;
             }
             // Groups are apart by a little punctuation.
             let gap = bytes.get(end..).unwrap_or_default();
             let gap = gap.iter().take(4).take_while(|b| b" -.()/".contains(b)).count();
             let enough = if group == 0 { *phone::DIGITS.start() } else { 7 };
-            if digits.len() >= enough && is_boundary(&view.text, end) && end > group_start {
+            if count >= enough && is_boundary(&view.text, end) && end > group_start {
                 let form = if group == 0 { Form::Embedded } else { Form::Normalised };
-                if let Some(plain) = phone::plain(&digits) {
-                    self.phone(
-                        at,
-                        plain,
-                        Find {
-                            range: view.source(start..end),
-                            whole: false,
-                            form,
-                        },
-                    );
+                let digits = std::str::from_utf8(&buffer[..count]).unwrap_or_default();
+                if let Some(plain) = phone::plain(digits) {
+                    let find = |form| Find {
+                        range: view.source(start..end),
+                        whole: false,
+                        form,
+                    };
+                    self.phone(at, plain, form, find);
                 }
             }
             if gap == 0 || gap > 3 || !bytes.get(end + gap).is_some_and(u8::is_ascii_digit) {
@@ -193,14 +204,11 @@ impl Scanner<'_> {
     }
 
     /// A phone as written, and with or without its country code.
-    pub(super) fn phone(&mut self, at: &mut At<'_>, digits: &str, find: Find) {
-        let normalised = Find {
-            form: Form::Normalised,
-            ..find.clone()
-        };
-        self.lookup(at, Lane::Phone, digits, find);
+    pub(super) fn phone(&mut self, at: &mut At<'_>, digits: &str, form: Form, find: impl Fn(Form) -> Find) {
+        let normalised = || find(Form::Normalised);
+        self.lookup(at, Lane::Phone, digits, || find(form));
         if let Some(last) = last(digits, NATIONAL) {
-            self.lookup(at, Lane::Phone, last, normalised.clone());
+            self.lookup(at, Lane::Phone, last, normalised);
             self.lookup(at, Lane::National, last, normalised);
         } else if digits.len() == NATIONAL {
             self.lookup(at, Lane::National, digits, normalised);

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::entry::{ANCHOR, Entry};
+use super::entry::{ANCHOR, Entry, NATIONAL};
+use super::filter::Filter;
 use crate::vocabulary::Fingerprint;
 
 /// Values of one lane are never met in another: their hashes differ.
@@ -24,14 +25,20 @@ pub(super) enum Lane {
 }
 
 const LANES: usize = 6;
+/// Lengths that are told apart.
+const LENGTHS: usize = 32;
 
 pub(super) struct Index {
-    key: [u8; 16],
-    anchor_key: [u8; 16],
+    key: SipHasher13,
+    anchor_key: SipHasher13,
     values: DashMap<u128, Vec<Known>, Spread>,
     /// Anchor -> lengths of the needles that begin so, with their number. The number of a length
     /// may pass below zero while an insertion and a removal of one value overtake each other.
     anchors: DashMap<u64, BTreeMap<u32, i64>, Spread>,
+    /// Of every value: the anchor of long text, else the hash; and the national hash of phones.
+    filter: Filter,
+    /// Hashes by lane and length of what was hashed, the longest together.
+    lengths: [[AtomicUsize; LENGTHS]; LANES],
     /// Hashes by lane: a lane without any is not searched.
     counts: [AtomicUsize; LANES],
 }
@@ -53,32 +60,48 @@ impl Index {
         value_key.copy_from_slice(&key[..16]);
         anchor_key.copy_from_slice(&key[16..]);
         Index {
-            key: value_key,
-            anchor_key,
+            key: SipHasher13::new_with_key(&value_key),
+            anchor_key: SipHasher13::new_with_key(&anchor_key),
             values: DashMap::default(),
             anchors: DashMap::default(),
+            filter: Filter::new(),
+            lengths: Default::default(),
             counts: Default::default(),
         }
     }
 
+    /// What is looked up in the filter for a hash.
+    fn filtered(hash: u128) -> u64 {
+        hash as u64
+    }
+
     /// The keyed hash of `bytes`, to be continued.
     pub(super) fn hasher(&self, lane: Lane) -> SipHasher13 {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
+        let mut hasher = self.key;
         hasher.write(&[lane as u8]);
         hasher
     }
 
     pub(super) fn hash(&self, lane: Lane, bytes: &[u8]) -> u128 {
-        let mut hasher = self.hasher(lane);
-        hasher.write(bytes);
-        hasher.finish128().as_u128()
+        // In one piece where it fits: what is looked up for each word is short.
+        let mut buffer = [lane as u8; 32];
+        match buffer.get_mut(1..=bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.key.hash(&buffer[..=bytes.len()]).as_u128()
+            }
+            None => {
+                let mut hasher = self.hasher(lane);
+                hasher.write(bytes);
+                hasher.finish128().as_u128()
+            }
+        }
     }
 
     /// The hash of the first bytes of `text`, if there are enough; never 0.
     pub(super) fn anchor(&self, text: &[u8]) -> Option<u64> {
-        let mut hasher = SipHasher13::new_with_key(&self.anchor_key);
-        hasher.write(text.get(..ANCHOR)?);
-        Some(hasher.finish().max(1))
+        let first: &[u8; ANCHOR] = text.first_chunk()?;
+        Some(self.anchor_key.hash(first).h2.max(1))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,6 +110,24 @@ impl Index {
 
     pub(super) fn has(&self, lane: Lane) -> bool {
         self.counts[lane as usize].load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether anything so long is known.
+    pub(super) fn has_length(&self, lane: Lane, bytes: usize) -> bool {
+        self.lengths[lane as usize][bytes.min(LENGTHS - 1)].load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether there may be text that begins with this anchor.
+    pub(super) fn may_begin(&self, anchor: u64) -> bool {
+        self.filter.may_have(anchor)
+    }
+
+    /// As [`Index::find`], for all but text with an anchor, and digests.
+    pub(super) fn find_filtered(&self, hash: u128) -> Vec<Known> {
+        match self.filter.may_have(Index::filtered(hash)) {
+            true => self.find(hash),
+            false => Vec::new(),
+        }
     }
 
     pub(super) fn find(&self, hash: u128) -> Vec<Known> {
@@ -108,11 +149,15 @@ impl Index {
             weak: entry.weak,
             of: entry.hash,
         };
+        // First into the filter, and last out of it: it must not deny what is in the tables.
+        self.allow(entry);
         if self.add(entry.lane, entry.hash, known) {
             for (lane, hash) in others(entry) {
                 self.add(lane, hash, known);
             }
             self.count_anchor(entry, 1);
+        } else {
+            self.disallow(entry);
         }
     }
 
@@ -122,6 +167,21 @@ impl Index {
                 self.take(lane, hash, fingerprint, entry.hash);
             }
             self.count_anchor(entry, -1);
+            self.disallow(entry);
+        }
+    }
+
+    fn allow(&self, entry: &Entry) {
+        for (lane, length, hash) in filtered(entry) {
+            self.filter.add(hash);
+            self.lengths[lane as usize][length].fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn disallow(&self, entry: &Entry) {
+        for (lane, length, hash) in filtered(entry) {
+            self.filter.remove(hash);
+            self.lengths[lane as usize][length].fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -152,10 +212,7 @@ impl Index {
     }
 
     fn count_anchor(&self, entry: &Entry, change: i64) {
-        let anchor = match (entry.lane, u64::try_from(entry.second)) {
-            (Lane::Text, Ok(anchor)) if anchor > 0 => anchor,
-            _ => return,
-        };
+        let Some(anchor) = anchor(entry) else { return };
         let mut lengths = self.anchors.entry(anchor).or_default();
         let count = lengths.entry(entry.needle).or_default();
         *count += change;
@@ -165,6 +222,24 @@ impl Index {
         drop(lengths);
         self.anchors.remove_if(&anchor, |_, lengths| lengths.is_empty());
     }
+}
+
+/// The anchor of an entry of long text.
+fn anchor(entry: &Entry) -> Option<u64> {
+    let anchor = u64::try_from(entry.second).ok()?;
+    (entry.lane == Lane::Text && anchor > 0).then_some(anchor)
+}
+
+/// What the filter has of an entry, with lane and length.
+fn filtered(entry: &Entry) -> impl Iterator<Item = (Lane, usize, u64)> {
+    let length = usize::try_from(entry.needle).unwrap_or(LENGTHS).min(LENGTHS - 1);
+    let first = anchor(entry).unwrap_or(Index::filtered(entry.hash));
+    let national = (entry.lane == Lane::Phone && entry.second != 0).then_some((
+        Lane::National,
+        NATIONAL,
+        Index::filtered(entry.second),
+    ));
+    [(entry.lane, length, first)].into_iter().chain(national)
 }
 
 /// The further hashes under which an entry is found.

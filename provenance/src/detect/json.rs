@@ -101,7 +101,15 @@ pub(super) fn walk(bytes: &[u8], depth: usize, visit: &mut dyn FnMut(&str, Optio
                 path.push('/');
                 path.push_str(shown(&key, masked));
                 if let Some(frame) = stack.last_mut() {
-                    frame.key = Some(String::from_utf8_lossy(&key).into_owned());
+                    let key = String::from_utf8_lossy(&key);
+                    match &mut frame.key {
+                        // Members share the memory.
+                        Some(last) => {
+                            last.clear();
+                            last.push_str(&key);
+                        }
+                        none => *none = Some(key.into_owned()),
+                    }
                 }
                 at += length + colon + 1;
                 expect = Expect::Value;

@@ -30,9 +30,12 @@
 //! Strong hits go before weak ones where hits are capped, and one value is reported at no more
 //! than 16 places of a message.
 
+#[cfg(test)]
+mod bench;
 mod decode;
 mod digits;
 mod entry;
+mod filter;
 mod index;
 mod json;
 mod scan;

@@ -38,6 +38,8 @@ pub(super) struct Scanner<'d> {
     places: HashMap<Fingerprint, usize>,
     /// Keys in which nothing was found: most documents repeat theirs.
     clean_keys: HashSet<Vec<u8>>,
+    /// Memory for folded text, used again: one for each layer.
+    spare: Vec<Folded>,
     leaves: usize,
     unscanned: usize,
     dropped: usize,
@@ -52,8 +54,10 @@ struct Ranked((usize, usize), Hit);
 #[derive(Clone, Copy)]
 struct Spot<'a> {
     part: &'a str,
-    /// `/user/email`, `query.email`; empty for the part itself.
+    /// `/user/email`, `query.`; empty for the part itself.
     path: &'a str,
+    /// What follows the path: the name of a form's field, `/{key}` for a key itself.
+    suffix: &'a str,
     key: Option<&'a str>,
     /// Whether a place says the range of bytes; they begin at this offset of the part.
     ranged: Option<usize>,
@@ -107,6 +111,7 @@ impl<'d> Scanner<'d> {
             weak: Vec::new(),
             places: HashMap::new(),
             clean_keys: HashSet::new(),
+            spare: Vec::new(),
             leaves: 0,
             unscanned: 0,
             dropped: 0,
@@ -156,6 +161,7 @@ impl<'d> Scanner<'d> {
             let spot = Spot {
                 part,
                 path,
+                suffix: "",
                 key,
                 ranged: None,
                 is_key: false,
@@ -163,7 +169,7 @@ impl<'d> Scanner<'d> {
             };
             match piece {
                 Piece::Leaf(leaf) => self.leaf(spot, leaf),
-                Piece::Key(key) => self.key(part, path, "/", key),
+                Piece::Key(key) => self.key(part, path, "/{key}", key),
                 Piece::Deep(deep) => {
                     self.unscanned += deep.len();
                     self.leaf(Spot { is_json: true, ..spot }, deep)
@@ -177,11 +183,11 @@ impl<'d> Scanner<'d> {
 
     fn pairs(&mut self, part: &str, prefix: &str, bytes: &[u8]) {
         for (key, value) in form_urlencoded::parse(bytes) {
-            let masked = self.key(part, prefix, "", key.as_bytes());
-            let path = format!("{prefix}{}", shown(key.as_bytes(), masked));
+            let masked = self.key(part, prefix, "{key}", key.as_bytes());
             let spot = Spot {
                 part,
-                path: &path,
+                path: prefix,
+                suffix: shown(key.as_bytes(), masked),
                 key: Some(&key),
                 ranged: None,
                 is_key: false,
@@ -201,6 +207,7 @@ impl<'d> Scanner<'d> {
             let spot = Spot {
                 part,
                 path: &path,
+                suffix: "",
                 key: None,
                 ranged: None,
                 is_key: false,
@@ -215,6 +222,7 @@ impl<'d> Scanner<'d> {
         let spot = Spot {
             part,
             path: "",
+            suffix: "",
             key: None,
             ranged: Some(offset),
             is_key: false,
@@ -224,13 +232,14 @@ impl<'d> Scanner<'d> {
     }
 
     /// Searches a key; whether it holds a registered value, so that it must not be shown.
-    fn key(&mut self, part: &str, parent: &str, joint: &str, key: &[u8]) -> bool {
+    fn key(&mut self, part: &str, path: &str, suffix: &str, key: &[u8]) -> bool {
         if self.clean_keys.contains(key) {
             return false;
         }
         let spot = Spot {
             part,
-            path: &format!("{parent}{joint}{{key}}"),
+            path,
+            suffix,
             key: None,
             ranged: None,
             is_key: true,
@@ -260,10 +269,13 @@ impl<'d> Scanner<'d> {
     fn search(&mut self, at: &mut At<'_>, bytes: &[u8]) {
         let view = self.fold(at, bytes);
         if view.text.is_empty() {
+            self.spare.push(view);
             return;
         }
         self.whole(at, &view);
-        if !self.words(at, &view) || !self.digits(at, &view) {
+        let searched = self.words(at, &view) && self.digits(at, &view);
+        self.spare.push(view);
+        if !searched {
             // Out of effort: some of it was searched, but nobody can say how much it matters.
             self.unscanned += if at.layers == 0 { bytes.len() } else { 0 };
             return;
@@ -275,9 +287,15 @@ impl<'d> Scanner<'d> {
     }
 
     fn fold(&mut self, at: &At<'_>, bytes: &[u8]) -> Folded {
-        let mut view = Folded::default();
+        let mut view = self.spare.pop().unwrap_or_default();
+        view.clear();
         let mut position = 0;
         let most = FOLDED + bytes.len() * FOLDED_PER_BYTE;
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            self.unscanned += view.push(text, 0, most);
+            view.finish();
+            return view;
+        }
         for chunk in bytes.utf8_chunks() {
             let (valid, invalid) = (chunk.valid(), chunk.invalid());
             self.unscanned += view.push(valid, position, most);
@@ -384,10 +402,10 @@ impl<'d> Scanner<'d> {
     }
 
     /// Looks a canonical form up.
-    pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: Find) {
-        if self.spend(LOOKUP) {
-            for known in self.index.find(self.index.hash(lane, canonical.as_bytes())) {
-                self.report(at, &known, find.clone());
+    pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: impl Fn() -> Find) {
+        if self.index.has_length(lane, canonical.len()) && self.spend(LOOKUP) {
+            for known in self.index.find_filtered(self.index.hash(lane, canonical.as_bytes())) {
+                self.report(at, &known, find());
             }
         }
     }
@@ -422,9 +440,10 @@ impl<'d> Scanner<'d> {
         }
         *places += 1;
         let mut place = spot.part.to_owned();
-        if !spot.path.is_empty() {
+        if !spot.path.is_empty() || !spot.suffix.is_empty() {
             place.push(':');
             place.push_str(spot.path);
+            place.push_str(spot.suffix);
         }
         if let (Some(offset), false) = (spot.ranged, find.whole && at.outer.is_none() && spot.ranged == Some(0)) {
             place.push_str(&format!("@{}..{}", offset + range.start, offset + range.end));

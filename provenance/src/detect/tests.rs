@@ -620,6 +620,40 @@ proptest! {
     }
 
     #[test]
+    fn numbers_agree_with_a_naive_search(
+        values in prop::collection::vec("-?[0-9]{1,4}(\\.[0-9]{1,3})?", 1..8),
+        pieces in prop::collection::vec((any::<prop::sample::Index>(), "(;|: | x ){1,2}"), 1..8),
+    ) {
+        let forms: Vec<String> = values.iter().map(|v| canonical(Kind::Number, Value::Text(v)).unwrap()).collect();
+        let detector = Detector::new(&KEY);
+        for (n, value) in values.iter().enumerate() {
+            add(&detector, Kind::Number, value, n);
+        }
+        let text: String = pieces.iter().map(|(value, glue)| format!("{}{glue}", values[value.index(values.len())])).collect();
+        // Every way to read every run, without its sign too, where no word touches it.
+        let mut expected = Vec::new();
+        for token in fold(&text).split([' ', ';', ':']) {
+            for written in [token, token.trim_start_matches('-')] {
+                let Some(readings) = crate::vocabulary::canonical::number::read(written) else { continue };
+                let known = |form: &&String| **form == readings.first || Some(*form) == readings.second.as_ref();
+                expected.extend(forms.iter().enumerate().filter(|(_, form)| known(form)).map(|(n, _)| n));
+            }
+        }
+        expected.sort_unstable();
+        expected.dedup();
+        let mut found: Vec<_> = scan(&detector, Media::Text, &text)
+            .hits
+            .iter()
+            .map(|hit| usize::from_le_bytes(hit.fingerprint.0[..8].try_into().unwrap()))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        // A value at a place hides its other readings there, so what is found may be less; never none.
+        prop_assert!(found.iter().all(|n| expected.contains(n)), "{:?}", text);
+        prop_assert_eq!(found.is_empty(), expected.is_empty(), "{:?}", text);
+    }
+
+    #[test]
     fn every_value_is_found_in_every_medium(name in "[A-Z][a-z]{2,8} [A-Z][a-z\u{e9}\u{df}]{6,12}", noise in "[ -~]{0,20}") {
         let detector = knows(&[(Kind::Text, &name)]);
         let json = serde_json::json!({ "a": [name], "noise": noise }).to_string();

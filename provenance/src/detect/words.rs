@@ -1,7 +1,9 @@
 //! Tokens: where a value may begin and end, and the search for text.
 
+use std::ops::Range;
+
 use super::entry::ANCHOR;
-use super::index::Lane;
+use super::index::{Known, Lane};
 use super::scan::{At, Find, Scanner};
 use super::{Form, json};
 use crate::vocabulary::canonical::fold::Folded;
@@ -10,7 +12,7 @@ use crate::vocabulary::canonical::{date, number, phone};
 /// Fewest bytes of a value that is searched inside text.
 const SHORTEST: usize = 3;
 /// Longest leaf that is read as a number, a date or a phone as a whole.
-const LONGEST_WRITTEN: usize = 64;
+pub(super) const LONGEST_WRITTEN: usize = 64;
 
 /// A letter, a digit or a mark, of any script.
 pub(super) fn is_word(c: char) -> bool {
@@ -40,6 +42,12 @@ fn is_break(before: char, after: char) -> bool {
 
 /// Whether a value may begin or end between what stands before and after `at`.
 pub(super) fn is_boundary(text: &str, at: usize) -> bool {
+    if let Some([before, after]) = at.checked_sub(1).and_then(|last| text.as_bytes().get(last..=at))
+        && before.is_ascii()
+        && after.is_ascii()
+    {
+        return !(before.is_ascii_alphanumeric() && after.is_ascii_alphanumeric());
+    }
     match text.split_at_checked(at) {
         Some((before, after)) => match (before.chars().next_back(), after.chars().next()) {
             (Some(before), Some(after)) => is_break(before, after),
@@ -66,38 +74,49 @@ impl Scanner<'_> {
             whole: true,
             form,
         };
-        for known in self.index.find(self.index.hash(Lane::Text, needle(text).as_bytes())) {
+        for known in self.known(needle(text).as_bytes()) {
             let same = usize::try_from(known.length) == Ok(text.len());
             self.report(at, &known, find(if same { Form::Exact } else { Form::Embedded }));
         }
         if text.len() > LONGEST_WRITTEN || !text.bytes().any(|b| b.is_ascii_digit()) {
             return;
         }
-        if let Some(readings) = number::read(text) {
+        if self.index.has(Lane::Number)
+            && let Some(plain) = number::plain(text)
+        {
+            self.lookup(at, Lane::Number, plain, || find(Form::Exact));
+        } else if self.index.has(Lane::Number)
+            && let Some(readings) = number::read(text)
+        {
             let form = if json::is_plain_number(text) {
                 Form::Exact
             } else {
                 Form::Normalised
             };
-            self.lookup(at, Lane::Number, &readings.first, find(form));
+            self.lookup(at, Lane::Number, &readings.first, || find(form));
             if let Some(second) = readings.second {
-                self.lookup(at, Lane::Number, &second, find(Form::Normalised));
+                self.lookup(at, Lane::Number, &second, || find(Form::Normalised));
             }
         }
-        if let Some(readings) = date::read(text) {
+        if self.index.has(Lane::Date)
+            && let Some(readings) = date::read(text)
+        {
             let form = if readings.first == text {
                 Form::Exact
             } else {
                 Form::Normalised
             };
-            self.lookup(at, Lane::Date, &readings.first, find(form));
+            self.lookup(at, Lane::Date, &readings.first, || find(form));
             if let Some(second) = readings.second {
-                self.lookup(at, Lane::Date, &second, find(Form::Normalised));
+                self.lookup(at, Lane::Date, &second, || find(Form::Normalised));
             }
         }
-        if let Some(digits) = phone::read(text) {
+        if self.index.has(Lane::Phone)
+            && let Some(digits) = phone::read(text)
+        {
             let plain = text.strip_prefix('+').unwrap_or(text) == digits;
-            self.phone(at, &digits, find(if plain { Form::Exact } else { Form::Normalised }));
+            let form = if plain { Form::Exact } else { Form::Normalised };
+            self.phone(at, &digits, form, find);
         }
     }
 
@@ -105,16 +124,19 @@ impl Scanner<'_> {
     pub(super) fn words(&mut self, at: &mut At<'_>, view: &Folded) -> bool {
         let text = view.text.as_str();
         let mut lengths = Vec::new();
-        let mut before = None;
-        for (start, c) in text.char_indices() {
-            let begins = is_word(c) && before.is_none_or(|before| is_break(before, c));
-            before = Some(c);
+        let mut before = 0;
+        for (start, &byte) in text.as_bytes().iter().enumerate() {
+            let before = std::mem::replace(&mut before, byte);
+            let begins = match byte.is_ascii() && before.is_ascii() {
+                true => byte.is_ascii_alphanumeric() && !before.is_ascii_alphanumeric(),
+                false => is_boundary(text, start) && text.get(start..).is_some_and(|rest| rest.starts_with(is_word)),
+            };
             if !begins {
                 continue;
             }
             self.short(at, view, start);
             let rest = text.as_bytes().get(start..).unwrap_or_default();
-            if let Some(anchor) = self.index.anchor(rest) {
+            if let Some(anchor) = self.index.anchor(rest).filter(|anchor| self.index.may_begin(*anchor)) {
                 self.index.lengths(anchor, &mut lengths);
                 self.long(at, view, start, &lengths);
             }
@@ -127,15 +149,18 @@ impl Scanner<'_> {
 
     fn short(&mut self, at: &mut At<'_>, view: &Folded, start: usize) {
         let text = view.text.as_str();
-        for end in start + SHORTEST..start + ANCHOR {
-            if end <= text.len() && is_boundary(text, end) {
-                self.candidate(
-                    at,
-                    view,
-                    start,
-                    end,
-                    self.index.hash(Lane::Text, &text.as_bytes()[start..end]),
-                );
+        for length in SHORTEST..ANCHOR {
+            let end = start + length;
+            let Some(word) = text.as_bytes().get(start..end) else {
+                break;
+            };
+            // A needle ends with a word's last letter.
+            let ends = word
+                .last()
+                .is_some_and(|last| last.is_ascii_alphanumeric() || !last.is_ascii());
+            if ends && self.index.has_length(Lane::Text, length) && is_boundary(text, end) {
+                let found = self.index.find_filtered(self.index.hash(Lane::Text, word));
+                self.candidates(at, view, start..end, &found);
             }
         }
     }
@@ -164,18 +189,30 @@ impl Scanner<'_> {
             std::hash::Hasher::write(&mut hasher, &text.as_bytes()[hashed..end]);
             hashed = end;
             let hash = siphasher::sip128::Hasher128::finish128(&hasher).as_u128();
-            self.candidate(at, view, start, end, hash);
+            self.candidates(at, view, start..end, &self.index.find(hash));
         }
     }
 
-    fn candidate(&mut self, at: &mut At<'_>, view: &Folded, start: usize, end: usize, hash: u128) {
-        for known in self.index.find(hash) {
+    /// What is registered as this text.
+    fn known(&self, needle: &[u8]) -> Vec<Known> {
+        if !self.index.has_length(Lane::Text, needle.len()) {
+            return Vec::new();
+        }
+        match self.index.anchor(needle) {
+            Some(anchor) if self.index.may_begin(anchor) => self.index.find(self.index.hash(Lane::Text, needle)),
+            Some(_) => Vec::new(),
+            None => self.index.find_filtered(self.index.hash(Lane::Text, needle)),
+        }
+    }
+
+    fn candidates(&mut self, at: &mut At<'_>, view: &Folded, range: Range<usize>, found: &[Known]) {
+        for known in found {
             let find = Find {
-                range: view.source(start..end),
+                range: view.source(range.clone()),
                 whole: false,
                 form: Form::Embedded,
             };
-            self.report(at, &known, find);
+            self.report(at, known, find);
         }
     }
 }

@@ -148,10 +148,26 @@ impl Cursor<'_> {
     }
 
     fn month(&mut self) -> Option<u32> {
-        (1..).zip(MONTHS).find_map(|(number, name)| {
-            let short = name.get(..3).unwrap_or(name);
-            (self.word(name) || self.word(short) || (number == 9 && self.word("sept"))).then_some(number)
-        })
+        let begins = self.text.get(self.at..)?.first_chunk::<3>()?;
+        let known = match begins {
+            b"jan" => 0,
+            b"feb" => 1,
+            b"mar" => 2,
+            b"apr" => 3,
+            b"may" => 4,
+            b"jun" => 5,
+            b"jul" => 6,
+            b"aug" => 7,
+            b"sep" => 8,
+            b"oct" => 9,
+            b"nov" => 10,
+            b"dec" => 11,
+            _ => return None,
+        };
+        let name = MONTHS.get(known)?;
+        let short = name.get(..3)?;
+        let found = self.word(name) || self.word(short) || (known == 8 && self.word("sept"));
+        found.then_some(u32::try_from(known + 1).ok()?)
     }
 }
 

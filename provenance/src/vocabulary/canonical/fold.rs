@@ -43,6 +43,12 @@ impl Folded {
                 return bytes.len() - rest;
             }
             let start = rest;
+            let plain = plain_length(bytes.get(rest..).unwrap_or_default(), most - self.text.len());
+            if plain > 0 {
+                rest += plain;
+                self.ascii(text.get(start..rest).unwrap_or_default(), offset + start);
+                continue;
+            }
             rest += 1;
             if is_space(byte) {
                 self.space(offset + start);
@@ -58,12 +64,7 @@ impl Folded {
             }
             let token = text.get(start..rest).unwrap_or_default();
             if ascii {
-                self.mark(offset + start, true);
-                let from = self.text.len();
-                self.text.push_str(token);
-                if let Some(new) = self.text.get_mut(from..) {
-                    new.make_ascii_lowercase();
-                }
+                self.ascii(token, offset + start);
             } else {
                 let left = self.unicode(token, offset + start, most);
                 if left > 0 {
@@ -72,6 +73,12 @@ impl Folded {
             }
         }
         0
+    }
+
+    /// Empty again, with the memory it has.
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.steps.clear();
     }
 
     /// Ends the text: nothing follows its last word.
@@ -94,6 +101,15 @@ impl Folded {
             false => step.source.end,
         });
         start..end.max(start)
+    }
+
+    fn ascii(&mut self, text: &str, offset: usize) {
+        self.mark(offset, true);
+        let from = self.text.len();
+        self.text.push_str(text);
+        if let Some(new) = self.text.get_mut(from..) {
+            new.make_ascii_lowercase();
+        }
     }
 
     fn unicode(&mut self, token: &str, offset: usize, most: usize) -> usize {
@@ -149,6 +165,32 @@ impl Folded {
 
 fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+/// Bytes at the start, at most `most`, of which folding changes nothing but the case: ASCII words
+/// with one space between, as most text is. The last word may belong to a token that goes on.
+fn plain_length(bytes: &[u8], most: usize) -> usize {
+    let mut spaced = true;
+    let changes = |byte: &u8| match byte {
+        b' ' => std::mem::replace(&mut spaced, true),
+        0x21..=0x7f => {
+            spaced = false;
+            false
+        }
+        other => is_space(*other) || !other.is_ascii(),
+    };
+    let within = bytes.get(..most).unwrap_or(bytes);
+    let length = within.iter().position(changes).unwrap_or(within.len());
+    match bytes.get(length) {
+        Some(next) if is_token(*next) => {
+            let whole = |byte: &u8| !is_token(*byte);
+            within
+                .get(..length)
+                .and_then(|plain| plain.iter().rposition(whole))
+                .map_or(0, |last| last + 1)
+        }
+        _ => length,
+    }
 }
 
 fn is_token(byte: u8) -> bool {
@@ -232,6 +274,28 @@ mod tests {
         ] {
             let at = folded.text.find(word).unwrap_or_default();
             assert_eq!(text.get(folded.source(at..at + word.len())), Some(source), "{word}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Text that stands after a joint is folded by the same rules as text that is folded alone.
+        #[test]
+        fn stretches_fold_as_words_do(text in "[ab AB.\u{301}\u{c4}\u{2019}\t\n\x01\x7f]{0,24}", most in 0..40_usize) {
+            let view = folded(&text);
+            let words: Vec<String> = text.split_ascii_whitespace().map(fold).filter(|word| !word.is_empty()).collect();
+            proptest::prop_assert_eq!(&view.text, &words.join(" "));
+            // Each word came from where it stands.
+            let mut at = 0;
+            for word in &words {
+                let source = view.source(at..at + word.len());
+                proptest::prop_assert_eq!(&fold(&text[source]), word);
+                at += word.len() + 1;
+            }
+            let mut capped = Folded::default();
+            let left = capped.push(&text, 0, most);
+            let taken = text.get(..text.len() - left).map(fold);
+            capped.finish();
+            proptest::prop_assert_eq!(Some(capped.text), taken);
         }
     }
 

@@ -24,7 +24,7 @@ const CODES: &[&str] = &[
 
 /// Whether the folded text ends (`before`) or begins with a currency's code.
 pub(crate) fn is_code(text: &str) -> bool {
-    CODES.binary_search(&text).is_ok()
+    text.len() == 3 && text.bytes().all(|b| b.is_ascii_lowercase()) && CODES.binary_search(&text).is_ok()
 }
 
 /// Whether `c` is a currency's symbol.
@@ -32,9 +32,29 @@ pub(crate) fn is_symbol(c: char) -> bool {
     matches!(c, '$' | '\u{a3}' | '\u{a5}' | '\u{20a0}'..='\u{20cf}')
 }
 
+/// The canonical form of digits with at most a fraction that can be read in one way: a piece of them.
+pub(crate) fn plain(digits: &str) -> Option<&str> {
+    let (whole, fraction) = match digits.split_once('.') {
+        // Three digits could also be a group of thousands.
+        Some((_, fraction)) if matches!(fraction.len(), 0 | 3) => return None,
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (digits, None),
+    };
+    let all = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || digits.len() > MAX || !all(whole) || !fraction.is_none_or(all) {
+        return None;
+    }
+    let zeros = whole.len() - whole.trim_start_matches('0').len();
+    let from = digits.get(zeros.min(whole.len() - 1)..)?;
+    Some(match fraction {
+        Some(_) => from.trim_end_matches('0').trim_end_matches('.'),
+        None => from,
+    })
+}
+
 /// Reads folded text that is a number as a whole.
 pub(crate) fn read(folded: &str) -> Option<Readings> {
-    if folded.len() > MAX || !folded.bytes().any(|b| b.is_ascii_digit()) {
+    if folded.len() > MAX || !could_be(folded) {
         return None;
     }
     let mut text = folded;
@@ -65,6 +85,17 @@ pub(crate) fn read(folded: &str) -> Option<Readings> {
         first: emit(first)?,
         second: second.and_then(emit),
     })
+}
+
+/// Digits, and nothing that no number has: at most the letters of a currency and an exponent.
+fn could_be(folded: &str) -> bool {
+    let (mut digits, mut letters) = (0, 0);
+    let known = folded.bytes().all(|byte| {
+        digits += usize::from(byte.is_ascii_digit());
+        letters += usize::from(byte.is_ascii_alphabetic());
+        byte.is_ascii_alphanumeric() || !byte.is_ascii() || b" ,.'-+$".contains(&byte)
+    });
+    known && digits > 0 && letters <= 4
 }
 
 fn strip_currency_front(text: &str) -> Option<&str> {
@@ -160,4 +191,21 @@ fn decimal(negative: bool, whole: &str, fraction: &str, exponent: i32) -> Option
         text.push_str(fraction);
     }
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn plain_numbers_need_no_copy(text in "[0-9]{0,5}[.]?[0-9]{0,5}", other in "[-0-9., e$]{0,8}") {
+            for text in [text, other] {
+                if let Some(plain) = plain(&text) {
+                    let only = Readings { first: plain.to_owned(), second: None };
+                    proptest::prop_assert_eq!(read(&text), Some(only), "{}", text);
+                }
+            }
+        }
+    }
 }
