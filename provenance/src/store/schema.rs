@@ -182,12 +182,14 @@ pub(super) fn look(path: &Path) -> Result<Found, Error> {
     match number(&mut connection, "SELECT application_id AS n FROM pragma_application_id") {
         Ok(application) if application != i64::from(APPLICATION) => {
             return error(format!(
-                "{at}: is a database of something else; the file is left as it is. Give another path (`storage_path`, or `--db`)"
+                "{at}: is a database of something else; the file is left as it is. \
+                 Give another path (`storage_path`, or `--db`)"
             ));
         }
         Err(e) if reason(&e) == NOT_A_DATABASE => {
             return error(format!(
-                "{at}: is not a database; the file is left as it is. Give another path (`storage_path`, or `--db`), or move the file away"
+                "{at}: is not a database; the file is left as it is. \
+                 Give another path (`storage_path`, or `--db`), or move the file away"
             ));
         }
         // Seen without locks, a file that is just being made looks damaged: `check` will tell.
@@ -382,7 +384,8 @@ pub(super) fn check(connection: &mut SqliteConnection, path: &Path) -> Result<i6
         Err(Error::new(
             ErrorKind::Store,
             format!(
-                "{}: is not an evidence file ({what}); the file is left as it is. Give another path (`storage_path`, or `--db`)",
+                "{}: is not an evidence file ({what}); the file is left as it is. \
+                 Give another path (`storage_path`, or `--db`)",
                 path.display()
             ),
         ))
