@@ -142,6 +142,10 @@ fn events_by_hand() {
     let event = provenance::record_event(event_type)
         .target("printer:2")
         .extra("copies", 2);
+    assert!(
+        !format!("{event:?}").contains("printer"),
+        "Debug shows no text of the host's"
+    );
     event
         .value("contact.email", "email", "ada@example.com")
         .unwrap()
