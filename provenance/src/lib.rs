@@ -63,6 +63,12 @@
 //! | `ureq` | yes | hooks on ureq 3 calls, and a middleware for agents |
 //! | `yaml` | yes | configuration in YAML (JSON and TOML are always read) |
 //! | `axum` | | a layer and extractors for axum 0.8 |
+//! | `reqwest` | | hooks on reqwest 0.13 calls, async and blocking, and a middleware for reqwest-middleware |
+//! | `sql-fallback` | | writes that go around a model, read from the SQL text |
+//! | `sqlite-probe` | | row counts and transaction ends as SQLite itself reports them, for the whole process |
+//! | `postgres` | | `COPY` of tracked models into PostgreSQL |
+//! | `tracing` | | each event also as a `tracing` event, in the current span |
+//! | `opentelemetry` | | trace ids from OpenTelemetry's layer |
 //!
 //! # Attributes
 //!
