@@ -122,6 +122,7 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod allow;
 #[cfg(feature = "runtime")]
 pub mod config;
 #[cfg(feature = "runtime")]

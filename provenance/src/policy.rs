@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use crate::config::{Config, OnViolation};
-use crate::vocabulary::category;
 
 /// The recipient of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +51,6 @@ pub(crate) fn is_ignored(config: &Config, host: &str) -> bool {
         .ignored_hosts
         .iter()
         .any(|pattern| precision(pattern, &host).is_some() || (loopback && bare(pattern) == "localhost"))
-}
-
-/// Whether `category` may leave under `allow` (same category, or below one that is listed).
-pub(crate) fn allows(allow: &[&str], category: &str) -> bool {
-    let category = category::canonical(category);
-    allow.iter().any(|allowed| {
-        let allowed = category::canonical(allowed);
-        category
-            .strip_prefix(&*allowed)
-            .is_some_and(|below| below.is_empty() || below.starts_with('.'))
-    })
 }
 
 /// What a violation does at this recipient.
@@ -198,18 +186,6 @@ mod tests {
         assert!(is_ignored(&config(), "billing.svc.cluster.local"));
         assert!(is_ignored(&config(), "metrics.example"));
         assert!(!is_ignored(&config(), "svc.cluster.local"));
-    }
-
-    #[test]
-    fn a_category_allows_what_is_below_it() {
-        assert!(allows(&["contact.email"], "contact.email"));
-        assert!(allows(&["contact.email"], "user.contact.email"));
-        assert!(allows(&["user.contact"], "contact.email"));
-        assert!(allows(&["financial", "contact"], "contact.address.city"));
-        assert!(!allows(&["contact.email"], "contact"));
-        assert!(!allows(&["contact.email"], "contact.email_hash"));
-        assert!(!allows(&["financial.income"], "contact.email"));
-        assert!(!allows(&[], "contact.email"));
     }
 
     #[test]

@@ -5,6 +5,11 @@ pub use crate::tracked::{Field, Sink, Tracked, Value, Visitor};
 
 pub use crate::probe;
 
+/// `allow(..)` against what `#[payload]` types declare.
+pub mod policy {
+    pub use crate::allow::{Of, Policy, Undeclared, field_may_leave, value_may_leave};
+}
+
 pub use provenance_macros::TrackedModel;
 
 #[cfg(feature = "runtime")]

@@ -6,6 +6,8 @@ use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::allow::Policy;
+
 /// How deep a value is followed into nested containers; what lies deeper is counted, not visited.
 pub(crate) const MAX_DEPTH: u8 = 32;
 
@@ -31,6 +33,15 @@ pub(crate) const MAX_DEPTH: u8 = 32;
 pub trait Tracked {
     /// Hands every tracked value inside `self` to the visitor.
     fn visit(&self, visitor: &mut Visitor<'_>);
+
+    /// Asks every declared field whether `P` lets it leave. Derives write it; it is never called:
+    /// the compiler answers.
+    #[doc(hidden)]
+    fn may_leave<P: Policy>()
+    where
+        Self: Sized,
+    {
+    }
 }
 
 /// What `#[tracked(..)]` says about a field.

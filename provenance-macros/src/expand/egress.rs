@@ -4,9 +4,10 @@ use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
-use syn::{FnArg, LitStr, Token};
+use syn::spanned::Spanned;
+use syn::{FnArg, LitStr, Token, Type, TypeImplTrait, TypeParamBound};
 
-use super::{args_of, arguments};
+use super::{args_of, arguments, mentioned_may_leave};
 use crate::attr::{Args, Shared};
 use crate::check;
 use crate::ctxt::Ctxt;
@@ -101,6 +102,10 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         })
         .emit();
     let site = place.site(&shared);
+    let policy = allow
+        .as_ref()
+        .filter(|_| !payload.is_empty())
+        .map(|allow| policy(krate, &place.name, allow, &payload));
     let recipient = optional(recipient.as_ref());
     let allow = optional(allow.as_ref().map(|allow| quote!(&[#(#allow),*])));
     let site_ident = rewrite::site_ident();
@@ -127,9 +132,58 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         };
         #[allow(unused_imports)]
         use #krate::__private::egress::Other as _;
+        #policy
         let #frame = #krate::__private::egress::Frame::begin(&#site_ident, #loose);
         #payload
         #rest
+    })
+}
+
+/// Has the compiler compare what the `#[payload]` types declare with `allow(..)`.
+fn policy(krate: &syn::Path, function: &str, allow: &[LitStr], payload: &[Arg]) -> TokenStream {
+    let here = Span::mixed_site();
+    let policy = Ident::new("Leaving", here);
+    let asked = payload.iter().map(|Arg { ident, ty, cfg, .. }| {
+        let asked = match unnamed(ty) {
+            // Its own name is `_`.
+            Some(of) if is_tracked(of) => {
+                let span = here.located_at(ty.span());
+                quote_spanned!(span=> #krate::__private::policy::value_may_leave::<#policy, _>(&#ident);)
+            }
+            Some(_) => TokenStream::new(),
+            None => mentioned_may_leave(krate, ty, &policy),
+        };
+        quote!(#(#cfg)* { #asked })
+    });
+    quote_spanned! {here=>
+        {
+            struct #policy;
+            impl #krate::__private::policy::Policy for #policy {
+                const FUNCTION: &'static str = #function;
+                const ALLOW: &'static [&'static str] = &[#(#allow),*];
+            }
+            #[allow(unused_imports)]
+            use #krate::__private::policy::Undeclared as _;
+            #(#asked)*
+        }
+    }
+}
+
+/// `impl Trait`, and references to it.
+fn unnamed(ty: &Type) -> Option<&TypeImplTrait> {
+    match ty {
+        Type::ImplTrait(ty) => Some(ty),
+        Type::Reference(ty) => unnamed(&ty.elem),
+        Type::Paren(ty) => unnamed(&ty.elem),
+        Type::Group(ty) => unnamed(&ty.elem),
+        _ => None,
+    }
+}
+
+fn is_tracked(ty: &TypeImplTrait) -> bool {
+    ty.bounds.iter().any(|bound| match bound {
+        TypeParamBound::Trait(bound) => bound.path.segments.last().is_some_and(|last| last.ident == "Tracked"),
+        _ => false,
     })
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod tracked;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
 use syn::{LitStr, Path, Type};
 
 use crate::attr::{Args, Declared, Shared};
@@ -73,6 +74,43 @@ pub(crate) fn field_statics(krate: &Path, model: &Model) -> TokenStream {
         Some(quote!(static #ident: #krate::__private::Field = #value;))
     });
     quote!(#(#statics)*)
+}
+
+/// Statements that ask every type in `ty`, itself included, whether the policy lets it leave:
+/// containers say nothing of what they contain. Errors point to `ty`.
+fn mentioned_may_leave(krate: &Path, ty: &Type, policy: &Ident) -> TokenStream {
+    struct Mentioned<'t>(Vec<&'t Type>);
+    impl<'t> Visit<'t> for Mentioned<'t> {
+        fn visit_type(&mut self, ty: &'t Type) {
+            if matches!(ty, Type::Path(path) if !says_nothing(path)) {
+                self.0.push(ty);
+            }
+            visit::visit_type(self, ty);
+        }
+        fn visit_type_fn_ptr(&mut self, _: &'t syn::TypeFnPtr) {}
+        fn visit_macro(&mut self, _: &'t syn::Macro) {}
+        fn visit_expr(&mut self, _: &'t syn::Expr) {}
+    }
+    let mut mentioned = Mentioned(Vec::new());
+    mentioned.visit_type(ty);
+    let span = Span::mixed_site().located_at(ty.span());
+    let asked = mentioned
+        .0
+        .into_iter()
+        .map(|ty| quote_spanned!(span=> let _: fn() = #krate::__private::policy::Of::<#ty>::may_leave::<#policy>;));
+    quote!(#(#asked)*)
+}
+
+/// Types of the language that have no fields to declare; leaving them out keeps expansions small.
+fn says_nothing(path: &syn::TypePath) -> bool {
+    const NOTHING: [&str; 22] = [
+        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128",
+        "usize", "str", "String", "Vec", "Option", "Box", "Cow",
+    ];
+    path.path
+        .segments
+        .last()
+        .is_some_and(|last| NOTHING.iter().any(|name| last.ident == name))
 }
 
 /// Statements that show every argument of a function to `visitor`, by reference.

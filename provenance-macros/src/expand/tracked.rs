@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
 use syn::{DeriveInput, GenericParam, Generics, Path, parse_quote};
 
-use super::{Ladder, field_statics, probe};
+use super::{Ladder, field_statics, mentioned_may_leave, probe};
 use crate::attr::{Args, Shared, only_tracked};
 use crate::ctxt::Ctxt;
 use crate::entry::{Entry, Object, Place};
@@ -100,6 +101,7 @@ pub(crate) fn implementation(krate: &Path, model: &Model, owners: &[Owner]) -> T
             quote!(match self { #(#arms)* })
         }
     };
+    let may_leave = may_leave(krate, model);
     let ident = &model.ident;
     let generics = bounded(krate, model);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
@@ -115,8 +117,41 @@ pub(crate) fn implementation(krate: &Path, model: &Model, owners: &[Owner]) -> T
             fn visit(&self, #visitor: &mut #krate::Visitor<'_>) {
                 #visitor.record(|#param| { #body });
             }
+            #may_leave
         }
     }
+}
+
+/// What the compiler asks when the type is a `#[payload]`: every declared field, and every type
+/// that a field mentions. Nothing for a type without either.
+fn may_leave(krate: &Path, model: &Model) -> Option<TokenStream> {
+    let here = Span::mixed_site();
+    let (policy, name) = (Ident::new("P", here), model.ident.unraw().to_string());
+    let fields: Vec<TokenStream> = model
+        .fields()
+        .filter(|field| !field.skipped())
+        .map(|field| {
+            let span = here.located_at(field.span());
+            let declared = field.declared().map(|_| {
+                let declaration = field.static_ident();
+                quote_spanned!(span=> const {
+                    #krate::__private::policy::field_may_leave::<#policy>(#name, &#declaration)
+                };)
+            });
+            let mentioned = mentioned_may_leave(krate, &field.ty, &policy);
+            quote!(#declared #mentioned)
+        })
+        .filter(|asked| !asked.is_empty())
+        .collect();
+    (!fields.is_empty()).then(|| {
+        quote_spanned! {here=>
+            fn may_leave<#policy: #krate::__private::policy::Policy>() {
+                #[allow(unused_imports)]
+                use #krate::__private::policy::Undeclared as _;
+                #(#fields)*
+            }
+        }
+    })
 }
 
 fn binding(field: &Field) -> Ident {

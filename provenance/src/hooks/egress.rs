@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json, json};
 
 use super::input;
+use crate::allow;
 use crate::config::{Durability, OnEvidenceFailure, OnViolation};
 use crate::detect::{Limits, Media, Message, Part};
 use crate::policy::{self, Resolved};
@@ -362,7 +363,7 @@ impl Outgoing<'_> {
             return Vec::new();
         };
         tags.iter()
-            .filter(|tag| !policy::allows(allow, &tag.tag.category))
+            .filter(|tag| !allow::allows(allow, &tag.tag.category))
             .cloned()
             .collect()
     }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::Kind;
+use crate::allow::{ALIASES, Key};
 
 /// `[a-z][a-z0-9_]*` segments joined by dots, at least two, at most 128 bytes.
 pub(crate) fn is_well_formed(category: &str) -> bool {
@@ -21,15 +22,11 @@ pub(crate) fn is_well_formed(category: &str) -> bool {
 /// Every key but `x.` and `system.` ones lives below `user.`, unknown ones too: `score.credit`
 /// and `user.score.credit` mean the same.
 pub(crate) fn canonical(written: &str) -> Cow<'_, str> {
-    if let Ok(found) = ALIASES.binary_search_by_key(&written, |(alias, _)| alias) {
-        return Cow::Borrowed(ALIASES[found].1);
-    }
-    if let Some(preference) = written.strip_prefix("preferences.") {
-        return Cow::Owned(format!("user.account.settings.{preference}"));
-    }
-    match written.split('.').next() {
-        Some("user" | "system" | "x") => Cow::Borrowed(written),
-        _ => Cow::Owned(format!("user.{written}")),
+    let Key { head, tail } = Key::of(written);
+    match (head, tail) {
+        ("", tail) => Cow::Borrowed(tail),
+        (head, "") => Cow::Borrowed(head),
+        (head, tail) => Cow::Owned(format!("{head}{tail}")),
     }
 }
 
@@ -163,44 +160,6 @@ fn words(name: &str) -> Vec<String> {
     words.retain(|word| !word.is_empty());
     words
 }
-
-/// The predecessor's keys, and the shorthand that people write, sorted; `preferences.*` is
-/// `user.account.settings.*` throughout.
-const ALIASES: &[(&str, &str)] = &[
-    ("contact.city", "user.contact.address.city"),
-    ("contact.country", "user.contact.address.country"),
-    ("contact.mobile", "user.contact.phone_number"),
-    ("contact.name", "user.name"),
-    ("contact.phone", "user.contact.phone_number"),
-    ("contact.postal_code", "user.contact.address.postal_code"),
-    ("contact.street", "user.contact.address.street"),
-    ("financial.account", "user.financial.bank_account"),
-    ("financial.amount", "user.financial.expense"),
-    ("financial.card", "user.financial.credit_card"),
-    ("financial.currency", "user.financial.currency"),
-    ("financial.expense", "user.financial.expense"),
-    ("financial.iban", "user.financial.bank_account"),
-    ("financial.income", "user.financial.income"),
-    ("financial.salary", "user.financial.income"),
-    ("personal.address", "user.contact.address"),
-    ("personal.birth_date", "user.demographic.date_of_birth"),
-    ("personal.birthday", "user.demographic.date_of_birth"),
-    ("personal.date_of_birth", "user.demographic.date_of_birth"),
-    ("personal.email", "user.contact.email"),
-    ("personal.first_name", "user.name.first"),
-    ("personal.gender", "user.demographic.gender"),
-    ("personal.language", "user.demographic.language"),
-    ("personal.last_name", "user.name.last"),
-    ("personal.marital_status", "user.demographic.marital_status"),
-    ("personal.name", "user.name"),
-    ("personal.phone", "user.contact.phone_number"),
-    ("personal.username", "user.account.username"),
-    ("security.credentials", "user.authorization.credentials"),
-    ("security.otp", "user.authorization.credentials"),
-    ("security.password", "user.authorization.password"),
-    ("security.pin", "user.authorization.credentials"),
-    ("security.token", "user.authorization.credentials"),
-];
 
 /// Keys that fideslang lacks and aliases need.
 const OWN: &[&str] = &[
