@@ -42,12 +42,16 @@ mod access;
 pub mod api;
 #[cfg(feature = "cli")]
 pub mod artifact;
+#[cfg(feature = "cli")]
+pub mod call_sites;
 mod error;
 #[cfg(feature = "cli")]
 pub mod inventory_report;
 mod params;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "cli")]
+pub mod workspace;
 
 pub use error::Error;
 #[cfg(feature = "server")]

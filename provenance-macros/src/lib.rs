@@ -207,6 +207,17 @@ pub fn provenance_input(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `crate` | path | where the `provenance` crate is, for re-exports |
 ///
 /// `#[payload]` on an argument says that it is sent, for transports other than HTTP clients.
+///
+/// With `allow(..)`, a `#[payload]` whose type declares a field of another category does not build:
+///
+/// ```text
+/// error[E0080]: evaluation panicked: egress policy: `subscribe` sends `Subscriber`, which carries `note` (health.note): ..
+/// ```
+///
+/// The types that the argument mentions are asked, and those that their fields mention; of generic
+/// functions and methods, the types that they are used with (so `cargo build` tells, `cargo check` does
+/// not). Trait objects, maps and JSON hide their fields: those are judged when they are sent, by what is
+/// found in them.
 #[proc_macro_attribute]
 pub fn egress(args: TokenStream, item: TokenStream) -> TokenStream {
     funnel(|cx| expand::egress::attribute(cx, args.into(), item.into())).into()

@@ -246,3 +246,56 @@ fn the_commands_own_inventory_can_be_read_too() {
     let entries = entries(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(entries.iter().filter(|entry| entry["kind"] == "runtime").count(), 1);
 }
+
+#[test]
+fn check_lists_calls_outside_egress_functions() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        "Cargo.toml",
+        "[package]\nname = \"crm\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    );
+    write(
+        "src/main.rs",
+        "mod mail;\nfn main() {\n    ureq::get(\"https://partner.example\").call();\n}\n",
+    );
+    write(
+        "src/mail/mod.rs",
+        "#[provenance::egress(recipient = \"mail\")]\nfn sent(agent: &ureq::Agent) { agent.get(\"x\").call(); }\n\
+         async fn unseen(http: reqwest::Client) {\n    http.post(\"x\").send().await;\n}\n",
+    );
+    write(
+        "tests/it.rs",
+        "#[test] fn t() { ureq::get(\"x\").call(); }\nfn helper() { ureq::get(\"x\").call(); }",
+    );
+    let check = |arguments: &[&str]| {
+        Command::new(tool())
+            .args(["provenance", "check", "--manifest-path"])
+            .arg(folder.path().join("Cargo.toml"))
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let output = check(&["--format", "json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        found,
+        json!([
+            { "file": "src/mail/mod.rs", "line": 4, "library": "reqwest", "call": "send", "function": "unseen" },
+            { "file": "src/main.rs", "line": 3, "library": "ureq", "call": "call", "function": "main" },
+        ])
+    );
+    let table = String::from_utf8(check(&[]).stdout).unwrap();
+    assert!(
+        table.contains("src/main.rs:3: ureq `call` in main\n2 calls stand outside"),
+        "{table}"
+    );
+
+    write("Cargo.toml", "[package]\n");
+    refused(&check(&[]), "cargo metadata failed");
+}

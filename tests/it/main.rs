@@ -1,6 +1,7 @@
 //! One binary, a module a part: what a user of the crates sees.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod accuracy;
 mod audit_api;
 mod axum_layer;
 mod budget_tracker;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Args, Parser, Subcommand};
-use provenance_audit::artifact;
 use provenance_audit::inventory_report::{self, Format};
+use provenance_audit::{artifact, call_sites, workspace};
 use serde_json::Value as Json;
 
 /// Nothing was found that could be read: never to be taken for "nothing is declared".
@@ -24,6 +24,26 @@ struct Cli {
 enum Subcommands {
     /// Lists every model, input, egress and derivation of a program, without running it
     Inventory(Inventory),
+    /// Lists calls of HTTP, mail and cloud clients outside any `#[egress]` function: a list to look at
+    Check(Check),
+}
+
+#[derive(Args)]
+struct Check {
+    /// How the list is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: CheckFormat,
+    /// The package's or workspace's Cargo.toml
+    #[arg(long, value_name = "FILE")]
+    manifest_path: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum CheckFormat {
+    /// A line a call, for a terminal
+    Table,
+    /// An array of objects: file, line, library, call, function
+    Json,
 }
 
 #[derive(Args)]
@@ -89,8 +109,11 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|argument| argument == "provenance") {
         arguments.remove(1);
     }
-    let Subcommands::Inventory(inventory) = Cli::parse_from(arguments).command;
-    match inventory.run() {
+    let report = match Cli::parse_from(arguments).command {
+        Subcommands::Inventory(inventory) => inventory.run(),
+        Subcommands::Check(check) => check.run(),
+    };
+    match report {
         Ok(report) => {
             // A reader that has seen enough (`| head`) is no failure.
             let _ = std::io::stdout().lock().write_all(report.as_bytes());
@@ -111,6 +134,25 @@ impl Inventory {
         };
         let artifact = artifact::read(&path).map_err(|error| error.to_string())?;
         Ok(inventory_report::render(&artifact, self.format))
+    }
+}
+
+impl Check {
+    fn run(self) -> Result<String, String> {
+        let mut found = Vec::new();
+        for file in workspace::sources(self.manifest_path.as_deref())? {
+            let text = std::fs::read_to_string(&file.path)
+                .map_err(|error| format!("{}: not readable: {}", file.shown, error.kind()))?;
+            match call_sites::find(&file.shown, &text) {
+                Ok(sites) => found.extend(sites),
+                // A file that no target uses may hold anything.
+                Err(reason) => eprintln!("warning: {reason}"),
+            }
+        }
+        Ok(match self.format {
+            CheckFormat::Json => serde_json::to_string_pretty(&found).unwrap_or_default() + "\n",
+            CheckFormat::Table => call_sites::table(&found),
+        })
     }
 }
 
