@@ -29,7 +29,8 @@ pub(super) mod sqlite;
 /// On a runtime whose threads, those for blocking calls included, have the tracker of the caller.
 pub(super) fn run(operation: Operation, place: &Place, tracker: &Tracker) {
     let tracker = tracker.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .on_thread_start(move || std::mem::forget(test::scoped(&tracker)))
         .build()
