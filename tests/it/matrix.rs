@@ -38,6 +38,7 @@ mod models;
 mod page;
 mod place;
 mod server;
+mod stress;
 
 /// A kind of connection, in the order of `cells::COLUMNS`.
 struct Column {

@@ -24,6 +24,13 @@ macro_rules! test_transaction {
     };
 }
 
+/// Nobody leaves what blocks.
+macro_rules! broken_off {
+    ($operation:expr, $polls:expr) => {{
+        let _ = ($operation.await, $polls);
+    }};
+}
+
 pub(super) mod postgres;
 pub(super) mod sqlite;
 

@@ -197,7 +197,9 @@ impl<'t> Lexer<'t> {
     /// White space and comments.
     fn skip_space(&mut self) -> Result<(), Lost> {
         loop {
-            self.rest = self.rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            self.rest = self
+                .rest
+                .trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
             if self.rest.starts_with("--") {
                 let length = self.rest.find('\n').unwrap_or(self.rest.len());
                 self.advance(length);
@@ -422,19 +424,44 @@ mod tests {
         for text in begins {
             assert_eq!(read(text), [Begin], "{text}");
         }
-        for text in ["COMMIT", "end", "END TRANSACTION;", "COMMIT WORK", "COMMIT AND NO CHAIN", "commit--x"] {
+        for text in [
+            "COMMIT",
+            "end",
+            "END TRANSACTION;",
+            "COMMIT WORK",
+            "COMMIT AND NO CHAIN",
+            "commit--x",
+        ] {
             assert_eq!(read(text), [COMMIT], "{text}");
         }
-        for text in ["ROLLBACK", "abort", "Rollback Transaction", "ROLLBACK WORK AND NO CHAIN", "ROLLBACK;;"] {
+        for text in [
+            "ROLLBACK",
+            "abort",
+            "Rollback Transaction",
+            "ROLLBACK WORK AND NO CHAIN",
+            "ROLLBACK;;",
+        ] {
             assert_eq!(read(text), [ROLLBACK], "{text}");
         }
         assert_eq!(read("COMMIT AND CHAIN"), [Step::Commit { chain: true }]);
         assert_eq!(read("ROLLBACK TRANSACTION AND CHAIN"), [Step::Rollback { chain: true }]);
         assert_eq!(read("SAVEPOINT a"), [Step::Savepoint(name("a"))]);
-        for text in ["RELEASE a", "release savepoint A", "RELEASE SAVEPOINT \"a\"", "RELEASE [a]", "RELEASE 'a'", "RELEASE `a`"] {
+        for text in [
+            "RELEASE a",
+            "release savepoint A",
+            "RELEASE SAVEPOINT \"a\"",
+            "RELEASE [a]",
+            "RELEASE 'a'",
+            "RELEASE `a`",
+        ] {
             assert_eq!(read(text), [Step::Release(name("a"))], "{text}");
         }
-        for text in ["ROLLBACK TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a", "ROLLBACK WORK TO a", "ROLLBACK TRANSACTION t TO a"] {
+        for text in [
+            "ROLLBACK TO a",
+            "ROLLBACK TRANSACTION TO SAVEPOINT a",
+            "ROLLBACK WORK TO a",
+            "ROLLBACK TRANSACTION t TO a",
+        ] {
             assert_eq!(read(text), [Step::RollbackTo(name("a"))], "{text}");
         }
         assert_ne!(Name::new("A", true), Name::new("A", false));

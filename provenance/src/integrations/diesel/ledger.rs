@@ -159,9 +159,10 @@ impl<W> Ledger<W> {
                 self.chain(chain);
             }
             Step::Savepoint(name) => {
-                let again = self.levels.last().is_some_and(|top| {
-                    top.writes.is_empty() && top.name.as_ref() == Some(&name)
-                });
+                let again = self
+                    .levels
+                    .last()
+                    .is_some_and(|top| top.writes.is_empty() && top.name.as_ref() == Some(&name));
                 if again {
                     // Left by a ROLLBACK TO: the new one hides it.
                 } else if self.levels.len() < MAX_LEVELS {

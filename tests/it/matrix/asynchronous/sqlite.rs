@@ -19,6 +19,8 @@ async fn connect(place: &Place) -> Db {
     db
 }
 
+#[path = "../mixed.rs"]
+pub(in crate::matrix) mod mixed;
 #[path = "../operations.rs"]
 pub(in crate::matrix) mod operations;
 #[path = "pools.rs"]

@@ -22,6 +22,8 @@ async fn connect(place: &Place) -> Db {
 
 #[path = "../batches.rs"]
 pub(in crate::matrix) mod batches;
+#[path = "../mixed.rs"]
+pub(in crate::matrix) mod mixed;
 #[path = "../operations.rs"]
 pub(in crate::matrix) mod operations;
 #[path = "pools.rs"]
