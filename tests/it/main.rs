@@ -13,6 +13,7 @@ mod features;
 mod hostile;
 mod input;
 mod inventory;
+mod matrix;
 mod quickstart;
 mod restart;
 mod ui;

@@ -1,6 +1,8 @@
 //! What the tests share: a tracker on a folder of its own, and its evidence read back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod postgres;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,16 +56,20 @@ impl Evidence {
     /// Everything recorded so far, oldest first, as the audit API shows it.
     pub fn events(&self) -> Vec<Json> {
         self.tracker.flush(Duration::from_secs(10)).unwrap();
-        let query = EventQuery {
+        let mut reader = Reader::open(&self.database()).unwrap();
+        let mut query = EventQuery {
             limit: 10_000,
             ..EventQuery::default()
         };
-        let page = Reader::open(&self.database()).unwrap().events(&query).unwrap();
-        let mut events: Vec<Json> = page
-            .events
-            .iter()
-            .map(|event| serde_json::to_value(event).unwrap())
-            .collect();
+        let mut events: Vec<Json> = Vec::new();
+        loop {
+            let page = reader.events(&query).unwrap();
+            events.extend(page.events.iter().map(|event| serde_json::to_value(event).unwrap()));
+            if page.next_cursor.is_none() {
+                break;
+            }
+            query.cursor = page.next_cursor;
+        }
         events.reverse();
         events
     }

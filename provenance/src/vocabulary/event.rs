@@ -102,6 +102,8 @@ pub(crate) enum Action {
     Insert,
     /// Changed rows.
     Update,
+    /// New rows, or changed ones where they were there (`ON CONFLICT DO UPDATE`).
+    Upsert,
 }
 
 impl Action {
@@ -110,6 +112,7 @@ impl Action {
         match self {
             Action::Insert => "insert",
             Action::Update => "update",
+            Action::Upsert => "insert-or-update",
         }
     }
 }

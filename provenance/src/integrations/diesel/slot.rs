@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::ledger::Dialect;
 use crate::hooks::storage::Write;
 
 thread_local! {
@@ -21,6 +22,8 @@ pub(super) struct Statement {
     pub(super) writes: Vec<Write>,
     /// Rows that came back and were read into tracked models.
     pub(super) rows: usize,
+    /// Which database the values were serialised for.
+    pub(super) dialect: Option<Dialect>,
 }
 
 impl Slot {
