@@ -58,14 +58,23 @@ const WORDS: [&str; 11] = [
     "AUTOCOMMIT",
 ];
 
-/// What `text` does, statement by statement.
-pub(super) fn read(text: &str) -> Vec<Step> {
+/// What a text does to transactions.
+#[derive(Debug, Default)]
+pub(super) struct Boundaries {
+    pub(super) steps: Vec<Step>,
+    /// Nothing else stands in the text, so that its error is that of its one step.
+    pub(super) alone: bool,
+}
+
+/// Reads `text`, statement by statement.
+pub(super) fn read(text: &str) -> Boundaries {
     let mut steps = Vec::new();
+    let mut statements = 0;
     let mut lexer = Lexer { rest: text };
     let mut after_routine = false;
     while !lexer.at_end() {
-        let read = statement(&mut lexer, &mut after_routine);
-        match read {
+        statements += 1;
+        match statement(&mut lexer, &mut after_routine) {
             Ok(step) => steps.extend(step),
             Err(Lost) => {
                 if may_be_more(lexer.rest) {
@@ -75,7 +84,10 @@ pub(super) fn read(text: &str) -> Vec<Step> {
             }
         }
     }
-    steps
+    Boundaries {
+        alone: statements == 1,
+        steps,
+    }
 }
 
 /// The text cannot be followed any further.
@@ -197,7 +209,9 @@ impl<'t> Lexer<'t> {
     /// White space and comments.
     fn skip_space(&mut self) -> Result<(), Lost> {
         loop {
-            self.rest = self.rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            self.rest = self
+                .rest
+                .trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
             if self.rest.starts_with("--") {
                 let length = self.rest.find('\n').unwrap_or(self.rest.len());
                 self.advance(length);
@@ -402,6 +416,10 @@ mod tests {
     const COMMIT: Step = Step::Commit { chain: false };
     const ROLLBACK: Step = Step::Rollback { chain: false };
 
+    fn read(text: &str) -> Vec<Step> {
+        super::read(text).steps
+    }
+
     fn name(text: &str) -> Name {
         Name::new(text, false)
     }
@@ -422,19 +440,44 @@ mod tests {
         for text in begins {
             assert_eq!(read(text), [Begin], "{text}");
         }
-        for text in ["COMMIT", "end", "END TRANSACTION;", "COMMIT WORK", "COMMIT AND NO CHAIN", "commit--x"] {
+        for text in [
+            "COMMIT",
+            "end",
+            "END TRANSACTION;",
+            "COMMIT WORK",
+            "COMMIT AND NO CHAIN",
+            "commit--x",
+        ] {
             assert_eq!(read(text), [COMMIT], "{text}");
         }
-        for text in ["ROLLBACK", "abort", "Rollback Transaction", "ROLLBACK WORK AND NO CHAIN", "ROLLBACK;;"] {
+        for text in [
+            "ROLLBACK",
+            "abort",
+            "Rollback Transaction",
+            "ROLLBACK WORK AND NO CHAIN",
+            "ROLLBACK;;",
+        ] {
             assert_eq!(read(text), [ROLLBACK], "{text}");
         }
         assert_eq!(read("COMMIT AND CHAIN"), [Step::Commit { chain: true }]);
         assert_eq!(read("ROLLBACK TRANSACTION AND CHAIN"), [Step::Rollback { chain: true }]);
         assert_eq!(read("SAVEPOINT a"), [Step::Savepoint(name("a"))]);
-        for text in ["RELEASE a", "release savepoint A", "RELEASE SAVEPOINT \"a\"", "RELEASE [a]", "RELEASE 'a'", "RELEASE `a`"] {
+        for text in [
+            "RELEASE a",
+            "release savepoint A",
+            "RELEASE SAVEPOINT \"a\"",
+            "RELEASE [a]",
+            "RELEASE 'a'",
+            "RELEASE `a`",
+        ] {
             assert_eq!(read(text), [Step::Release(name("a"))], "{text}");
         }
-        for text in ["ROLLBACK TO a", "ROLLBACK TRANSACTION TO SAVEPOINT a", "ROLLBACK WORK TO a", "ROLLBACK TRANSACTION t TO a"] {
+        for text in [
+            "ROLLBACK TO a",
+            "ROLLBACK TRANSACTION TO SAVEPOINT a",
+            "ROLLBACK WORK TO a",
+            "ROLLBACK TRANSACTION t TO a",
+        ] {
             assert_eq!(read(text), [Step::RollbackTo(name("a"))], "{text}");
         }
         assert_ne!(Name::new("A", true), Name::new("A", false));

@@ -199,9 +199,17 @@ mod tests {
         let facts = |sql| Facts::of(sql);
         let insert = facts("INSERT INTO `users` (`email`, `a(b`) VALUES (?, ?), (?, NULL)");
         assert_eq!((insert.verb, insert.rows, insert.returning), (Verb::Insert, 2, false));
-        let upsert = facts("INSERT INTO \"t\" (\"a\") VALUES ($1) ON CONFLICT (\"a\") DO UPDATE SET \"a\" = $2 RETURNING \"t\".\"a\"");
-        assert_eq!((upsert.conflict, upsert.rows, upsert.returning), (Conflict::Updated, 1, true));
-        assert_eq!(facts("INSERT OR IGNORE INTO `t` (`a`) VALUES (?)").conflict, Conflict::Ignored);
+        let upsert = facts(
+            "INSERT INTO \"t\" (\"a\") VALUES ($1) ON CONFLICT (\"a\") DO UPDATE SET \"a\" = $2 RETURNING \"t\".\"a\"",
+        );
+        assert_eq!(
+            (upsert.conflict, upsert.rows, upsert.returning),
+            (Conflict::Updated, 1, true)
+        );
+        assert_eq!(
+            facts("INSERT OR IGNORE INTO `t` (`a`) VALUES (?)").conflict,
+            Conflict::Ignored
+        );
         assert_eq!(facts("INSERT INTO `t` DEFAULT VALUES").rows, 1);
         assert_eq!(facts("UPDATE `t` SET `a` = ?").verb, Verb::Update);
         assert_eq!(facts("SELECT 1").verb, Verb::Other);
