@@ -137,6 +137,8 @@ mod integrations;
 pub mod inventory;
 #[cfg(feature = "runtime")]
 mod key;
+#[cfg(feature = "runtime")]
+mod memo;
 #[cfg(not(feature = "runtime"))]
 mod noop;
 #[cfg(feature = "runtime")]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 
 use crate::Error;
 use crate::error::ErrorKind;
@@ -16,8 +16,9 @@ use crate::store::write::{Record, Writer};
 const CAPACITY: usize = 65_536;
 /// Most records that one commit takes.
 const BATCH: usize = 2048;
-/// How long a record may wait for others to share its commit.
-const LINGER: Duration = Duration::from_millis(20);
+/// How long a record may wait for others to share its commit. Nobody wakes the writer meanwhile:
+/// on a busy machine that costs more than what is sent.
+const LINGER: Duration = Duration::from_millis(100);
 /// Longest pause between two attempts to commit.
 const BACKOFF: Duration = Duration::from_millis(500);
 
@@ -49,6 +50,8 @@ impl Ticket {
 pub(crate) struct Recorder {
     /// `None` once dropped.
     queue: Option<Sender<Message>>,
+    /// Ends the writer's waiting for more.
+    hurry: Option<Sender<()>>,
     /// Told by the thread's end.
     ended: Receiver<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -106,13 +109,14 @@ impl Recorder {
     /// The system gives no thread.
     pub(crate) fn start(writer: Writer) -> Result<Self, Error> {
         let (queue, messages) = bounded(CAPACITY);
+        let (hurry, hurried) = bounded(1);
         let (end, ended) = bounded(1);
         let shared = Arc::new(Shared::default());
         let side = shared.clone();
         let thread = std::thread::Builder::new()
             .name("provenance".into())
             .spawn(move || {
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| run(writer, &messages, &side)));
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| run(writer, &messages, &hurried, &side)));
                 // Whatever happened: nobody waits for a thread that is gone.
                 side.stopped.store(true, Ordering::Release);
                 let _ = end.send(());
@@ -120,6 +124,7 @@ impl Recorder {
             .map_err(|e| Error::new(ErrorKind::Store, "the writer thread cannot be started").because(e))?;
         Ok(Recorder {
             queue: Some(queue),
+            hurry: Some(hurry),
             ended,
             thread: Mutex::new(Some(thread)),
             shared,
@@ -137,6 +142,7 @@ impl Recorder {
             Err(TrySendError::Full(message)) => message,
             Err(TrySendError::Disconnected(_)) => return self.refuse(),
         };
+        self.hurry();
         if self.shared.stalled.load(Ordering::Relaxed) || queue.send_timeout(message, Self::PATIENCE).is_err() {
             self.shared.stalled.store(true, Ordering::Relaxed);
             self.refuse();
@@ -185,6 +191,7 @@ impl Recorder {
         let until = after(timeout);
         *lock(&self.shared.give_up) = Some(until);
         let told = queue.send_deadline(Message::Stop, until).is_ok();
+        self.hurry();
         // The last attempt may be within SQLite when the time is up.
         if told
             && self
@@ -221,6 +228,13 @@ impl Recorder {
             .filter(|_| !self.shared.stopped.load(Ordering::Acquire))
     }
 
+    /// The writer, if it waits for more, begins at once.
+    fn hurry(&self) {
+        if let Some(hurry) = &self.hurry {
+            let _ = hurry.try_send(());
+        }
+    }
+
     fn refuse(&self) {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -231,7 +245,10 @@ impl Recorder {
         let queue = self.open().ok_or(true)?;
         let (done, acknowledged) = bounded(1);
         match queue.send_deadline(message(done), until) {
-            Ok(()) => acknowledged.recv_deadline(until).map_err(|_| false),
+            Ok(()) => {
+                self.hurry();
+                acknowledged.recv_deadline(until).map_err(|_| false)
+            }
             Err(SendTimeoutError::Timeout(_) | SendTimeoutError::Disconnected(_)) => Err(true),
         }
     }
@@ -245,7 +262,7 @@ impl Drop for Recorder {
             return;
         }
         // In a forked child a lock inside the queue may be held by a thread that is not there.
-        std::mem::forget(self.queue.take());
+        std::mem::forget((self.queue.take(), self.hurry.take()));
     }
 }
 
@@ -264,7 +281,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Commits until told to stop, or until nobody can send any more.
-fn run(mut writer: Writer, messages: &Receiver<Message>, shared: &Shared) {
+fn run(mut writer: Writer, messages: &Receiver<Message>, hurried: &Receiver<()>, shared: &Shared) {
     let mut batch = Batch::default();
     let mut last = false;
     loop {
@@ -277,17 +294,13 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, shared: &Shared) {
             Some(message) => batch.take(message),
             None => break,
         }
-        let until = Instant::now() + LINGER;
-        while batch.records.len() < BATCH {
-            let next = match batch.urgent {
-                // Somebody waits: only what is there already shares the commit.
-                true => messages.try_recv().map_err(|_| RecvTimeoutError::Timeout),
-                false => messages.recv_deadline(until),
-            };
-            match next {
-                Ok(message) => batch.take(message),
-                Err(_) => break,
-            }
+        // Whoever hurries sends first: what was said before this is found by the look that follows.
+        let _ = hurried.try_recv();
+        batch.fill(messages);
+        // Where somebody waits, only what is there already shares the commit.
+        if !batch.urgent && !batch.is_full() && !last {
+            let _ = hurried.recv_timeout(LINGER);
+            batch.fill(messages);
         }
         last |= batch.last;
         if !commit(&mut writer, &mut batch, shared) {
@@ -311,6 +324,20 @@ struct Batch {
 }
 
 impl Batch {
+    fn is_full(&self) -> bool {
+        self.records.len() >= BATCH
+    }
+
+    /// Takes what is there, if there is room.
+    fn fill(&mut self, messages: &Receiver<Message>) {
+        while !self.is_full() {
+            match messages.try_recv() {
+                Ok(message) => self.take(message),
+                Err(_) => break,
+            }
+        }
+    }
+
     fn take(&mut self, message: Message) {
         match message {
             Message::Record(record) => self.records.push(record),

@@ -26,6 +26,8 @@ pub(crate) struct Registry {
     max_values: usize,
     evicted: AtomicU64,
     expired: AtomicU64,
+    /// Values forgotten so far: what was known of the registry holds as long as this stays.
+    generation: AtomicU64,
     people: RwLock<People>,
 }
 
@@ -71,6 +73,7 @@ impl Registry {
             max_values: max_values.max(1),
             evicted: AtomicU64::new(0),
             expired: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             people: RwLock::default(),
         }
     }
@@ -91,6 +94,12 @@ impl Registry {
             self.evicted.load(Ordering::Relaxed),
             self.expired.load(Ordering::Relaxed),
         )
+    }
+
+    /// Changes when a value is forgotten. What was registered under the same generation still is; but
+    /// of a value with very many people, the tag of one may be gone.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Makes a value known under `tag`; the first tag of a (value, category, person) stays.
@@ -129,9 +138,7 @@ impl Registry {
 
     /// Adds a tag to those of a value, unless it is known.
     fn hold(&self, tags: &mut Vec<HeldTag>, tag: Tag, confirmed: bool) -> Registered {
-        let known = tags
-            .iter_mut()
-            .find(|known| category::same(&known.tag.category, &tag.category) && self.same_owner(&known.tag, &tag));
+        let known = self.position(tags, &tag).and_then(|at| tags.get_mut(at));
         if let Some(known) = known {
             known.confirmed |= confirmed;
             return Registered {
@@ -185,6 +192,7 @@ impl Registry {
         let forgotten = self.values.remove_if(&fingerprint, |_, held| {
             let meant = held.since == since && held.confirmed == confirmed;
             if meant {
+                self.generation.fetch_add(1, Ordering::AcqRel);
                 // Under the shard's lock: whoever registers it again does so after this.
                 for entry in &held.entries {
                     self.detector.remove(entry, fingerprint);
@@ -195,12 +203,22 @@ impl Registry {
         forgotten.is_some()
     }
 
-    /// A person may give a value under one identifier and store it under another.
-    fn same_owner(&self, a: &Tag, b: &Tag) -> bool {
-        match (&a.owner, &b.owner) {
-            (Some(a), Some(b)) => self.same_person(a, b),
-            (a, b) => a == b,
-        }
+    /// The tag of the same category and person, who may give a value under one identifier and store it
+    /// under another.
+    fn position(&self, tags: &[HeldTag], tag: &Tag) -> Option<usize> {
+        let same = |held: &HeldTag| category::same(&held.tag.category, &tag.category);
+        let exactly = tags.iter().position(|held| held.tag.owner == tag.owner && same(held));
+        let (None, Some(owner)) = (exactly, &tag.owner) else {
+            return exactly;
+        };
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let [_, _, ..] = people.identifiers(owner) else {
+            return None;
+        };
+        tags.iter().position(|held| {
+            let held_owner = held.tag.owner.as_ref();
+            held_owner.is_some_and(|held| people.same(held, owner)) && same(held)
+        })
     }
 
     /// The tags of a value.

@@ -9,10 +9,11 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use crate::vocabulary::{Fingerprint, Owner};
+use crate::vocabulary::{Fingerprint, Owner, Timestamp};
 
 thread_local! {
     /// The scopes entered and not left, the innermost last; numbered, as guards may be dropped in
@@ -176,16 +177,26 @@ impl<F: Future> Future for Scoped<F> {
     }
 }
 
-/// 128 random bits as 32 hex digits.
+/// 128 bits as 32 hex digits, as good as random among instances: milliseconds (48 bits), random bits
+/// of this process (40), a count (40). In order of time, so that the store's index of them grows at
+/// its end; and without asking the system for each.
 pub(crate) fn random_id() -> Arc<str> {
-    let mut bytes = [0; 16];
-    if getrandom::fill(&mut bytes).is_err() {
-        // No entropy source: unique within the process is what is left.
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        bytes[8..].copy_from_slice(&next.to_be_bytes());
+    static PROCESS: LazyLock<u128> = LazyLock::new(|| {
+        let mut bytes = [0; 16];
+        // Without entropy: unique within the process is what is left.
+        let _ = getrandom::fill(&mut bytes);
+        u128::from_be_bytes(bytes)
+    });
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    const LOW: u128 = (1 << 40) - 1;
+    let milliseconds = Timestamp::now().0.unsigned_abs() / 1000;
+    let count = u128::from(NEXT.fetch_add(1, Ordering::Relaxed)) & LOW;
+    let id = u128::from(milliseconds) << 80 | (*PROCESS & LOW) << 40 | count;
+    let mut text = [0; 32];
+    for (digit, at) in text.iter_mut().zip((0..32).rev()) {
+        *digit = b"0123456789abcdef"[(id >> (4 * at)) as usize & 15];
     }
-    format!("{:032x}", u128::from_be_bytes(bytes)).into()
+    str::from_utf8(&text).unwrap_or_default().into()
 }
 
 #[cfg(test)]

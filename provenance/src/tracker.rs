@@ -16,6 +16,7 @@ use crate::config::{Config, Fingerprints, Storage};
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
 use crate::key::{Keys, Origin};
+use crate::memo::{Hashes, Key, Memo, Seen};
 use crate::recorder::{Recorder, Ticket};
 use crate::registry::Registry;
 use crate::scope::Scope;
@@ -60,6 +61,24 @@ struct Inner {
     inputs: HashMap<String, Configured>,
     blind_spots: DashMap<(BlindSpot, String), u64>,
     open: AtomicBool,
+    hashes: Hashes,
+    /// By kind and raw value; secrets are not among them.
+    values: Memo<(Fingerprint, Arc<Entry>)>,
+    /// By kind and raw value.
+    people: Memo<Owner>,
+    /// The tag that a value is registered under, by fingerprint, category, owner and generation.
+    registered: Memo<Arc<Tag>>,
+    /// Rows whose values are all registered.
+    rows: Seen,
+}
+
+/// What a key of a memo is made for.
+#[derive(Clone, Copy)]
+enum Use {
+    Value,
+    Owner,
+    Tag,
+    Row,
 }
 
 struct Configured {
@@ -111,7 +130,7 @@ impl BlindSpot {
 pub(crate) struct Observed {
     pub(crate) spec: Arc<FieldSpec>,
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Arc<Entry>,
     /// `string`, `integer`, `number`, `boolean`.
     pub(crate) json_type: &'static str,
     /// Characters, for text that is no secret.
@@ -268,6 +287,11 @@ impl Tracker {
             inputs,
             blind_spots: DashMap::new(),
             open: AtomicBool::new(true),
+            hashes: Hashes::new(),
+            values: Memo::new(),
+            people: Memo::new(),
+            registered: Memo::new(),
+            rows: Seen::new(),
             config,
         })))
     }
@@ -406,31 +430,87 @@ impl Tracker {
 
     /// Pseudonyms and shape of a value; `None` where there is nothing to keep (empty, NaN).
     pub(crate) fn observe(&self, spec: &Arc<FieldSpec>, value: Value<'_>) -> Option<Observed> {
-        let canonical = zeroize::Zeroizing::new(canonical(spec.kind, value)?);
+        let (fingerprint, entry) = match spec.secret {
+            true => self.pseudonyms(spec.kind, value)?,
+            false => self.known_pseudonyms(spec.kind, value)?,
+        };
         let (json_type, length) = match value {
-            Value::Text(text) => ("string", Some(text.chars().count())),
+            Value::Text(text) if !spec.secret => ("string", Some(text.chars().count())),
+            Value::Text(_) => ("string", None),
             Value::Integer(_) => ("integer", None),
             Value::Float(_) => ("number", None),
             Value::Bool(_) => ("boolean", None),
         };
         Some(Observed {
             spec: spec.clone(),
-            fingerprint: self.0.fingerprinter.fingerprint(canonical.as_bytes()),
-            entry: self.0.registry.detector().entry(spec.kind, &canonical),
+            fingerprint,
+            entry,
             json_type,
-            length: length.filter(|_| !spec.secret),
+            length,
         })
+    }
+
+    /// The fingerprint of a value that is no secret.
+    pub(crate) fn fingerprint(&self, kind: Kind, value: Value<'_>) -> Option<Fingerprint> {
+        self.known_pseudonyms(kind, value).map(|(fingerprint, _)| fingerprint)
+    }
+
+    fn known_pseudonyms(&self, kind: Kind, value: Value<'_>) -> Option<(Fingerprint, Arc<Entry>)> {
+        let mut key = self.0.hashes.begin(Use::Value as u8);
+        key.number(kind as u64);
+        key.value(value);
+        let key = key.end();
+        if let Some(known) = self.0.values.get(key) {
+            return Some(known);
+        }
+        let made = self.pseudonyms(kind, value)?;
+        self.0.values.keep(key, made.clone());
+        Some(made)
+    }
+
+    fn pseudonyms(&self, kind: Kind, value: Value<'_>) -> Option<(Fingerprint, Arc<Entry>)> {
+        let canonical = zeroize::Zeroizing::new(canonical(kind, value)?);
+        let fingerprint = self.0.fingerprinter.fingerprint(canonical.as_bytes());
+        Some((
+            fingerprint,
+            Arc::new(self.0.registry.detector().entry(kind, &canonical)),
+        ))
     }
 
     /// The owner with this identifier.
     pub(crate) fn owner(&self, kind: &str, value: Value<'_>) -> Option<Owner> {
+        let mut key = self.0.hashes.begin(Use::Owner as u8);
+        key.text(kind);
+        key.value(value);
+        let key = key.end();
+        if let Some(known) = self.0.people.get(key) {
+            return Some(known);
+        }
         let form = match kind {
             "email" => Kind::Email,
             "phone" => Kind::Phone,
             _ => Kind::Id,
         };
         let canonical = zeroize::Zeroizing::new(canonical(form, value)?);
-        self.0.owners.owner(kind, &canonical)
+        let owner = self.0.owners.owner(kind, &canonical)?;
+        self.0.people.keep(key, owner.clone());
+        Some(owner)
+    }
+
+    /// Begins the key of a loaded row. What is known of rows ends when the registry forgets.
+    pub(crate) fn row_key(&self) -> Key {
+        let mut key = self.0.hashes.begin(Use::Row as u8);
+        key.number(self.0.registry.generation());
+        key
+    }
+
+    pub(crate) fn knows_row(&self, key: u128) -> bool {
+        self.0.rows.has(key)
+    }
+
+    /// Every value of this row is registered.
+    pub(crate) fn note_row(&self, key: u128) {
+        self.0.rows.note(key);
     }
 
     /// What is registered in a text: one hit, a telling one if there is one.
@@ -463,8 +543,29 @@ impl Tracker {
         source: &Arc<str>,
         confirmed: bool,
     ) -> EventTag {
-        let spec = &observed.spec;
         let mut tag = observed.tag(owner, source);
+        let registered = self.registered(observed, &tag, confirmed);
+        tag.source = registered.source.clone();
+        tag.created_at = registered.created_at;
+        EventTag {
+            tag,
+            detail: serde_json::Map::new(),
+        }
+    }
+
+    /// Registers a value, and gives the tag that it was first seen under.
+    fn registered(&self, observed: &Observed, tag: &Tag, confirmed: bool) -> Arc<Tag> {
+        let spec = &observed.spec;
+        let mut key = self.0.hashes.begin(Use::Tag as u8);
+        key.number(self.0.registry.generation());
+        key.bytes(&observed.fingerprint.0);
+        key.number(u64::from(confirmed) << 8 | spec.kind as u64);
+        key.text(&spec.category);
+        key.text(tag.owner.as_ref().map_or("", Owner::as_str));
+        let key = key.end();
+        if let Some(known) = self.0.registered.get(key) {
+            return known;
+        }
         let registered = self
             .0
             .registry
@@ -473,16 +574,12 @@ impl Tracker {
             self.0.recorder.send(Record::Value(Box::new(write::Value {
                 fingerprint: observed.fingerprint,
                 kind: spec.kind,
-                entry: observed.entry.clone(),
+                entry: (*observed.entry).clone(),
                 tag: registered.tag.clone(),
             })));
         }
-        tag.source = registered.tag.source.clone();
-        tag.created_at = registered.tag.created_at;
-        EventTag {
-            tag,
-            detail: serde_json::Map::new(),
-        }
+        self.0.registered.keep(key, registered.tag.clone());
+        registered.tag
     }
 
     /// Two identifiers are of one person, on the host's word.
@@ -563,7 +660,7 @@ fn complete(event: &mut Event) {
 }
 
 /// Adds what an attribute says of its place and its terms.
-pub(crate) fn declare(event: &mut Event, site: &Site) {
+pub(crate) fn declare(event: &mut Event, site: &'static Site) {
     let terms = &site.terms;
     for (key, value) in [
         ("purpose", terms.purpose),
@@ -575,8 +672,5 @@ pub(crate) fn declare(event: &mut Event, site: &Site) {
             event.extras.insert(key.into(), value.into());
         }
     }
-    event.extras.insert(
-        "site".into(),
-        json!({ "path": site.path, "file": site.file, "line": site.line }),
-    );
+    event.site = Some(site);
 }

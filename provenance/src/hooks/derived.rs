@@ -9,7 +9,6 @@ use crate::scope::Scope;
 use crate::site::DerivedSite;
 use crate::tracked::{Field, Sink, Value, Visitor};
 use crate::tracker::{self, Tracker, declare};
-use crate::vocabulary::tag::FieldSpec;
 use crate::vocabulary::{Event, EventTag, EventType, Kind, Owner, Tag};
 
 /// Most inputs that one derivation lists.
@@ -95,11 +94,11 @@ struct Inputs<'t> {
 }
 
 impl Inputs<'_> {
-    fn look_up(&mut self, spec: &Arc<FieldSpec>, value: Value<'_>) -> bool {
-        let Some(observed) = self.tracker.observe(spec, value) else {
+    fn look_up(&mut self, kind: Kind, value: Value<'_>) -> bool {
+        let Some(fingerprint) = self.tracker.fingerprint(kind, value) else {
             return false;
         };
-        let tags = self.tracker.registry().tags(&observed.fingerprint);
+        let tags = self.tracker.registry().tags(&fingerprint);
         let same_person = |tag: &Tag| match (&self.request_owner, &tag.owner) {
             (Some(a), Some(b)) => self.tracker.registry().same_person(a, b),
             _ => false,
@@ -133,29 +132,18 @@ impl Inputs<'_> {
 impl Sink for Inputs<'_> {
     fn declared(&mut self, field: &'static Field, value: Value<'_>) {
         let spec = self.tracker.spec(field);
-        self.look_up(&spec, value);
+        self.look_up(spec.kind, value);
     }
 
     fn keyed(&mut self, key: &str, value: Value<'_>) {
         if let Some((spec, _)) = self.tracker.input_spec(key)
-            && self.look_up(&spec, value)
+            && self.look_up(spec.kind, value)
         {
             return;
         }
         // The argument does not say what it is: its canonical form decides.
-        for kind in [Kind::Text, Kind::Number, Kind::Date, Kind::Id] {
-            let spec = FieldSpec {
-                name: key.into(),
-                category: "unknown".into(),
-                description: "".into(),
-                kind,
-                pii: false,
-                secret: false,
-            };
-            if self.look_up(&Arc::new(spec), value) {
-                return;
-            }
-        }
+        let kinds = [Kind::Text, Kind::Number, Kind::Date, Kind::Id];
+        let _found = kinds.into_iter().any(|kind| self.look_up(kind, value));
     }
 }
 

@@ -271,6 +271,7 @@ fn violation(share: &Event, offending: &[EventTag], block: bool) -> Event {
     event.recipient.clone_from(&share.recipient);
     event.owner.clone_from(&share.owner);
     event.extras.clone_from(&share.extras);
+    event.site = share.site;
     event.extras.insert("reason".into(), "not_allowed".into());
     let action = if block { "blocked" } else { "recorded" };
     event.extras.insert("action".into(), action.into());

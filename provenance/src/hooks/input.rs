@@ -10,13 +10,14 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use serde_json::{Map, Value as Json};
+use serde_json::Map;
 
 use crate::detect::Media;
 use crate::scope::{Scope, ScopeGuard, Scoped, scoped_in};
 use crate::site::InputSite;
 use crate::tracked::{Field, Sink, Value, Visitor};
 use crate::tracker::{self, BlindSpot, Observed, Tracker, declare};
+use crate::vocabulary::event::Shape;
 use crate::vocabulary::tag::FieldSpec;
 use crate::vocabulary::{Event, EventTag, EventType, Kind, Owner, category};
 
@@ -204,20 +205,20 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
 
 /// Adds a value's shape to the payload: `fields.email = {"type": "string", "length": 17, "in": "form"}`.
 pub(crate) fn describe(event: &mut Event, observed: &Observed, part: Option<&'static str>) {
-    let fields = event
-        .payload
-        .entry("fields")
-        .or_insert_with(|| Json::Object(Map::new()));
-    if let Json::Object(fields) = fields {
-        let mut shape = Map::new();
-        shape.insert("type".into(), observed.json_type.into());
-        if let Some(length) = observed.length {
-            shape.insert("length".into(), length.into());
-        }
-        if let Some(part) = part {
-            shape.insert("in".into(), part.into());
-        }
-        fields.insert(observed.spec.name.to_string(), Json::Object(shape));
+    let shape = shape(observed, part);
+    match event.shapes.iter_mut().find(|known| known.name == shape.name) {
+        Some(known) => *known = shape,
+        None => event.shapes.push(shape),
+    }
+}
+
+pub(super) fn shape(observed: &Observed, part: Option<&'static str>) -> Shape {
+    Shape {
+        name: observed.spec.name.clone(),
+        json_type: observed.json_type,
+        length: observed.length,
+        part,
+        count: 1,
     }
 }
 

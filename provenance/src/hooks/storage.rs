@@ -3,9 +3,9 @@
 use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
-use serde_json::Value as Json;
 
 use super::input;
+use crate::memo::Key;
 use crate::scope::Scope;
 use crate::site::{Column, ModelSite};
 use crate::tracked::{Field, Sink, Value, Visitor};
@@ -172,17 +172,67 @@ impl Write {
 }
 
 /// A row of a model was read: its values are known from now on.
-pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl FnOnce(&mut Visitor<'_>)) {
+pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
+    // Rows are read again and again; one whose every value is registered needs no more than a look.
+    let mut glance = Glance::new(tracker, site);
+    visit(&mut Visitor::new(&mut glance));
+    let Some(row) = glance.row() else {
+        return;
+    };
     let mut seen = Seen::new(tracker);
     visit(&mut Visitor::new(&mut seen));
     seen.report(site);
-    let owner = whose(tracker, site, &seen.owners);
+    let (owner, agreed) = whose(tracker, site, &seen.owners);
     for (field, observed) in &seen.values {
         // A record inside this one is a model of its own, or is not of the database.
         let Some(column) = site.columns.iter().find(|column| std::ptr::eq(column.field, *field)) else {
             continue;
         };
         tracker.register(observed, owner, &source(site, column), true);
+    }
+    // What is counted once a row has to be counted the next time too.
+    if agreed && seen.missed.is_none() {
+        tracker.note_row(row);
+    }
+}
+
+/// Makes a row's key, and nothing of its values.
+struct Glance<'t> {
+    tracker: &'t Tracker,
+    key: Key,
+}
+
+impl<'t> Glance<'t> {
+    fn new(tracker: &'t Tracker, site: &'static ModelSite) -> Self {
+        let mut key = tracker.row_key();
+        key.number(std::ptr::from_ref(site).addr() as u64);
+        Glance { tracker, key }
+    }
+
+    /// The key; `None` if everything is known.
+    fn row(self) -> Option<u128> {
+        let key = self.key.end();
+        (!self.tracker.knows_row(key)).then_some(key)
+    }
+}
+
+impl Sink for Glance<'_> {
+    fn begin(&mut self) {
+        self.key.number(1);
+    }
+
+    fn end(&mut self) {
+        self.key.number(2);
+    }
+
+    fn owner(&mut self, kind: &'static str, value: Value<'_>) {
+        self.key.number(kind.as_ptr().addr() as u64);
+        self.key.value(value);
+    }
+
+    fn declared(&mut self, field: &'static Field, value: Value<'_>) {
+        self.key.number(std::ptr::from_ref(field).addr() as u64);
+        self.key.value(value);
     }
 }
 
@@ -195,7 +245,7 @@ fn owners_of<'v>(tracker: &Tracker, site: &ModelSite, values: &'v [Stored], cert
             Some((row, owner)) if Arc::ptr_eq(row, owners) => owner,
             _ => {
                 let owner = if certain {
-                    whose(tracker, site, owners)
+                    whose(tracker, site, owners).0
                 } else {
                     owners.first()
                 };
@@ -208,18 +258,21 @@ fn owners_of<'v>(tracker: &Tracker, site: &ModelSite, values: &'v [Stored], cert
 }
 
 /// Links the identifiers that a row carries, and gives the one that it goes by: the first, or, where
-/// that is another person's (an address that passed on), the one that people keep.
-fn whose<'o>(tracker: &Tracker, site: &ModelSite, owners: &'o [Owner]) -> Option<&'o Owner> {
-    let (first, others) = owners.split_first()?;
+/// that is another person's (an address that passed on), the one that people keep. With whether
+/// they are all one person's.
+fn whose<'o>(tracker: &Tracker, site: &ModelSite, owners: &'o [Owner]) -> (Option<&'o Owner>, bool) {
+    let Some((first, others)) = owners.split_first() else {
+        return (None, true);
+    };
     let mut one_person = true;
     for other in others {
         one_person &= tracker.link_by_row(first, other);
     }
     if one_person {
-        return Some(first);
+        return (Some(first), true);
     }
     tracker.blind_spot(BlindSpot::OwnerConflict, site.site.path);
-    owners.iter().find(|owner| owner.is_kept()).or(Some(first))
+    (owners.iter().find(|owner| owner.is_kept()).or(Some(first)), false)
 }
 
 fn sole_owner(event: &Event) -> Option<Owner> {
@@ -242,17 +295,13 @@ fn source(site: &ModelSite, column: &'static Column) -> Arc<str> {
 
 /// One shape a field; of many rows, how many values instead of a length.
 fn describe(event: &mut Event, observed: &Observed) {
-    let fields = event.payload.get_mut("fields").and_then(Json::as_object_mut);
-    let known = fields
-        .and_then(|fields| fields.get_mut(&*observed.spec.name))
-        .and_then(Json::as_object_mut);
-    match known {
-        Some(shape) => {
-            shape.remove("length");
-            let count = shape.get("count").and_then(Json::as_u64).unwrap_or(1);
-            shape.insert("count".into(), count.saturating_add(1).into());
+    let name = &observed.spec.name;
+    match event.shapes.iter_mut().find(|known| known.name == *name) {
+        Some(known) => {
+            known.length = None;
+            known.count += 1;
         }
-        None => input::describe(event, observed, None),
+        None => event.shapes.push(input::shape(observed, None)),
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write;
 use std::sync::Arc;
 
-use diesel::dsl::case_when;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable};
-use diesel::upsert::excluded;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Binary, Text};
+use diesel::sqlite::Sqlite;
 
 use super::chain::{self, EventParts, Hash, TagParts};
-use super::schema::{event_counts, event_tags, events, fingerprints, owner_links};
+use super::schema::{event_tags, events, fingerprints, owner_links};
 use super::write::{Record, Value};
 use crate::Error;
 use crate::detect::Entry;
@@ -102,12 +103,12 @@ impl<'a> Prepared<'a> {
             event_type: event.event_type.as_str().to_owned(),
             actor: (*event.actor).to_owned(),
             target: text(&event.target),
-            payload: json(&event.payload),
+            payload: payload(event),
             owner: event.owner.as_ref().map(|owner| owner.as_str().to_owned()),
             recipient: text(&event.recipient),
             request_id: text(&event.request_id),
             user_id: text(&event.user_id),
-            extras: json(&event.extras),
+            extras: extras(event),
             outcome_of: None,
             outcome: None,
             salt: salt.to_vec(),
@@ -210,51 +211,28 @@ impl<'a> Prepared<'a> {
         for row in rest {
             diesel::insert_into(event_tags::table).values(row).execute(connection)?;
         }
+        let instance = self.instance;
         for (event_type, count) in &self.counts {
-            diesel::insert_into(event_counts::table)
-                .values((
-                    event_counts::instance.eq(self.instance),
-                    event_counts::event_type.eq(event_type),
-                    event_counts::events.eq(count),
-                ))
-                .on_conflict((event_counts::instance, event_counts::event_type))
-                .do_update()
-                .set(event_counts::events.eq(event_counts::events + excluded(event_counts::events)))
-                .execute(connection)?;
+            Statement(Count {
+                instance,
+                event_type,
+                count: *count,
+            })
+            .execute(connection)?;
         }
         for value in &self.values {
-            diesel::insert_into(fingerprints::table)
-                .values(ValueRow::of(value))
-                .on_conflict((fingerprints::fingerprint, fingerprints::canonical, fingerprints::owner))
-                .do_update()
-                .set((
-                    fingerprints::kind.eq(excluded(fingerprints::kind)),
-                    fingerprints::entry.eq(excluded(fingerprints::entry)),
-                ))
-                .execute(connection)?;
+            Statement(ValueRow::of(value)).execute(connection)?;
         }
         for ((fingerprint, canonical, owner), seen) in &self.seen {
             // Values that were never registered have no row, and get none.
-            diesel::update(fingerprints::table.find((fingerprint.0.as_slice(), &**canonical, *owner)))
-                .set((
-                    fingerprints::events.eq(fingerprints::events + seen.events),
-                    fingerprints::last_seen_at.eq(case_when(
-                        fingerprints::last_seen_at.lt(seen.last_at),
-                        seen.last_at.into_sql::<BigInt>(),
-                    )
-                    .otherwise(fingerprints::last_seen_at)),
-                    fingerprints::first_instance.eq(case_when(
-                        fingerprints::first_seq.is_null(),
-                        self.instance.into_sql::<Nullable<BigInt>>(),
-                    )
-                    .otherwise(fingerprints::first_instance)),
-                    fingerprints::first_seq.eq(case_when(
-                        fingerprints::first_seq.is_null(),
-                        seen.first_seq.into_sql::<Nullable<BigInt>>(),
-                    )
-                    .otherwise(fingerprints::first_seq)),
-                ))
-                .execute(connection)?;
+            Statement(Sight {
+                instance,
+                fingerprint,
+                canonical,
+                owner,
+                seen,
+            })
+            .execute(connection)?;
         }
         for (a, b) in &self.links {
             diesel::insert_or_ignore_into(owner_links::table)
@@ -267,6 +245,138 @@ impl<'a> Prepared<'a> {
         }
         Ok(())
     }
+}
+
+/// A statement by its text. Diesel compiles its own UPDATEs and upserts anew each time, and a batch
+/// has hundreds of them; a text that never changes stays compiled.
+struct Statement<T>(T);
+
+/// Texts and the values that go between them, in order.
+trait Written {
+    /// Names the text: the type, or what stands for it where that has a lifetime.
+    type Name: 'static;
+
+    fn write<'b>(&'b self, out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()>;
+}
+
+impl<T: Written> QueryFragment<Sqlite> for Statement<T> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        self.0.write(out)
+    }
+}
+
+impl<T: Written> QueryId for Statement<T> {
+    type QueryId = T::Name;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<T> RunQueryDsl<SqliteConnection> for Statement<T> {}
+
+/// Adds to a total.
+struct Count<'a> {
+    instance: i64,
+    event_type: &'a str,
+    count: i64,
+}
+
+impl Written for Count<'_> {
+    type Name = Count<'static>;
+
+    fn write<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("INSERT INTO event_counts (instance, event_type, events) VALUES (");
+        out.push_bind_param::<BigInt, _>(&self.instance)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(self.event_type)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.count)?;
+        out.push_sql(") ON CONFLICT (instance, event_type) DO UPDATE SET events = events + excluded.events");
+        Ok(())
+    }
+}
+
+/// Notes that a registered value was seen.
+struct Sight<'a> {
+    instance: i64,
+    fingerprint: &'a Fingerprint,
+    canonical: &'a str,
+    owner: &'a str,
+    seen: &'a Seen,
+}
+
+impl Written for Sight<'_> {
+    type Name = Sight<'static>;
+
+    fn write<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("UPDATE fingerprints SET events = events + ");
+        out.push_bind_param::<BigInt, _>(&self.seen.events)?;
+        out.push_sql(", last_seen_at = max(last_seen_at, ");
+        out.push_bind_param::<BigInt, _>(&self.seen.last_at)?;
+        // All right-hand sides see the row as it was.
+        out.push_sql("), first_instance = CASE WHEN first_seq IS NULL THEN ");
+        out.push_bind_param::<BigInt, _>(&self.instance)?;
+        out.push_sql(" ELSE first_instance END, first_seq = ifnull(first_seq, ");
+        out.push_bind_param::<BigInt, _>(&self.seen.first_seq)?;
+        out.push_sql(") WHERE fingerprint = ");
+        out.push_bind_param::<Binary, _>(self.fingerprint.0.as_slice())?;
+        out.push_sql(" AND canonical = ");
+        out.push_bind_param::<Text, _>(self.canonical)?;
+        out.push_sql(" AND owner = ");
+        out.push_bind_param::<Text, _>(self.owner)?;
+        Ok(())
+    }
+}
+
+/// The payload with the shapes of its fields.
+fn payload(event: &Event) -> String {
+    if event.shapes.is_empty() {
+        return json(&event.payload);
+    }
+    let mut text = String::with_capacity(64 * event.shapes.len());
+    text.push_str("{\"fields\":{");
+    for (at, shape) in event.shapes.iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { "," });
+        quote(&mut text, &shape.name);
+        let _ = write!(text, ":{{\"type\":\"{}\"", shape.json_type);
+        if shape.count > 1 {
+            let _ = write!(text, ",\"count\":{}", shape.count);
+        }
+        if let Some(length) = shape.length {
+            let _ = write!(text, ",\"length\":{length}");
+        }
+        if let Some(part) = shape.part {
+            let _ = write!(text, ",\"in\":\"{part}\"");
+        }
+        text.push('}');
+    }
+    text.push_str("}}");
+    with_members(text, &event.payload)
+}
+
+/// The extras with the site.
+fn extras(event: &Event) -> String {
+    let Some(site) = event.site else {
+        return json(&event.extras);
+    };
+    let mut text = String::from("{\"site\":{\"path\":");
+    quote(&mut text, site.path);
+    text.push_str(",\"file\":");
+    quote(&mut text, site.file);
+    let _ = write!(text, ",\"line\":{}}}}}", site.line);
+    with_members(text, &event.extras)
+}
+
+/// A JSON object's text with further members, which it does not have yet.
+fn with_members(mut text: String, members: &serde_json::Map<String, serde_json::Value>) -> String {
+    if !members.is_empty() {
+        text.pop();
+        text.push(',');
+        text.push_str(json(members).strip_prefix('{').unwrap_or("}"));
+    }
+    text
+}
+
+fn quote(text: &mut String, word: &str) {
+    text.push_str(&serde_json::to_string(word).unwrap_or_else(|_| "\"\"".to_owned()));
 }
 
 fn json(map: &serde_json::Map<String, serde_json::Value>) -> String {
@@ -360,8 +470,8 @@ fn bytes(text: &Option<String>) -> Option<&[u8]> {
 }
 
 /// A registered value, on its way in and out.
-#[derive(Insertable, Queryable, Selectable)]
-#[diesel(table_name = fingerprints, treat_none_as_default_value = false)]
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = fingerprints)]
 pub(super) struct ValueRow {
     fingerprint: Vec<u8>,
     canonical: String,
@@ -376,6 +486,44 @@ pub(super) struct ValueRow {
     first_seen_at: i64,
     last_seen_at: i64,
     events: i64,
+}
+
+/// Makes a value known, or known anew in another form.
+impl Written for ValueRow {
+    type Name = ValueRow;
+
+    fn write<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(
+            "INSERT INTO fingerprints (fingerprint, canonical, owner, category, field, description, source, pii, \
+             kind, entry, first_seen_at, last_seen_at, events) VALUES (",
+        );
+        out.push_bind_param::<Binary, _>(&self.fingerprint)?;
+        for text in [
+            &self.canonical,
+            &self.owner,
+            &self.category,
+            &self.field,
+            &self.description,
+            &self.source,
+        ] {
+            out.push_sql(", ");
+            out.push_bind_param::<Text, _>(text)?;
+        }
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.pii)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&self.kind)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Binary, _>(&self.entry)?;
+        for number in [&self.first_seen_at, &self.last_seen_at, &self.events] {
+            out.push_sql(", ");
+            out.push_bind_param::<BigInt, _>(number)?;
+        }
+        out.push_sql(
+            ") ON CONFLICT (fingerprint, canonical, owner) DO UPDATE SET kind = excluded.kind, entry = excluded.entry",
+        );
+        Ok(())
+    }
 }
 
 impl ValueRow {

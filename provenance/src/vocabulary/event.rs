@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::{Owner, Tag, Timestamp};
+use crate::site::Site;
 
 /// The type of an event; own types begin with `X_`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -156,6 +157,10 @@ pub(crate) struct Event {
     pub(crate) tags: Vec<EventTag>,
     /// The shape of the data: declared keys, types, lengths. Never a raw value.
     pub(crate) payload: Map<String, Json>,
+    /// `fields` of the payload.
+    pub(crate) shapes: Vec<Shape>,
+    /// `site` of the extras.
+    pub(crate) site: Option<&'static Site>,
     /// Everything else: action, certain, purpose, site, outcome, trace id, ...
     pub(crate) extras: Map<String, Json>,
 }
@@ -169,6 +174,20 @@ pub(crate) struct EventTag {
     /// More that this event knows: `place`, `form`, `confidence` of a finding, `role` in a derivation.
     #[serde(flatten)]
     pub(crate) detail: Map<String, Json>,
+}
+
+/// One of `fields` in a payload: `"email": {"type": "string", "length": 17, "in": "form"}`.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) name: Arc<str>,
+    /// `string`, `integer`, `number`, `boolean`.
+    pub(crate) json_type: &'static str,
+    /// Characters, for text that is no secret.
+    pub(crate) length: Option<usize>,
+    /// Which part of the request it came in.
+    pub(crate) part: Option<&'static str>,
+    /// Of many rows: how many values, instead of a length.
+    pub(crate) count: usize,
 }
 
 impl Event {
@@ -185,6 +204,8 @@ impl Event {
             user_id: None,
             tags: Vec::new(),
             payload: Map::new(),
+            shapes: Vec::new(),
+            site: None,
             extras: Map::new(),
         }
     }
