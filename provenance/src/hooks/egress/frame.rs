@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Blocked, Body, Declared, Outgoing, Pending, Target, begin, declared, record_after};
+use super::{Blocked, Body, Declared, Hop, Outgoing, Pending, Target, begin, declared, record_after};
 use crate::scope::{Scope, ScopeGuard};
 use crate::site::EgressSite;
 use crate::tracked::Visitor;
@@ -128,6 +128,17 @@ impl Frame {
 
     /// Records a message that a client is about to send. `None` where nothing is in force.
     pub(crate) fn begin_send(&self, target: Target<'_>, headers: Vec<(&str, &[u8])>, body: Body<'_>) -> Begun {
+        self.begin_hop(target, headers, body, None)
+    }
+
+    /// Records what a redirect is about to send; else as [`Frame::begin_send`].
+    pub(crate) fn begin_hop(
+        &self,
+        target: Target<'_>,
+        headers: Vec<(&str, &[u8])>,
+        body: Body<'_>,
+        hop: Option<Hop>,
+    ) -> Begun {
         let Some(inner) = self.live() else { return Ok(None) };
         inner.sends.fetch_add(1, Ordering::Relaxed);
         let _scope = inner.scope_elsewhere();
@@ -141,6 +152,7 @@ impl Frame {
             body,
             declared: &declared,
             enforceable: true,
+            hop,
         };
         inner.tracker.attempt(|tracker| begin(tracker, &outgoing)).transpose()
     }
@@ -181,6 +193,7 @@ impl Inner {
             body: Body::Empty,
             declared,
             enforceable: false,
+            hop: None,
         }
     }
 }
