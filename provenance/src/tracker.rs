@@ -16,6 +16,8 @@ use crate::config::{Config, Fingerprints, Storage};
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
 use crate::key::{Keys, Origin};
+#[cfg(feature = "reqwest")]
+use crate::recorder::Written;
 use crate::recorder::{Recorder, Ticket};
 use crate::registry::Registry;
 use crate::scope::Scope;
@@ -524,6 +526,28 @@ impl Tracker {
                 Err((ticket, error))
             }
         }
+    }
+
+    /// Queues an event, to be written at once; [`Tracker::await_durable`] waits for it.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn start_durable(&self, mut event: Event) -> (Ticket, Written) {
+        complete(&mut event);
+        let ticket = Ticket::default();
+        let record = Record::Event(Box::new(event), ticket.clone());
+        (ticket, self.0.recorder.start_durable(record, EVIDENCE_PATIENCE))
+    }
+
+    /// Waits until an event is on disk, without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Tracker::record_durable`].
+    #[cfg(feature = "reqwest")]
+    pub(crate) async fn await_durable(&self, written: Written) -> Result<(), Error> {
+        let result = written.wait().await;
+        if result.is_err() {
+            self.blind_spot(BlindSpot::EvidenceFailure, "recorder");
+        }
+        result
     }
 
     /// Appends the outcome of a share.
