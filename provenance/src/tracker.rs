@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -12,10 +12,11 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 
 use crate::Error;
-use crate::config::{Config, Fingerprints, Storage};
+use crate::config::{Config, Fingerprints, OnViolation, Storage};
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
 use crate::key::{Keys, Origin};
+use crate::policy;
 #[cfg(feature = "reqwest")]
 use crate::recorder::Written;
 use crate::recorder::{Recorder, Ticket};
@@ -28,7 +29,7 @@ use crate::vocabulary::canonical::canonical;
 use crate::vocabulary::fingerprint::Fingerprinter;
 use crate::vocabulary::owner::Owners;
 use crate::vocabulary::tag::FieldSpec;
-use crate::vocabulary::{Event, EventTag, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp, category};
+use crate::vocabulary::{Event, EventTag, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp, category};
 
 /// How long a durable record may take before `egress.on_evidence_failure` applies.
 const EVIDENCE_PATIENCE: Duration = Duration::from_secs(1);
@@ -62,7 +63,12 @@ struct Inner {
     inputs: HashMap<String, Configured>,
     blind_spots: DashMap<(BlindSpot, String), u64>,
     open: AtomicBool,
+    /// What [`Tracker::set_on_violation`] said: 0 nothing, else one of [`SWITCH`], from 1.
+    on_violation: AtomicU8,
 }
+
+/// What can be said while the program runs.
+const SWITCH: [OnViolation; 2] = [OnViolation::Record, OnViolation::Block];
 
 struct Configured {
     spec: Arc<FieldSpec>,
@@ -270,6 +276,7 @@ impl Tracker {
             inputs,
             blind_spots: DashMap::new(),
             open: AtomicBool::new(true),
+            on_violation: AtomicU8::new(0),
             config,
         })))
     }
@@ -314,6 +321,28 @@ impl Tracker {
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// Puts `on_violation` in force for every recipient, over whatever the configuration says, until
+    /// `None` gives the word back to it. For incidents: `Some(OnViolation::Block)` keeps in what
+    /// the attributes do not allow, from the next request on. Shown on `/status`.
+    pub fn set_on_violation(&self, on_violation: Option<OnViolation>) {
+        let switch = SWITCH.iter().zip(1..).find(|(known, _)| Some(**known) == on_violation);
+        self.0
+            .on_violation
+            .store(switch.map_or(0, |(_, number)| number), Ordering::Release);
+    }
+
+    /// What [`Tracker::set_on_violation`] put in force.
+    fn switched(&self) -> Option<OnViolation> {
+        let number = usize::from(self.0.on_violation.load(Ordering::Acquire));
+        SWITCH.get(number.checked_sub(1)?).copied()
+    }
+
+    /// What a violation does at this recipient.
+    pub(crate) fn on_violation(&self, recipient: &str) -> OnViolation {
+        self.switched()
+            .unwrap_or_else(|| policy::on_violation(self.config(), recipient))
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -552,16 +581,22 @@ impl Tracker {
 
     /// Appends the outcome of a share.
     pub(crate) fn outcome(&self, of: &Ticket, outcome: Outcome) {
+        self.outcome_with(of, outcome, None);
+    }
+
+    /// Appends the outcome of a share, and what became known of it only by then.
+    pub(crate) fn outcome_with(&self, of: &Ticket, outcome: Outcome, late: Option<Box<Late>>) {
         self.0.recorder.send(Record::Outcome {
             of: of.clone(),
             outcome,
             created_at: Timestamp::now(),
+            late,
         });
     }
 }
 
 /// What the scope in hand knows of every event.
-fn complete(event: &mut Event) {
+pub(crate) fn complete(event: &mut Event) {
     let Some(scope) = Scope::current() else { return };
     event.request_id.get_or_insert_with(|| scope.request_id().clone());
     if let Some(trace_id) = scope.trace_id() {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::{Config, Durability, Egress, Fingerprints, InputField, OnEvidenceFailure, OnViolation, Storage, Token};
+use super::{
+    Config, Durability, Egress, Fingerprints, InputField, OnEvidenceFailure, OnViolation, Storage, Streams, Token,
+};
 
 impl Default for Config {
     fn default() -> Self {
@@ -36,6 +38,8 @@ impl Default for Egress {
         Egress {
             durability: Durability::BeforeSend,
             on_violation: OnViolation::Record,
+            read_ahead: 8 << 20,
+            streams: Streams::Watch,
             on_evidence_failure: OnEvidenceFailure::Send,
         }
     }

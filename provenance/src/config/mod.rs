@@ -64,6 +64,8 @@ use crate::vocabulary::Kind;
 /// | .. `on_violation` | `record`, `block` | `egress.on_violation` | for this recipient |
 /// | `egress.durability` | `before_send`, `batched` | `before_send` | when the record of a share must be on disk |
 /// | `egress.on_violation` | `record`, `block` | `record` | what a share against the policy does |
+/// | `egress.read_ahead` | number of bytes, at least 1 | `8388608` | how much of a body is read and scanned before its request leaves; what is longer and not in memory is scanned as it passes |
+/// | `egress.streams` | `watch`, `refuse` | `watch` | where a violation blocks: a body that is scanned as it passes is cut off at the first violation, or not sent at all |
 /// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record cannot be persisted within 1 s |
 /// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
 /// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events shall be kept; checked and not applied yet, as a warning at start and `/status` say |
@@ -207,6 +209,11 @@ pub struct Egress {
     pub durability: Durability,
     /// What a share against the policy does.
     pub on_violation: OnViolation,
+    /// Bytes of a body that are read and scanned before its request leaves; what is longer and not
+    /// in memory is scanned as it passes.
+    pub read_ahead: usize,
+    /// What becomes of a body that is scanned as it passes, where a violation blocks.
+    pub streams: Streams,
     /// What a share does whose record cannot be persisted within 1 s.
     pub on_evidence_failure: OnEvidenceFailure,
 }
@@ -227,6 +234,15 @@ pub enum OnViolation {
     Record,
     /// Keep it from leaving.
     Block,
+}
+
+/// `egress.streams`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// It is cut off at the first violation (default). What passed before has left.
+    Watch,
+    /// It is not sent at all.
+    Refuse,
 }
 
 /// `egress.on_evidence_failure`.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
-    Config, Durability, Egress, Fingerprints, InputField, OnEvidenceFailure, OnViolation, Recipient, Storage, Token,
-    TrackedModel,
+    Config, Durability, Egress, Fingerprints, InputField, OnEvidenceFailure, OnViolation, Recipient, Storage, Streams,
+    Token, TrackedModel,
 };
 use crate::Error;
 use crate::vocabulary::{EventType, Kind, category};
@@ -176,8 +176,17 @@ fn recipient(_: &str, at: At<'_>) -> Result<Recipient, Error> {
 
 fn egress(at: At<'_>) -> Result<Egress, Error> {
     let mut egress = Egress::default();
-    at.section(&["durability", "on_violation", "on_evidence_failure"], |key, at| {
+    let keys = [
+        "durability",
+        "on_violation",
+        "read_ahead",
+        "streams",
+        "on_evidence_failure",
+    ];
+    at.section(&keys, |key, at| {
         match key {
+            "read_ahead" => egress.read_ahead = at.positive()?,
+            "streams" => egress.streams = at.choice(&[("watch", Streams::Watch), ("refuse", Streams::Refuse)])?,
             "durability" => {
                 egress.durability = at.choice(&[
                     ("before_send", Durability::BeforeSend),

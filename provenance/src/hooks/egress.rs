@@ -7,31 +7,37 @@
 #![cfg_attr(not(any(feature = "ureq", feature = "reqwest")), allow(dead_code, unused_imports))]
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
 use super::input;
-use crate::config::{Durability, OnEvidenceFailure, OnViolation};
-use crate::detect::{Limits, Media, Message, Part};
+use crate::config::{Durability, OnEvidenceFailure, OnViolation, Streams};
+use crate::detect::{Limits, Media, Message, Part, Scan};
 use crate::policy::{self, Resolved};
 use crate::recorder::Ticket;
 use crate::scope::Scope;
 use crate::site::EgressSite;
-use crate::tracker::{BlindSpot, Tracker, declare};
+use crate::tracker::{BlindSpot, Tracker, complete, declare};
 use crate::vocabulary::{Event, EventTag, EventType, Outcome};
 
 mod declared;
+mod encoding;
 mod findings;
 mod frame;
 mod shape;
+mod stream;
+mod windows;
 
 pub(crate) use declared::Declared;
 pub(crate) use frame::Begun;
 pub use frame::{Call, Entered, Frame};
+pub(crate) use stream::Watcher;
 
-/// Most bytes of a body that are read ahead and scanned.
-pub(crate) const BODY_CAP: usize = 8 << 20;
+use encoding::Encoding;
+use windows::Windows;
 
 /// One message about to leave.
 pub(crate) struct Outgoing<'a> {
@@ -48,6 +54,17 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) declared: &'a [Declared],
     /// Whether the caller can keep it from leaving.
     pub(crate) enforceable: bool,
+    /// A redirect that the client follows, not what the host asked for.
+    pub(crate) hop: Option<Hop>,
+}
+
+/// A redirect.
+#[derive(Clone, Copy)]
+pub(crate) struct Hop {
+    /// From 1.
+    pub(crate) number: usize,
+    /// To another host than the request: the name that the attribute gives is not the recipient's.
+    pub(crate) elsewhere: bool,
 }
 
 /// Where it goes.
@@ -75,9 +92,15 @@ pub(crate) enum Body<'a> {
         bytes: &'a [u8],
         content_type: Option<&'a str>,
     },
-    /// Its beginning; the rest goes unseen.
-    Beginning {
-        bytes: &'a [u8],
+    /// Its beginning, and the rest in a file that is read before it is sent; who gives it winds it back.
+    Long {
+        beginning: &'a [u8],
+        rest: &'a File,
+        content_type: Option<&'a str>,
+    },
+    /// Its beginning, as far as it was read ahead. The rest goes through [`Pending::watcher`].
+    Stream {
+        beginning: &'a [u8],
         content_type: Option<&'a str>,
     },
     /// Nothing: a reader, a file, a type that cannot be read twice.
@@ -94,6 +117,7 @@ pub struct Blocked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     Policy,
+    Stream,
     Evidence,
 }
 
@@ -124,9 +148,15 @@ impl Blocked {
         &self.recipient
     }
 
-    /// Whether the policy blocks it (`on_violation: block`).
+    /// Whether the policy blocks it (`on_violation: block`): it holds data that may not leave here.
     pub fn is_policy(&self) -> bool {
         self.reason == Reason::Policy
+    }
+
+    /// Whether its body is longer than what is read ahead, where a violation blocks and
+    /// `egress.streams` says `refuse`.
+    pub fn is_stream(&self) -> bool {
+        self.reason == Reason::Stream
     }
 
     /// Whether its record could not be persisted in time (`on_evidence_failure: refuse`).
@@ -139,9 +169,10 @@ impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = match self.reason {
             Reason::Policy => "it holds data that the policy does not let leave here",
+            Reason::Stream => "its body is too long to be scanned before it leaves",
             Reason::Evidence => "its record could not be persisted in time",
         };
-        write!(f, "nothing was sent to `{}`: {reason}", self.recipient)
+        write!(f, "kept from `{}`: {reason}", self.recipient)
     }
 }
 
@@ -162,14 +193,16 @@ pub(crate) struct Pending {
     tracker: Tracker,
     ticket: Ticket,
     finished: bool,
+    watcher: Option<Watcher>,
 }
 
 impl Pending {
-    fn new(tracker: &Tracker, ticket: Ticket) -> Self {
+    fn new(tracker: &Tracker, ticket: Ticket, watcher: Option<Watcher>) -> Self {
         Pending {
             tracker: tracker.clone(),
             ticket,
             finished: false,
+            watcher,
         }
     }
 
@@ -178,9 +211,18 @@ impl Pending {
         self.end(outcome);
     }
 
+    /// Whom the rest of a [`Body::Stream`] is shown before it is passed on; `None` for any other body.
+    pub(crate) fn watcher(&self) -> Option<Watcher> {
+        self.watcher.clone()
+    }
+
     fn end(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.finished, true) {
-            self.tracker.outcome(&self.ticket, outcome);
+            let (outcome, late) = match &self.watcher {
+                Some(watcher) => watcher.tell(outcome),
+                None => (outcome, None),
+            };
+            self.tracker.outcome_with(&self.ticket, outcome, late);
         }
     }
 }
@@ -198,13 +240,13 @@ impl Drop for Pending {
 pub(crate) fn begin(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Pending, Blocked> {
     let admitted = admit(tracker, outgoing)?;
     match tracker.config().egress.durability {
-        Durability::Batched => Ok(Pending::new(tracker, tracker.record(admitted.share))),
+        Durability::Batched => Ok(Pending::new(tracker, tracker.record(admitted.share), admitted.watcher)),
         Durability::BeforeSend => match tracker.record_durable(admitted.share) {
             Err((ticket, _)) if admitted.refusable => {
-                Pending::new(tracker, ticket).finish(Outcome::Blocked);
+                Pending::new(tracker, ticket, None).finish(Outcome::Blocked);
                 Err(admitted.recipient.refused(Reason::Evidence))
             }
-            Ok(ticket) | Err((ticket, _)) => Ok(Pending::new(tracker, ticket)),
+            Ok(ticket) | Err((ticket, _)) => Ok(Pending::new(tracker, ticket, admitted.watcher)),
         },
     }
 }
@@ -224,7 +266,7 @@ pub(crate) fn start(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Record
         }
     };
     Ok(Recording {
-        pending: Pending::new(tracker, ticket),
+        pending: Pending::new(tracker, ticket, admitted.watcher),
         written,
         refused: admitted.refusable.then(|| admitted.recipient.refused(Reason::Evidence)),
     })
@@ -261,6 +303,7 @@ impl Recording {
 /// A message that the policy lets leave.
 struct Admitted {
     share: Event,
+    watcher: Option<Watcher>,
     recipient: Recipient,
     /// It must not leave without a record.
     refusable: bool,
@@ -285,13 +328,14 @@ fn admit(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Admitted, Blocked
         tracker.record(violation);
     }
     let recipient = Recipient(seen.share.recipient.clone().unwrap_or_default());
-    if seen.block {
-        Pending::new(tracker, tracker.record(seen.share)).finish(Outcome::Blocked);
-        return Err(recipient.refused(Reason::Policy));
+    if let Some(reason) = seen.block {
+        Pending::new(tracker, tracker.record(seen.share), None).finish(Outcome::Blocked);
+        return Err(recipient.refused(reason));
     }
     let refuses = tracker.config().egress.on_evidence_failure == OnEvidenceFailure::Refuse;
     Ok(Admitted {
         share: seen.share,
+        watcher: seen.watcher,
         recipient,
         refusable: outgoing.enforceable && refuses,
     })
@@ -306,6 +350,7 @@ pub(crate) fn record_after(tracker: &Tracker, outgoing: &Outgoing<'_>, reason: &
     }
     let extras = &mut seen.share.extras;
     extras.insert("evidence".into(), "after".into());
+    extras.insert("certain".into(), false.into());
     extras.insert("reason".into(), reason.into());
     let ticket = tracker.record(seen.share);
     tracker.outcome(&ticket, outcome);
@@ -314,7 +359,8 @@ pub(crate) fn record_after(tracker: &Tracker, outgoing: &Outgoing<'_>, reason: &
 struct Seen {
     share: Event,
     violation: Option<Event>,
-    block: bool,
+    block: Option<Reason>,
+    watcher: Option<Watcher>,
 }
 
 /// Makes the events of one message.
@@ -322,10 +368,19 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
     let scope = Scope::current();
     let context = scope.as_ref().and_then(Scope::owner);
     let url = outgoing.url();
-    let scan = tracker
+    let encoding = Encoding::of(&outgoing.headers);
+    let decoded = outgoing.decoded(encoding, tracker.config().egress.read_ahead);
+    let body = match (&decoded, outgoing.body.seen()) {
+        (Some((plain, _)), _) => plain,
+        (None, seen) => seen,
+    };
+    let mut scan = tracker
         .registry()
         .detector()
-        .scan(&outgoing.message(&url), Limits::default());
+        .scan(&outgoing.message(&url, body), Limits::default());
+    if decoded.is_none() {
+        outgoing.scan_on(tracker, &mut scan);
+    }
     let mut tags = findings::findings(tracker, &scan, context.as_ref());
     declared::merge(tracker, &mut tags, outgoing.declared, context.as_ref());
 
@@ -334,7 +389,17 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
     share.target = Some(outgoing.target(tracker).into());
     share.recipient = Some(recipient.name.as_str().into());
     share.owner = findings::sole_owner(tracker, &tags).or(context);
-    share.payload = shape::payload(tracker, &outgoing.body, &tags);
+    share.payload = shape::payload(
+        tracker,
+        &outgoing.body,
+        decoded.as_ref().map(|(plain, _)| &**plain),
+        &tags,
+    );
+    if let Some(encoding) = encoding
+        && !matches!(outgoing.body, Body::Empty)
+    {
+        share.payload.insert("encoding".into(), encoding.as_str().into());
+    }
     share
         .extras
         .insert("recipient_declared".into(), recipient.declared.into());
@@ -344,7 +409,14 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
     if let Some(purpose) = outgoing.purpose {
         share.extras.insert("purpose".into(), purpose.into());
     }
-    let unscanned = matches!(outgoing.body, Body::Unseen | Body::Beginning { .. });
+    if let Some(hop) = outgoing.hop {
+        share.extras.insert("hop".into(), hop.number.into());
+    }
+    // A stream is decoded on as it passes.
+    let is_stream = matches!(outgoing.body, Body::Stream { .. });
+    let encoded = encoding.is_some() && !matches!(outgoing.body, Body::Empty);
+    let undecoded = encoded && !is_stream && decoded.as_ref().is_none_or(|(_, whole)| !whole);
+    let unscanned = undecoded || matches!(outgoing.body, Body::Unseen);
     if scan.dropped > 0 {
         share.extras.insert("dropped_findings".into(), scan.dropped.into());
     }
@@ -353,16 +425,35 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
         tracker.blind_spot(BlindSpot::UnscannedBody, outgoing.place(&share.actor));
     }
 
-    let offending = outgoing.offending(&tags);
-    let block = outgoing.enforceable
-        && !offending.is_empty()
-        && policy::on_violation(tracker.config(), &recipient.name) == OnViolation::Block;
-    let violation = (!offending.is_empty()).then(|| violation(&share, &offending, block));
+    let offending = offending(outgoing.site.and_then(|site| site.allow), &tags);
+    let enforced = outgoing.enforceable && tracker.on_violation(&recipient.name) == OnViolation::Block;
+    let allow = outgoing.site.and_then(|site| site.allow);
+    let block = match tracker.config().egress.streams {
+        _ if !enforced => None,
+        _ if !offending.is_empty() => Some(Reason::Policy),
+        Streams::Refuse if is_stream && allow.is_some() => Some(Reason::Stream),
+        _ => None,
+    };
+    if block == Some(Reason::Stream) {
+        share.extras.insert("reason".into(), "stream".into());
+    }
+    let violation = (!offending.is_empty()).then(|| violation(&share, &offending, block.is_some()));
+    let watcher = match &outgoing.body {
+        Body::Stream { beginning, .. } if block.is_none() => {
+            complete(&mut share);
+            let place = outgoing.place(&share.actor);
+            Some(Watcher::new(
+                tracker, &share, allow, enforced, place, encoding, beginning,
+            ))
+        }
+        _ => None,
+    };
     share.tags = tags;
     Seen {
         share,
         violation,
         block,
+        watcher,
     }
 }
 
@@ -408,7 +499,8 @@ impl Outgoing<'_> {
     }
 
     fn recipient(&self, tracker: &Tracker) -> Resolved {
-        let given = self.recipient.or(self.site.and_then(|site| site.recipient));
+        let site = self.site.filter(|_| !self.hop.is_some_and(|hop| hop.elsewhere));
+        let given = self.recipient.or(site.and_then(|site| site.recipient));
         let mut resolved = policy::recipient(tracker.config(), given, self.host());
         if !resolved.declared && (given.is_none() || self.recipient.is_some()) {
             let name = shape::without_userinfo(&resolved.name);
@@ -436,7 +528,47 @@ impl Outgoing<'_> {
         }
     }
 
-    fn message<'s>(&'s self, url: &'s str) -> Message<'s> {
+    /// What the beginning of an encoded body stands for, and whether that is all of the body.
+    fn decoded(&self, encoding: Option<Encoding>, most: usize) -> Option<(Vec<u8>, bool)> {
+        let bytes = self.body.seen();
+        let (plain, whole) = encoding.filter(|_| !bytes.is_empty())?.decode(bytes, most)?;
+        Some((plain, whole && matches!(self.body, Body::Bytes { .. })))
+    }
+
+    /// Scans what of the body lies beyond the first scan, and can be read before it leaves.
+    fn scan_on(&self, tracker: &Tracker, scan: &mut Scan) {
+        let detector = tracker.registry().detector();
+        let seen = self.body.seen();
+        let (first, more) = seen.split_at(seen.len().min(Limits::default().bytes));
+        let mut windows = Windows::after(first);
+        windows.push(detector, more);
+        // The first scan has counted it as beyond its cap.
+        scan.unscanned = scan.unscanned.saturating_sub(more.len());
+        if let Body::Long { mut rest, .. } = self.body {
+            let mut piece = vec![0; 64 << 10];
+            loop {
+                match rest.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(n) => windows.push(detector, piece.get(..n).unwrap_or_default()),
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    // Who sends it meets the same, perhaps.
+                    Err(_) => {
+                        windows.lose(1);
+                        break;
+                    }
+                }
+            }
+        }
+        if !matches!(self.body, Body::Stream { .. }) {
+            windows.flush(detector);
+        }
+        let found = windows.found();
+        scan.hits.extend(found.hits.iter().cloned());
+        scan.unscanned = scan.unscanned.saturating_add(found.unscanned);
+        scan.dropped = scan.dropped.saturating_add(found.dropped);
+    }
+
+    fn message<'s>(&'s self, url: &'s str, body: &'s [u8]) -> Message<'s> {
         let mut parts = Vec::with_capacity(2 + self.headers.len());
         let mut push = |place: String, bytes: &'s [u8], media| {
             if !bytes.is_empty() {
@@ -450,25 +582,38 @@ impl Outgoing<'_> {
         for (name, value) in &self.headers {
             push(format!("header:{name}"), value, Media::Text);
         }
-        match self.body {
-            Body::Bytes { bytes, content_type } | Body::Beginning { bytes, content_type } => {
-                push("body".into(), bytes, shape::media(bytes, content_type));
-            }
-            Body::Empty | Body::Unseen => {}
-        }
+        push("body".into(), body, shape::media(body, self.body.content_type()));
         Message { parts }
     }
+}
 
-    /// The tags whose categories may not leave here.
-    fn offending(&self, tags: &[EventTag]) -> Vec<EventTag> {
-        let Some(allow) = self.site.and_then(|site| site.allow) else {
-            return Vec::new();
-        };
-        tags.iter()
-            .filter(|tag| !policy::allows(allow, &tag.tag.category))
-            .cloned()
-            .collect()
+impl<'a> Body<'a> {
+    /// What of it is in memory.
+    fn seen(&self) -> &'a [u8] {
+        match self {
+            Body::Bytes { bytes, .. } => bytes,
+            Body::Long { beginning, .. } | Body::Stream { beginning, .. } => beginning,
+            Body::Empty | Body::Unseen => &[],
+        }
     }
+
+    fn content_type(&self) -> Option<&'a str> {
+        match self {
+            Body::Bytes { content_type, .. } | Body::Long { content_type, .. } | Body::Stream { content_type, .. } => {
+                *content_type
+            }
+            Body::Empty | Body::Unseen => None,
+        }
+    }
+}
+
+/// The tags whose categories may not leave where this is allowed.
+fn offending(allow: Option<&[&str]>, tags: &[EventTag]) -> Vec<EventTag> {
+    let Some(allow) = allow else { return Vec::new() };
+    tags.iter()
+        .filter(|tag| !policy::allows(allow, &tag.tag.category))
+        .cloned()
+        .collect()
 }
 
 /// `place`, `form` and `confidence` of a tag.

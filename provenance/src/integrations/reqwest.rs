@@ -15,6 +15,7 @@ use crate::tracker;
 use exchange::{Origin, exchange};
 use message::Message;
 
+mod ahead;
 mod exchange;
 mod failure;
 mod flight;

@@ -84,6 +84,7 @@ impl<'a> ShareBuilder<'a> {
             },
             declared: &[],
             enforceable: true,
+            hop: None,
         };
         let pending = tracker::with(|tracker| begin(tracker, &outgoing)).transpose()?;
         Ok(Share { pending })

@@ -6,12 +6,14 @@ use ureq::http::{HeaderMap, Method, Request, Response, Uri, header};
 use ureq::middleware::{Middleware, MiddlewareNext};
 use ureq::{AsSendBody, Body as ResponseBody, Error, SendBody};
 
-use crate::hooks::egress::{BODY_CAP, Blocked, Body, Frame, Outgoing, Pending, Target, begin};
+use crate::hooks::egress::{Blocked, Body, Frame, Outgoing, Pending, Target, begin};
 use crate::policy;
 use crate::tracker;
 use crate::vocabulary::Outcome;
 
 mod rewritten;
+
+const BODY_CAP: usize = 8 << 20;
 
 type Answer = Result<Response<ResponseBody>, Error>;
 
@@ -73,8 +75,8 @@ fn record(request: Request<SendBody>, next: MiddlewareNext) -> Answer {
             content_type,
         }
     } else {
-        Body::Beginning {
-            bytes: &bytes,
+        Body::Stream {
+            beginning: &bytes,
             content_type,
         }
     };
@@ -88,6 +90,7 @@ fn record(request: Request<SendBody>, next: MiddlewareNext) -> Answer {
         body: seen,
         declared: &[],
         enforceable: true,
+        hop: None,
     };
     let pending = tracker::with(|tracker| begin(tracker, &outgoing))
         .transpose()

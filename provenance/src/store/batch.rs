@@ -16,7 +16,9 @@ use crate::Error;
 use crate::detect::Entry;
 use crate::error::ErrorKind;
 use crate::recorder::Ticket;
-use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp, category};
+use crate::vocabulary::{
+    Event, EventTag, EventType, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp, category,
+};
 
 /// Rows a statement: an array of fixed length keeps its prepared statement, and 16 columns of it
 /// stay below the 999 variables of older SQLite builds.
@@ -74,11 +76,12 @@ impl<'a> Prepared<'a> {
                     of,
                     outcome,
                     created_at,
+                    late,
                 } => {
                     let share = here.get(&of.identity()).copied();
                     // An event that was refused has no seq: its outcome would hang in the air.
                     if let Some(share) = share.or_else(|| i64::try_from(of.seq()?).ok()) {
-                        prepared.outcome(share, outcome, *created_at, seq, salt);
+                        prepared.outcome(share, outcome, *created_at, late.as_deref(), seq, salt);
                     }
                 }
                 Record::Value(value) => prepared.values.push(value),
@@ -156,8 +159,17 @@ impl<'a> Prepared<'a> {
         seen.last_at = seen.last_at.max(event_at.0);
     }
 
-    fn outcome(&mut self, of: i64, outcome: &Outcome, created_at: Timestamp, seq: i64, salt: &[u8; 16]) {
+    fn outcome(
+        &mut self,
+        of: i64,
+        outcome: &Outcome,
+        created_at: Timestamp,
+        late: Option<&'a Late>,
+        seq: i64,
+        salt: &[u8; 16],
+    ) {
         let first_tag = self.tags.len();
+        let empty = || "{}".to_owned();
         let row = EventRow {
             instance: self.instance,
             seq,
@@ -165,16 +177,18 @@ impl<'a> Prepared<'a> {
             event_type: EventType::DataShare.as_str().to_owned(),
             actor: String::new(),
             target: None,
-            payload: "{}".to_owned(),
-            owner: None,
-            recipient: None,
-            request_id: None,
+            payload: late.map_or_else(empty, |late| json(&late.payload)),
+            owner: late.and_then(|late| Some(late.owner.as_ref()?.as_str().to_owned())),
+            // For those who ask for a category, and find only the late tags.
+            recipient: late.and_then(|late| Some((**late.recipient.as_ref()?).to_owned())),
+            request_id: late.and_then(|late| Some((**late.request_id.as_ref()?).to_owned())),
             user_id: None,
-            extras: "{}".to_owned(),
+            extras: late.map_or_else(empty, |late| json(&late.extras)),
             outcome_of: Some(of),
             outcome: Some(match outcome {
                 Outcome::Status(status) => format!("status {status}"),
                 Outcome::Sent => "sent".to_owned(),
+                Outcome::Redirected => "redirected".to_owned(),
                 Outcome::Error(kind) => format!("error {kind}"),
                 Outcome::Blocked => "blocked".to_owned(),
                 Outcome::Unknown => "unknown".to_owned(),
@@ -182,6 +196,12 @@ impl<'a> Prepared<'a> {
             salt: salt.to_vec(),
             leaf: Vec::new(),
         };
+        if let Some(late) = late {
+            for (idx, tag) in (0..).zip(&late.tags) {
+                // In the order of pages they stand where their share does.
+                self.tag(tag, late.shared_at, seq, idx);
+            }
+        }
         self.push(row, first_tag);
     }
 

@@ -1,6 +1,6 @@
 //! Reading evidence: no key needed, never writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -197,8 +197,12 @@ impl Reader {
             let mut keys = event_keys(connection, query, from)?;
             let more = keys.len() > query.limit;
             keys.truncate(query.limit);
+            let next_cursor = keys.last().filter(|_| more).map(EventKey::to_string);
+            if query.category.is_some() {
+                to_shares(connection, &mut keys)?;
+            }
             Ok(EventPage {
-                next_cursor: keys.last().filter(|_| more).map(EventKey::to_string),
+                next_cursor,
                 events: stored_events(connection, &keys)?,
             })
         })
@@ -438,6 +442,31 @@ fn event_keys(
         .collect())
 }
 
+/// A tag that came with the outcome of a share stands for the share.
+fn to_shares(connection: &mut SqliteConnection, keys: &mut Vec<EventKey>) -> QueryResult<()> {
+    let mut seqs: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for key in &*keys {
+        seqs.entry(key.instance).or_default().push(key.seq);
+    }
+    let mut shares = HashMap::new();
+    for (instance, seqs) in seqs {
+        for seqs in seqs.chunks(KEYS) {
+            let found = events::table
+                .filter(events::instance.eq(instance).and(events::seq.eq_any(seqs)))
+                .filter(events::outcome_of.is_not_null())
+                .select((events::seq, events::outcome_of.assume_not_null()))
+                .load::<(i64, i64)>(connection)?;
+            shares.extend(found.into_iter().map(|(seq, share)| ((instance, seq), share)));
+        }
+    }
+    let mut shown = HashSet::new();
+    keys.retain_mut(|key| {
+        key.seq = *shares.get(&(key.instance, key.seq)).unwrap_or(&key.seq);
+        shown.insert((key.instance, key.seq))
+    });
+    Ok(())
+}
+
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = events)]
 struct EventRow {
@@ -471,8 +500,19 @@ struct TagRow {
     detail: String,
 }
 
-/// An outcome: (created_at, words); and by which event it is found.
-type Outcomes = HashMap<(i64, i64), (i64, Option<String>)>;
+/// How a share ended, and what became known of it only then.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = events)]
+struct OutcomeRow {
+    seq: i64,
+    #[diesel(select_expression = events::outcome_of.assume_not_null())]
+    of: i64,
+    created_at: i64,
+    outcome: Option<String>,
+    owner: Option<String>,
+    payload: String,
+    extras: String,
+}
 
 /// The events with these keys, in their order: a few statements for each instance among them.
 fn stored_events(connection: &mut SqliteConnection, keys: &[EventKey]) -> QueryResult<Vec<StoredEvent>> {
@@ -482,7 +522,7 @@ fn stored_events(connection: &mut SqliteConnection, keys: &[EventKey]) -> QueryR
     }
     let mut rows = HashMap::new();
     let mut tags: HashMap<_, Vec<_>> = HashMap::new();
-    let mut outcomes = Outcomes::new();
+    let mut outcomes: HashMap<_, Vec<OutcomeRow>> = HashMap::new();
     for (&instance, seqs) in &seqs {
         for seqs in seqs.chunks(KEYS) {
             let found = events::table
@@ -501,14 +541,24 @@ fn stored_events(connection: &mut SqliteConnection, keys: &[EventKey]) -> QueryR
             let found = events::table
                 .filter(events::instance.eq(instance).and(events::outcome_of.eq_any(seqs)))
                 .order(events::seq)
-                .select((
-                    events::outcome_of.assume_not_null(),
-                    events::created_at,
-                    events::outcome,
-                ))
-                .load::<(i64, i64, Option<String>)>(connection)?;
-            // Of several the last one counts: a body may fail after its status was seen.
-            outcomes.extend(found.into_iter().map(|(of, at, words)| ((instance, of), (at, words))));
+                .select(OutcomeRow::as_select())
+                .load(connection)?;
+            let late: HashMap<i64, i64> = found.iter().map(|row| (row.seq, row.of)).collect();
+            let late_seqs: Vec<i64> = found.iter().map(|row| row.seq).collect();
+            for row in found {
+                outcomes.entry((instance, row.of)).or_default().push(row);
+            }
+            for seqs in late_seqs.chunks(KEYS) {
+                let found = event_tags::table
+                    .filter(event_tags::instance.eq(instance).and(event_tags::seq.eq_any(seqs)))
+                    .order((event_tags::seq, event_tags::idx))
+                    .select(TagRow::as_select())
+                    .load(connection)?;
+                for tag in found {
+                    let of = late.get(&tag.seq).copied().unwrap_or(tag.seq);
+                    tags.entry((instance, of)).or_default().push(tag.flat());
+                }
+            }
         }
     }
     let writers = writers(connection, seqs.keys().copied().collect())?;
@@ -519,7 +569,7 @@ fn stored_events(connection: &mut SqliteConnection, keys: &[EventKey]) -> QueryR
             let row = rows.remove(&id)?;
             Some(row.stored(
                 tags.remove(&id).unwrap_or_default(),
-                outcomes.remove(&id),
+                outcomes.remove(&id).unwrap_or_default(),
                 writers.get(&key.instance),
             ))
         })
@@ -581,15 +631,21 @@ impl EventRow {
     fn stored(
         self,
         matched_tags: Vec<Map<String, Json>>,
-        outcome: Option<(i64, Option<String>)>,
+        outcomes: Vec<OutcomeRow>,
         writer: Option<&WriterInfo>,
     ) -> StoredEvent {
-        let mut extras = object(&self.extras);
+        let (mut payload, mut extras) = (object(&self.payload), object(&self.extras));
+        let mut owner = self.owner;
+        for late in &outcomes {
+            fold(&mut payload, object(&late.payload));
+            fold(&mut extras, object(&late.extras));
+            owner = owner.or_else(|| late.owner.clone());
+        }
         let mut put = |key: &str, value: Json| {
             extras.insert(key.to_owned(), value);
         };
         put("instance", instance_id(self.instance).into());
-        for (key, value) in [("owner", self.owner), ("recipient", self.recipient)] {
+        for (key, value) in [("owner", owner), ("recipient", self.recipient)] {
             if let Some(value) = value {
                 put(key, value.into());
             }
@@ -599,9 +655,14 @@ impl EventRow {
             put("environment", row.environment.as_deref().into());
             put("build", row.build.as_str().into());
         }
-        match outcome {
-            Some((at, words)) => {
-                let words = words.unwrap_or_default();
+        // Of several the last one counts: a body may fail after its status was seen.
+        match outcomes.into_iter().next_back() {
+            Some(OutcomeRow {
+                created_at: at,
+                outcome,
+                ..
+            }) => {
+                let words = outcome.unwrap_or_default();
                 let (word, detail) = words.split_once(' ').unwrap_or((&words, ""));
                 put("outcome", word.into());
                 put("outcome_at", Timestamp(at).to_string().into());
@@ -623,7 +684,7 @@ impl EventRow {
             event_type: self.event_type,
             actor: self.actor,
             target: self.target,
-            payload: object(&self.payload),
+            payload,
             request_id: self.request_id,
             user_id: self.user_id,
             matched_tags,
@@ -649,6 +710,18 @@ impl TagRow {
             tag.insert(key.to_owned(), value);
         }
         tag
+    }
+}
+
+/// What became known later goes over what was known; lists grow.
+fn fold(known: &mut Map<String, Json>, late: Map<String, Json>) {
+    for (key, value) in late {
+        match (known.get_mut(&key), value) {
+            (Some(Json::Array(known)), Json::Array(more)) => known.extend(more),
+            (_, value) => {
+                known.insert(key, value);
+            }
+        }
     }
 }
 

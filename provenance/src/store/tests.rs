@@ -208,6 +208,7 @@ fn outcomes_are_rows_of_their_own_and_are_folded() {
         of: of.clone(),
         outcome,
         created_at: Timestamp(9),
+        late: None,
     };
     let ends: Vec<_> = tickets
         .iter()
@@ -947,6 +948,7 @@ fn make_evidence() -> Folder {
                 of: ticket.clone(),
                 outcome: Outcome::Status(200),
                 created_at: Timestamp(1),
+                late: None,
             };
             let two = vec![tag(1, "contact.email", None), tag(2, "contact.phone", Some("b"))];
             writer

@@ -15,7 +15,7 @@ use crate::detect::Entry;
 use crate::error::ErrorKind;
 use crate::key::Keys;
 use crate::recorder::Ticket;
-use crate::vocabulary::{Event, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
+use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp};
 
 /// How long starting waits for others that start on the same file.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
@@ -51,6 +51,7 @@ pub(crate) enum Record {
         of: Ticket,
         outcome: Outcome,
         created_at: Timestamp,
+        late: Option<Box<Late>>,
     },
     /// A value to be detected after a restart.
     Value(Box<Value>),

@@ -122,6 +122,8 @@ pub enum Outcome {
     Status(u16),
     /// Handed over to a transport that has no status.
     Sent,
+    /// The recipient answered with a redirect, which the client followed.
+    Redirected,
     /// The client failed; the kind of its error (`timeout`, `connect`, `tls`, ...), never its text.
     Error(&'static str),
     /// The policy kept it from leaving.
@@ -154,6 +156,25 @@ pub(crate) struct Event {
     /// The shape of the data: declared keys, types, lengths. Never a raw value.
     pub(crate) payload: Map<String, Json>,
     /// Everything else: action, certain, purpose, site, outcome, trace id, ...
+    pub(crate) extras: Map<String, Json>,
+}
+
+/// What is known of a share only when it has ended: its body was scanned as it passed.
+#[derive(Clone, Debug)]
+pub(crate) struct Late {
+    /// When the share was recorded.
+    pub(crate) shared_at: Timestamp,
+    /// As the share has them.
+    pub(crate) recipient: Option<Arc<str>>,
+    /// As the share has it.
+    pub(crate) request_id: Option<Arc<str>>,
+    /// The one person whom the late tags are about.
+    pub(crate) owner: Option<Owner>,
+    /// What was met.
+    pub(crate) tags: Vec<EventTag>,
+    /// Goes over the share's.
+    pub(crate) payload: Map<String, Json>,
+    /// Goes over the share's.
     pub(crate) extras: Map<String, Json>,
 }
 

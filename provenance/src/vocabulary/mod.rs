@@ -9,7 +9,7 @@ pub(crate) mod tag;
 pub(crate) mod time;
 
 pub use canonical::Kind;
-pub(crate) use event::{Action, Event, EventTag};
+pub(crate) use event::{Action, Event, EventTag, Late};
 pub use event::{EventType, Outcome};
 pub use fingerprint::Fingerprint;
 pub use owner::Owner;

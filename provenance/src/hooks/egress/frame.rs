@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Blocked, Body, Declared, Outgoing, Pending, Target, begin, declared, record_after};
+use super::{Blocked, Body, Declared, Hop, Outgoing, Pending, Target, begin, declared, record_after};
 #[cfg(feature = "reqwest")]
 use super::{Recording, start};
 use crate::scope::{Scope, ScopeGuard};
@@ -126,6 +126,12 @@ impl Frame {
         self.live().is_some()
     }
 
+    /// The tracker that records it, if any does.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn tracker(&self) -> Option<&Tracker> {
+        self.live().map(|inner| &inner.tracker)
+    }
+
     /// A function may outlive the guard: from then on it sends as without us.
     fn live(&self) -> Option<&Inner> {
         self.0.as_deref().filter(|inner| inner.tracker.is_open())
@@ -133,7 +139,18 @@ impl Frame {
 
     /// Records a message that a client is about to send. `None` where nothing is in force.
     pub(crate) fn begin_send(&self, target: Target<'_>, headers: Vec<(&str, &[u8])>, body: Body<'_>) -> Begun {
-        self.with_send(target, headers, body, true, begin)
+        self.begin_hop(target, headers, body, None)
+    }
+
+    /// Records what a redirect is about to send; else as [`Frame::begin_send`].
+    pub(crate) fn begin_hop(
+        &self,
+        target: Target<'_>,
+        headers: Vec<(&str, &[u8])>,
+        body: Body<'_>,
+        hop: Option<Hop>,
+    ) -> Begun {
+        self.with_send(target, headers, body, hop, true, begin)
     }
 
     /// As [`Frame::begin_send`]; the record is on its way, and to be waited for.
@@ -144,7 +161,7 @@ impl Frame {
         headers: Vec<(&str, &[u8])>,
         body: Body<'_>,
     ) -> Result<Option<Recording>, Blocked> {
-        self.with_send(target, headers, body, true, start)
+        self.with_send(target, headers, body, None, true, start)
     }
 
     /// Records a message that a client has sent already.
@@ -154,10 +171,11 @@ impl Frame {
         target: Target<'_>,
         headers: Vec<(&str, &[u8])>,
         body: Body<'_>,
+        hop: Option<Hop>,
         reason: &str,
         outcome: Outcome,
     ) {
-        let _ = self.with_send(target, headers, body, false, |tracker, outgoing| {
+        let _ = self.with_send(target, headers, body, hop, false, |tracker, outgoing| {
             record_after(tracker, outgoing, reason, outcome);
             Ok(())
         });
@@ -168,6 +186,7 @@ impl Frame {
         target: Target<'_>,
         headers: Vec<(&str, &[u8])>,
         body: Body<'_>,
+        hop: Option<Hop>,
         enforceable: bool,
         begin: impl FnOnce(&Tracker, &Outgoing<'_>) -> Result<P, Blocked>,
     ) -> Result<Option<P>, Blocked> {
@@ -184,6 +203,7 @@ impl Frame {
             body,
             declared: &declared,
             enforceable,
+            hop,
         };
         inner.tracker.attempt(|tracker| begin(tracker, &outgoing)).transpose()
     }
@@ -244,6 +264,7 @@ impl Inner {
             body: Body::Empty,
             declared,
             enforceable: false,
+            hop: None,
         }
     }
 }

@@ -15,26 +15,52 @@ use crate::vocabulary::EventTag;
 /// Most field names that are kept of one body.
 const MAX_FIELDS: usize = 256;
 
-/// `media`, `length` in bytes, `fields` and where which category was `found`.
-pub(super) fn payload(tracker: &Tracker, body: &Body<'_>, tags: &[EventTag]) -> Map<String, Json> {
+/// How much of a body is read for the names of its fields.
+const FIELDS_WITHIN: usize = 8 << 20;
+
+/// `media`, `length` in bytes, `fields` and where which category was `found`. `decoded`: what a body
+/// under a content encoding stands for.
+pub(super) fn payload(
+    tracker: &Tracker,
+    body: &Body<'_>,
+    decoded: Option<&[u8]>,
+    tags: &[EventTag],
+) -> Map<String, Json> {
     let mut payload = Map::new();
     match body {
         Body::Empty => {}
         Body::Unseen => {
             payload.insert("media".into(), "unknown".into());
         }
-        Body::Bytes { bytes, content_type } | Body::Beginning { bytes, content_type } => {
-            let media = media(bytes, *content_type);
+        Body::Bytes { bytes, content_type }
+        | Body::Long {
+            beginning: bytes,
+            content_type,
+            ..
+        }
+        | Body::Stream {
+            beginning: bytes,
+            content_type,
+        } => {
+            let plain = decoded.unwrap_or(bytes);
+            let media = media(plain, *content_type);
             payload.insert("media".into(), word(media).into());
             if matches!(body, Body::Bytes { .. }) {
                 payload.insert("length".into(), bytes.len().into());
             }
-            let fields = fields(tracker, bytes, media);
+            let fields = fields(tracker, plain.get(..FIELDS_WITHIN).unwrap_or(plain), media);
             if !fields.is_empty() {
                 payload.insert("fields".into(), json!(fields));
             }
         }
     }
+    payload.append(&mut found(tags));
+    payload
+}
+
+/// Where which category was met.
+pub(super) fn found(tags: &[EventTag]) -> Map<String, Json> {
+    let mut payload = Map::new();
     let found: Vec<Json> = tags
         .iter()
         .filter_map(|tag| Some(json!({ "category": &*tag.tag.category, "place": tag.detail.get("place")? })))

@@ -4,10 +4,11 @@ use std::future::Future;
 
 use reqwest::{Request, Response, blocking};
 
+use super::ahead::Ahead;
 use super::failure::Failure;
 use super::flight::Flight;
-use super::message::Message;
-use crate::hooks::egress::{self, Blocked, Frame, Outgoing, Pending, Recording, begin, start};
+use super::message::{Content, Message};
+use crate::hooks::egress::{self, Blocked, Frame, Hop, Outgoing, Pending, Recording, begin, start};
 use crate::tracker::{self, Tracker};
 use crate::vocabulary::Outcome;
 
@@ -21,34 +22,59 @@ pub(super) enum Origin {
 }
 
 impl Origin {
+    /// How much of a stream may be read ahead; `None` where nothing is in force.
+    fn read_ahead(&self) -> Option<usize> {
+        let limit = |tracker: &Tracker| tracker.config().egress.read_ahead;
+        match self {
+            Origin::Function(frame) => frame.tracker().map(limit),
+            Origin::Host => tracker::with(limit),
+        }
+    }
+
+    /// Queues the record of a request whose body may have been taken out of it.
+    fn start_with(&self, request: &Request, ahead: Option<&Ahead>) -> Result<Option<Recording>, Blocked> {
+        let message = Message::of(request);
+        let Some((bytes, whole)) = ahead.map(Ahead::beginning) else {
+            return self.start(message);
+        };
+        let content = match (whole, bytes.is_empty()) {
+            (true, true) => Content::Nothing,
+            (true, false) => Content::Bytes(&bytes),
+            (false, _) => Content::Stream(&bytes),
+        };
+        self.start(Message { content, ..message })
+    }
+
     /// Queues the record. `None` where nothing is in force.
     fn start(&self, message: Message<'_>) -> Result<Option<Recording>, Blocked> {
         let userinfo = message.userinfo();
         match self {
             Origin::Function(frame) => frame.start_send(message.target(&userinfo), message.headers(), message.body()),
-            Origin::Host => with(message, true, start).transpose(),
+            Origin::Host => with(message, None, true, start).transpose(),
         }
     }
 
     /// Records it.
-    pub(super) fn begin(&self, message: Message<'_>) -> Result<Option<Pending>, Blocked> {
+    pub(super) fn begin(&self, message: Message<'_>, hop: Option<Hop>) -> Result<Option<Pending>, Blocked> {
         let userinfo = message.userinfo();
         match self {
-            Origin::Function(frame) => frame.begin_send(message.target(&userinfo), message.headers(), message.body()),
-            Origin::Host => with(message, true, begin).transpose(),
+            Origin::Function(frame) => {
+                frame.begin_hop(message.target(&userinfo), message.headers(), message.body(), hop)
+            }
+            Origin::Host => with(message, hop, true, begin).transpose(),
         }
     }
 
     /// Records what has left already.
-    pub(super) fn after(&self, message: Message<'_>, reason: &str, outcome: Outcome) {
+    pub(super) fn after(&self, message: Message<'_>, hop: Option<Hop>, reason: &str, outcome: Outcome) {
         let userinfo = message.userinfo();
         match self {
             Origin::Function(frame) => {
                 let (target, body) = (message.target(&userinfo), message.body());
-                frame.sent_already(target, message.headers(), body, reason, outcome);
+                frame.sent_already(target, message.headers(), body, hop, reason, outcome);
             }
             Origin::Host => {
-                with(message, false, |tracker, outgoing| {
+                with(message, hop, false, |tracker, outgoing| {
                     egress::record_after(tracker, outgoing, reason, outcome);
                 });
             }
@@ -56,7 +82,12 @@ impl Origin {
     }
 }
 
-fn with<R>(message: Message<'_>, enforceable: bool, verb: impl FnOnce(&Tracker, &Outgoing<'_>) -> R) -> Option<R> {
+fn with<R>(
+    message: Message<'_>,
+    hop: Option<Hop>,
+    enforceable: bool,
+    verb: impl FnOnce(&Tracker, &Outgoing<'_>) -> R,
+) -> Option<R> {
     let userinfo = message.userinfo();
     let outgoing = Outgoing {
         site: None,
@@ -67,6 +98,7 @@ fn with<R>(message: Message<'_>, enforceable: bool, verb: impl FnOnce(&Tracker, 
         body: message.body(),
         declared: &[],
         enforceable,
+        hop,
     };
     tracker::with(|tracker| verb(tracker, &outgoing))
 }
@@ -75,19 +107,29 @@ fn with<R>(message: Message<'_>, enforceable: bool, verb: impl FnOnce(&Tracker, 
 /// before the answer, nobody can tell how.
 pub(super) async fn exchange<E, F>(
     origin: Origin,
-    request: Request,
+    mut request: Request,
     send: impl FnOnce(Request) -> F,
 ) -> Result<Response, E>
 where
     E: Failure,
     F: Future<Output = Result<Response, E>>,
 {
-    let recording = match origin.start(Message::of(&request)) {
-        Ok(Some(recording)) => recording,
-        Ok(None) => return send(request).await,
-        Err(blocked) => return Err(E::refused(blocked)),
+    let Some(limit) = origin.read_ahead() else {
+        return send(request).await;
     };
-    let pending = recording.on_disk().await.map_err(E::refused)?;
+    let ahead = Ahead::take(&mut request, limit);
+    let recording = origin.start_with(&request, ahead.as_ref());
+    let pending = match recording.map_err(E::refused)? {
+        Some(recording) => Some(recording.on_disk().await.map_err(E::refused)?),
+        None => None,
+    };
+    if let Some(ahead) = ahead {
+        let watcher = pending.as_ref().and_then(Pending::watcher);
+        *request.body_mut() = Some(ahead.into_body(watcher));
+    }
+    let Some(pending) = pending else {
+        return send(request).await;
+    };
     let flight = Flight::of(origin, &request, pending);
     let answer = flight.carry(send(request)).await;
     match &answer {
@@ -104,7 +146,7 @@ pub(super) fn exchange_blocking(
     send: impl FnOnce(blocking::Request) -> reqwest::Result<blocking::Response>,
 ) -> reqwest::Result<blocking::Response> {
     let origin = Origin::Function(frame.clone());
-    let pending = match origin.begin(Message::of_blocking(&request)) {
+    let pending = match origin.begin(Message::of_blocking(&request), None) {
         Ok(Some(pending)) => pending,
         Ok(None) => return send(request),
         Err(blocked) => return Err(reqwest::Error::refused(blocked)),

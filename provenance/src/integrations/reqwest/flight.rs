@@ -12,7 +12,7 @@ use reqwest::{Method, Request, StatusCode, Url, blocking};
 
 use super::exchange::Origin;
 use super::message::{Content, Message};
-use crate::hooks::egress::{Blocked, Pending};
+use crate::hooks::egress::{Blocked, Hop, Pending};
 use crate::vocabulary::Outcome;
 
 thread_local! {
@@ -156,8 +156,16 @@ impl Flight {
                 sent.content
             },
         };
-        state.pending = self.0.origin.begin(message)?;
+        let hop = Some(self.number(state.hops, to));
+        state.pending = self.0.origin.begin(message, hop)?;
         Ok(())
+    }
+
+    fn number(&self, number: usize, to: &Url) -> Hop {
+        Hop {
+            number,
+            elsewhere: self.0.first.host_str() != to.host_str(),
+        }
     }
 
     /// The client did not follow after all.
@@ -174,7 +182,7 @@ impl Flight {
         }
         // Redirected, and nobody asked us: what it was answered at first is not known, nor which
         // of its parts went on.
-        end(state, Outcome::Sent);
+        end(state, Outcome::Redirected);
         let sent = state.request.message();
         let mut headers: HeaderMap = sent.headers.clone();
         if !same_host(sent.url, url) {
@@ -185,7 +193,8 @@ impl Flight {
             headers: &headers,
             ..sent
         };
-        self.0.origin.after(message, "redirect_followed", answered);
+        let hop = Some(self.number(1, url));
+        self.0.origin.after(message, hop, "redirect_followed", answered);
     }
 
     /// It has ended without an answer.

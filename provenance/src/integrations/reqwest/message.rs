@@ -3,7 +3,7 @@
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Method, Request, Url, blocking};
 
-use crate::hooks::egress::{BODY_CAP, Body, Target};
+use crate::hooks::egress::{Body, Target};
 
 /// What is seen of a request, async or blocking.
 #[derive(Clone, Copy)]
@@ -18,8 +18,10 @@ pub(super) struct Message<'a> {
 pub(super) enum Content<'a> {
     Nothing,
     Bytes(&'a [u8]),
-    /// A stream, or a reader.
-    Stream,
+    /// A stream, as far as it was read ahead.
+    Stream(&'a [u8]),
+    /// A reader.
+    Unseen,
 }
 
 impl<'a> Message<'a> {
@@ -80,11 +82,12 @@ impl<'a> Message<'a> {
             .and_then(|value| value.to_str().ok());
         match self.content {
             Content::Nothing => Body::Empty,
-            Content::Stream => Body::Unseen,
-            Content::Bytes(bytes) => match bytes.get(..BODY_CAP) {
-                Some(bytes) if bytes.len() == BODY_CAP => Body::Beginning { bytes, content_type },
-                _ => Body::Bytes { bytes, content_type },
+            Content::Bytes(bytes) => Body::Bytes { bytes, content_type },
+            Content::Stream(beginning) => Body::Stream {
+                beginning,
+                content_type,
             },
+            Content::Unseen => Body::Unseen,
         }
     }
 }
@@ -94,7 +97,7 @@ impl<'a> Content<'a> {
         match body {
             None | Some(Some([])) => Content::Nothing,
             Some(Some(bytes)) => Content::Bytes(bytes),
-            Some(None) => Content::Stream,
+            Some(None) => Content::Unseen,
         }
     }
 }

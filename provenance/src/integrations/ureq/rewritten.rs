@@ -9,8 +9,8 @@ use ureq::http::Request;
 use ureq::typestate::{WithBody, WithoutBody};
 use ureq::{Agent, AsSendBody, RequestBuilder};
 
-use super::{Answer, Recorded, Url, content_type, finish, headers, refused};
-use crate::hooks::egress::{BODY_CAP, Begun, Body, Frame};
+use super::{Answer, BODY_CAP, Recorded, Url, content_type, finish, headers, refused};
+use crate::hooks::egress::{Begun, Body, Frame};
 use crate::rewrite::{Pick, Wrap};
 
 impl<B> Wrap<RequestBuilder<B>> {
@@ -313,8 +313,8 @@ impl Seen {
                 bytes,
                 content_type: None,
             },
-            Seen::Bytes { bytes, whole: false } => Body::Beginning {
-                bytes,
+            Seen::Bytes { bytes, whole: false } => Body::Stream {
+                beginning: bytes,
                 content_type: None,
             },
         }
@@ -344,8 +344,11 @@ struct Queried(String);
 fn with_type<'a>(body: Body<'a>, content_type: Option<&'a str>) -> Body<'a> {
     match body {
         Body::Bytes { bytes, .. } => Body::Bytes { bytes, content_type },
-        Body::Beginning { bytes, .. } => Body::Beginning { bytes, content_type },
-        Body::Empty | Body::Unseen => body,
+        Body::Stream { beginning, .. } => Body::Stream {
+            beginning,
+            content_type,
+        },
+        Body::Empty | Body::Unseen | Body::Long { .. } => body,
     }
 }
 
