@@ -13,5 +13,6 @@ mod hostile;
 mod input;
 mod inventory;
 mod quickstart;
+mod reqwest;
 mod restart;
 mod ui;

@@ -123,9 +123,9 @@ where
         Some(recording) => Some(recording.on_disk().await.map_err(E::refused)?),
         None => None,
     };
+    let watcher = pending.as_ref().and_then(Pending::watcher);
     if let Some(ahead) = ahead {
-        let watcher = pending.as_ref().and_then(Pending::watcher);
-        *request.body_mut() = Some(ahead.into_body(watcher));
+        *request.body_mut() = Some(ahead.into_body(watcher.clone()));
     }
     let Some(pending) = pending else {
         return send(request).await;
@@ -136,7 +136,11 @@ where
         Ok(response) => flight.land(response.url(), response.status()),
         Err(error) => flight.end(error.outcome()),
     }
-    answer
+    match (answer, watcher.and_then(|watcher| watcher.blocked())) {
+        // Not the client's words for a body that broke off.
+        (Err(_), Some(blocked)) => Err(E::refused(blocked)),
+        (answer, _) => answer,
+    }
 }
 
 /// As [`exchange`], on a thread that waits.

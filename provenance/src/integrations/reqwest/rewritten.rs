@@ -13,7 +13,7 @@ use reqwest_middleware::ClientWithMiddleware;
 use super::exchange::{Origin, exchange, exchange_blocking};
 use super::{Handed, Handler, innermost};
 use crate::hooks::egress::Frame;
-use crate::rewrite::{Pick, Same, Wrap};
+use crate::rewrite::{Pick, Wrap};
 
 /// A request builder that a rewritten call sends.
 pub trait Builder: Sized {
