@@ -184,5 +184,7 @@ pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
 pub use integrations::axum;
 #[cfg(feature = "diesel")]
 pub use integrations::diesel;
+#[cfg(feature = "reqwest")]
+pub use integrations::reqwest;
 #[cfg(feature = "ureq")]
 pub use integrations::ureq;

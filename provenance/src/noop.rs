@@ -140,6 +140,8 @@ pub(crate) mod egress {
 
         pub(crate) fn other(&self) {}
 
+        pub(crate) fn other_sends(&self) {}
+
         /// Visits nothing.
         pub fn payload(&self, _: impl FnOnce(&mut Visitor<'_>)) {}
 

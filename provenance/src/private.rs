@@ -23,7 +23,7 @@ pub mod egress {
     pub use crate::hooks::egress::{Call, Entered, Frame};
     #[cfg(not(feature = "runtime"))]
     pub use crate::noop::egress::{Call, Frame};
-    pub use crate::rewrite::{Never, Other, Pick, Wrap};
+    pub use crate::rewrite::{Never, NeverAt, Other, Pick, Same, Wrap};
 }
 
 #[cfg(feature = "diesel")]

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 
+#[cfg(feature = "reqwest")]
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
 use crate::Error;
 use crate::error::ErrorKind;
 use crate::store::write::{Record, Writer};
@@ -19,6 +22,7 @@ const BATCH: usize = 2048;
 /// How long a record may wait for others to share its commit. Nobody wakes the writer meanwhile:
 /// on a busy machine that costs more than what is sent.
 const LINGER: Duration = Duration::from_millis(100);
+const NOT_YET: &str = "the record is not on disk yet: its outcome is unknown, it is still being tried";
 /// Longest pause between two attempts to commit.
 const BACKOFF: Duration = Duration::from_millis(500);
 
@@ -77,9 +81,59 @@ struct Shared {
 enum Message {
     Record(Record),
     /// To be committed at once, and acknowledged.
-    Durable(Record, Sender<()>),
-    Flush(Sender<()>),
+    Durable(Record, Done),
+    Flush(Done),
     Stop,
+}
+
+/// Tells whoever waits for a commit.
+enum Done {
+    Thread(Sender<()>),
+    #[cfg(feature = "reqwest")]
+    Task(oneshot::Sender<()>),
+}
+
+impl Done {
+    fn tell(self) {
+        match self {
+            Done::Thread(done) => drop(done.try_send(())),
+            #[cfg(feature = "reqwest")]
+            Done::Task(done) => drop(done.send(())),
+        }
+    }
+}
+
+/// A record that a task waits for.
+#[cfg(feature = "reqwest")]
+pub(crate) struct Written {
+    told: oneshot::Receiver<()>,
+    until: Instant,
+}
+
+#[cfg(feature = "reqwest")]
+impl Written {
+    /// Until it is on disk. Without tokio's timer it blocks the thread instead.
+    ///
+    /// # Errors
+    /// As [`Recorder::send_durable`].
+    pub(crate) async fn wait(self) -> Result<(), Error> {
+        let Written { mut told, until } = self;
+        let timer = AssertUnwindSafe(|| Box::pin(tokio::time::sleep_until(until.into())));
+        if let Ok(timer) = std::panic::catch_unwind(timer) {
+            let on_disk = tokio::time::timeout_at(timer.deadline(), told).await;
+            return on_disk
+                .is_ok_and(|told| told.is_ok())
+                .then_some(())
+                .ok_or_else(|| evidence(NOT_YET));
+        }
+        loop {
+            match told.try_recv() {
+                Ok(()) => return Ok(()),
+                Err(TryRecvError::Empty) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+                Err(_) => return Err(evidence(NOT_YET)),
+            }
+        }
+    }
 }
 
 /// Counts for `/status`.
@@ -155,7 +209,7 @@ impl Recorder {
     /// [`Error::is_evidence`] after `timeout`: the outcome is unknown, the writer keeps trying; or
     /// the queue took it not even by then, and it is lost and counted.
     pub(crate) fn send_durable(&self, record: Record, timeout: Duration) -> Result<(), Error> {
-        self.confirmed(timeout, |done| Message::Durable(record, done))
+        self.confirmed(timeout, |done| Message::Durable(record, Done::Thread(done)))
             .inspect_err(|refused| {
                 if *refused {
                     self.refuse();
@@ -165,9 +219,24 @@ impl Recorder {
                 if refused {
                     evidence("the record could not be queued in time, and is lost")
                 } else {
-                    evidence("the record is not on disk yet: its outcome is unknown, it is still being tried")
+                    evidence(NOT_YET)
                 }
             })
+    }
+
+    /// Queues a record as [`Recorder::send_durable`] does, for a task that waits for it. Blocks only while the
+    /// queue is full.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn start_durable(&self, record: Record, timeout: Duration) -> Written {
+        let until = after(timeout);
+        let (done, told) = oneshot::channel();
+        let queued = self
+            .open()
+            .map(|queue| queue.send_deadline(Message::Durable(record, Done::Task(done)), until));
+        if let Some(Err(_)) = queued {
+            self.refuse();
+        }
+        Written { told, until }
     }
 
     /// Waits until everything sent before is on disk.
@@ -175,7 +244,7 @@ impl Recorder {
     /// # Errors
     /// [`Error::is_evidence`] after `timeout`; the writer keeps trying.
     pub(crate) fn flush(&self, timeout: Duration) -> Result<(), Error> {
-        self.confirmed(timeout, Message::Flush)
+        self.confirmed(timeout, |done| Message::Flush(Done::Thread(done)))
             .map_err(|_| evidence("not everything is on disk yet; it is still being tried"))
     }
 
@@ -318,7 +387,7 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, hurried: &Receiver<()>,
 #[derive(Default)]
 struct Batch {
     records: Vec<Record>,
-    waiting: Vec<Sender<()>>,
+    waiting: Vec<Done>,
     urgent: bool,
     last: bool,
 }
@@ -385,10 +454,7 @@ fn commit(writer: &mut Writer, batch: &mut Batch, shared: &Shared) -> bool {
         *lock(&shared.last_error) = None;
     }
     shared.written.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
-    for done in &batch.waiting {
-        let _ = done.try_send(());
-    }
-    *batch = Batch::default();
+    std::mem::take(batch).waiting.into_iter().for_each(Done::tell);
     true
 }
 

@@ -18,6 +18,8 @@ use crate::error::ErrorKind;
 use crate::key::{Keys, Origin};
 use crate::memo::{Hashes, Key, Memo, Seen};
 use crate::policy;
+#[cfg(feature = "reqwest")]
+use crate::recorder::Written;
 use crate::recorder::{Recorder, Ticket};
 use crate::registry::Registry;
 use crate::scope::Scope;
@@ -650,6 +652,28 @@ impl Tracker {
                 Err((ticket, error))
             }
         }
+    }
+
+    /// Queues an event, to be written at once; [`Tracker::await_durable`] waits for it.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn start_durable(&self, mut event: Event) -> (Ticket, Written) {
+        complete(&mut event);
+        let ticket = Ticket::default();
+        let record = Record::Event(Box::new(event), ticket.clone());
+        (ticket, self.0.recorder.start_durable(record, EVIDENCE_PATIENCE))
+    }
+
+    /// Waits until an event is on disk, without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Tracker::record_durable`].
+    #[cfg(feature = "reqwest")]
+    pub(crate) async fn await_durable(&self, written: Written) -> Result<(), Error> {
+        let result = written.wait().await;
+        if result.is_err() {
+            self.blind_spot(BlindSpot::EvidenceFailure, "recorder");
+        }
+        result
     }
 
     /// Appends the outcome of a share.

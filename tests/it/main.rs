@@ -15,5 +15,6 @@ mod input;
 mod inventory;
 mod matrix;
 mod quickstart;
+mod reqwest;
 mod restart;
 mod ui;

@@ -4,7 +4,7 @@
 //! appends how it ended. Everything that sends goes through these two: rewritten calls
 //! (`frame`), middlewares, and custom sinks (`crate::share`).
 // Only the integrations of HTTP clients need all of it.
-#![cfg_attr(not(feature = "ureq"), allow(dead_code, unused_imports))]
+#![cfg_attr(not(any(feature = "ureq", feature = "reqwest")), allow(dead_code, unused_imports))]
 
 use std::fmt;
 use std::fs::File;
@@ -123,6 +123,27 @@ enum Reason {
 }
 
 impl Blocked {
+    /// The block that a client's error stands for: the error itself, or a source of it.
+    ///
+    /// ```
+    /// # fn send() -> Result<(), Box<dyn std::error::Error>> { Ok(()) }
+    /// if let Err(error) = send()
+    ///     && let Some(blocked) = provenance::Blocked::find(&*error)
+    /// {
+    ///     println!("held back from {}", blocked.recipient());
+    /// }
+    /// ```
+    pub fn find<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Blocked> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(blocked) = error.downcast_ref() {
+                return Some(blocked);
+            }
+            next = error.source();
+        }
+        None
+    }
+
     /// The recipient that gets nothing.
     pub fn recipient(&self) -> &str {
         &self.recipient
@@ -177,6 +198,15 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    fn new(tracker: &Tracker, ticket: Ticket, watcher: Option<Watcher>) -> Self {
+        Pending {
+            tracker: tracker.clone(),
+            ticket,
+            finished: false,
+            watcher,
+        }
+    }
+
     /// Appends the outcome.
     pub(crate) fn finish(mut self, outcome: Outcome) {
         self.end(outcome);
@@ -209,47 +239,122 @@ impl Drop for Pending {
 /// # Errors
 /// The policy blocks it, or it cannot be recorded and `on_evidence_failure` says `refuse`.
 pub(crate) fn begin(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Pending, Blocked> {
-    input::settle(tracker);
-    let seen = see(tracker, outgoing);
-    if let Some(violation) = &seen.violation {
-        tracker.record(violation.clone());
-    }
-    let recipient = seen.share.recipient.clone().unwrap_or_default();
-    let blocked = |reason| Blocked { recipient, reason };
-    let watcher = seen.watcher;
-    let pending = |ticket| Pending {
-        tracker: tracker.clone(),
-        ticket,
-        finished: false,
-        watcher,
-    };
-    if let Some(reason) = seen.block {
-        pending(tracker.record(seen.share)).finish(Outcome::Blocked);
-        return Err(blocked(reason));
-    }
-    let policy = tracker.config().egress;
-    match policy.durability {
-        Durability::Batched => Ok(pending(tracker.record(seen.share))),
-        Durability::BeforeSend => match tracker.record_durable(seen.share) {
-            Err((ticket, _)) if outgoing.enforceable && policy.on_evidence_failure == OnEvidenceFailure::Refuse => {
-                pending(ticket).finish(Outcome::Blocked);
-                Err(blocked(Reason::Evidence))
+    let admitted = admit(tracker, outgoing)?;
+    match tracker.config().egress.durability {
+        Durability::Batched => Ok(Pending::new(tracker, tracker.record(admitted.share), admitted.watcher)),
+        Durability::BeforeSend => match tracker.record_durable(admitted.share) {
+            Err((ticket, _)) if admitted.refusable => {
+                Pending::new(tracker, ticket, None).finish(Outcome::Blocked);
+                Err(admitted.recipient.refused(Reason::Evidence))
             }
-            Ok(ticket) | Err((ticket, _)) => Ok(pending(ticket)),
+            Ok(ticket) | Err((ticket, _)) => Ok(Pending::new(tracker, ticket, admitted.watcher)),
         },
     }
 }
 
-/// Records what has left already, as far as anyone can tell: not before it, and without an outcome.
-pub(crate) fn record_after(tracker: &Tracker, outgoing: &Outgoing<'_>) {
+/// As [`begin`], for tasks: the record is queued, and [`Recording::on_disk`] waits for it.
+///
+/// # Errors
+/// The policy blocks it.
+#[cfg(feature = "reqwest")]
+pub(crate) fn start(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Recording, Blocked> {
+    let admitted = admit(tracker, outgoing)?;
+    let (ticket, written) = match tracker.config().egress.durability {
+        Durability::Batched => (tracker.record(admitted.share), None),
+        Durability::BeforeSend => {
+            let (ticket, written) = tracker.start_durable(admitted.share);
+            (ticket, Some(written))
+        }
+    };
+    Ok(Recording {
+        pending: Pending::new(tracker, ticket, admitted.watcher),
+        written,
+        refused: admitted.refusable.then(|| admitted.recipient.refused(Reason::Evidence)),
+    })
+}
+
+/// A share whose record is on its way to the disk. Dropped, nobody can tell how it ended.
+#[cfg(feature = "reqwest")]
+pub(crate) struct Recording {
+    pending: Pending,
+    written: Option<crate::recorder::Written>,
+    refused: Option<Blocked>,
+}
+
+#[cfg(feature = "reqwest")]
+impl Recording {
+    /// Waits, without blocking the thread. When this returns `Ok`, the message may leave.
+    ///
+    /// # Errors
+    /// It cannot be recorded in time, and `on_evidence_failure` says `refuse`.
+    pub(crate) async fn on_disk(self) -> Result<Pending, Blocked> {
+        let Some(written) = self.written else {
+            return Ok(self.pending);
+        };
+        if self.pending.tracker.await_durable(written).await.is_err()
+            && let Some(refused) = self.refused
+        {
+            self.pending.finish(Outcome::Blocked);
+            return Err(refused);
+        }
+        Ok(self.pending)
+    }
+}
+
+/// A message that the policy lets leave.
+struct Admitted {
+    share: Event,
+    watcher: Option<Watcher>,
+    recipient: Recipient,
+    /// It must not leave without a record.
+    refusable: bool,
+}
+
+struct Recipient(Arc<str>);
+
+impl Recipient {
+    fn refused(self, reason: Reason) -> Blocked {
+        Blocked {
+            recipient: self.0,
+            reason,
+        }
+    }
+}
+
+/// Scans a message and asks the policy; what it blocks is recorded as that.
+fn admit(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Admitted, Blocked> {
+    input::settle(tracker);
+    let seen = see(tracker, outgoing);
+    if let Some(violation) = seen.violation {
+        tracker.record(violation);
+    }
+    let recipient = Recipient(seen.share.recipient.clone().unwrap_or_default());
+    if let Some(reason) = seen.block {
+        Pending::new(tracker, tracker.record(seen.share), None).finish(Outcome::Blocked);
+        return Err(recipient.refused(reason));
+    }
+    let refuses = tracker.config().egress.on_evidence_failure == OnEvidenceFailure::Refuse;
+    Ok(Admitted {
+        share: seen.share,
+        watcher: seen.watcher,
+        recipient,
+        refusable: outgoing.enforceable && refuses,
+    })
+}
+
+/// Records what has left already, as far as anyone can tell: not before it. `reason` is why.
+pub(crate) fn record_after(tracker: &Tracker, outgoing: &Outgoing<'_>, reason: &str, outcome: Outcome) {
     input::settle(tracker);
     let mut seen = see(tracker, outgoing);
     if let Some(violation) = seen.violation {
         tracker.record(violation);
     }
-    seen.share.extras.insert("evidence".into(), "after".into());
+    let extras = &mut seen.share.extras;
+    extras.insert("evidence".into(), "after".into());
+    extras.insert("certain".into(), false.into());
+    extras.insert("reason".into(), reason.into());
     let ticket = tracker.record(seen.share);
-    tracker.outcome(&ticket, Outcome::Unknown);
+    tracker.outcome(&ticket, outcome);
 }
 
 struct Seen {

@@ -4,6 +4,8 @@
 pub mod axum;
 #[cfg(feature = "diesel")]
 pub mod diesel;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 pub(crate) mod share;
 #[cfg(feature = "ureq")]
 pub mod ureq;

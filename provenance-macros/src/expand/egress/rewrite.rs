@@ -1,9 +1,10 @@
 //! Calls in a function's body that could be a client's get a hook that the receiver's type
 //! decides on: see `provenance/src/hooks/egress/frame.rs`.
 //!
-//! Left alone: calls on what a closure or future borrows from outside (the hook would move it there), calls with a turbofish or closures for arguments, calls that are awaited (the
-//! clients known today are synchronous), receivers that are a field of a temporary, an index or a macro,
-//! arguments of macros, nested items, and fully qualified calls.
+//! Left alone: calls on what a closure or future borrows from outside (the hook would move it there), calls
+//! with a turbofish or closures for arguments, calls that are awaited and of a name that only synchronous
+//! clients have, receivers that are a field of a temporary, an index or a macro, arguments of macros, nested
+//! items, and fully qualified calls.
 
 use std::collections::HashSet;
 
@@ -79,10 +80,14 @@ struct Rewriter<'a> {
 /// What a method could be.
 #[derive(Clone, Copy, PartialEq)]
 enum Method {
-    /// Sends the request that the receiver is.
+    /// Sends the request that the receiver is, with the body that is its argument.
     Send,
+    /// Sends the request that the receiver is, with its body.
+    Built,
     /// Runs the request that is its argument.
     Run,
+    /// As `Run`, now or later.
+    Execute,
     /// Adds query parameters.
     Query,
 }
@@ -94,10 +99,33 @@ impl Method {
         }
         Some(match (call.method.to_string().as_str(), call.args.len()) {
             ("call" | "send_empty", 0) | ("send" | "send_json" | "send_form", 1) => Method::Send,
+            ("send", 0) if cfg!(feature = "reqwest") => Method::Built,
             ("run", 1) => Method::Run,
+            // What is passed by reference is a connection, or a statement for one.
+            ("execute", 1)
+                if cfg!(feature = "reqwest") && !call.args.iter().any(|arg| matches!(arg, Expr::Reference(_))) =>
+            {
+                Method::Execute
+            }
             ("query" | "query_raw", 2) | ("query_pairs" | "query_pairs_raw", 1) => Method::Query,
             _ => return None,
         })
+    }
+
+    /// The hooks for a receiver of its own, and for a place.
+    fn hooks(self) -> (&'static str, &'static str) {
+        match self {
+            Method::Send => ("__hook", "__pick"),
+            Method::Built => ("__built", "__pick_built"),
+            Method::Run => ("__run", "__pick_run"),
+            Method::Execute => ("__execute", "__pick_execute"),
+            Method::Query => ("__query", "__query"),
+        }
+    }
+
+    /// Whether a client has it whose calls may be awaited.
+    fn may_be_async(self) -> bool {
+        matches!(self, Method::Built | Method::Execute)
     }
 }
 
@@ -133,7 +161,14 @@ impl VisitMut for Rewriter<'_> {
             }
             Expr::Const(_) => {}
             Expr::Await(awaited) => match &mut *awaited.base {
-                Expr::MethodCall(call) => visit_mut::visit_expr_method_call_mut(self, call),
+                Expr::MethodCall(call) => {
+                    self.visit_operands(call);
+                    if Method::of(call).is_some_and(Method::may_be_async)
+                        && let Some(rewritten) = self.rewritten(call, true)
+                    {
+                        *expr = rewritten;
+                    }
+                }
                 base => self.visit_expr_mut(base),
             },
             Expr::Call(call) => {
@@ -141,9 +176,12 @@ impl VisitMut for Rewriter<'_> {
                 call.args.iter_mut().for_each(|arg| self.visit_argument(arg));
             }
             Expr::MethodCall(call) => {
-                self.visit_expr_mut(&mut call.receiver);
-                call.args.iter_mut().for_each(|arg| self.visit_argument(arg));
-                if let Some(rewritten) = self.rewritten(call) {
+                self.visit_operands(call);
+                // A future may borrow from its arguments: in an arm of a `match` they would end too early.
+                let may_outlive = Method::of(call).is_some_and(Method::may_be_async) && borrows(call);
+                if (!may_outlive || is_value(&call.receiver))
+                    && let Some(rewritten) = self.rewritten(call, false)
+                {
                     *expr = rewritten;
                 }
             }
@@ -153,6 +191,11 @@ impl VisitMut for Rewriter<'_> {
 }
 
 impl Rewriter<'_> {
+    fn visit_operands(&mut self, call: &mut ExprMethodCall) {
+        self.visit_expr_mut(&mut call.receiver);
+        call.args.iter_mut().for_each(|arg| self.visit_argument(arg));
+    }
+
     /// A closure or future that owns what it captures gets a clone of the frame.
     fn visit_owner(&mut self, expr: &mut Expr) {
         let outside = std::mem::replace(&mut self.holder, Holder::Frame);
@@ -178,19 +221,15 @@ impl Rewriter<'_> {
         }
     }
 
-    fn rewritten(&mut self, call: &mut ExprMethodCall) -> Option<Expr> {
+    /// The call with its hook: in place, or as what stands for it. `awaited`: an `.await` follows, and becomes
+    /// part of what is given back.
+    fn rewritten(&mut self, call: &mut ExprMethodCall, awaited: bool) -> Option<Expr> {
         let method = Method::of(call)?;
         let (krate, holder) = (self.krate, self.holder());
         let span = Span::mixed_site().located_at(call.method.span());
+        let (hook, pick) = method.hooks();
         if is_value(&call.receiver) {
-            let hook = Ident::new(
-                match method {
-                    Method::Send => "__hook",
-                    Method::Run => "__run",
-                    Method::Query => "__query",
-                },
-                span,
-            );
+            let hook = Ident::new(hook, span);
             let receiver = &call.receiver;
             *call.receiver = parse_quote_spanned!(span=> #krate::__private::egress::Wrap(#receiver).#hook(#holder));
             self.seen(method);
@@ -199,15 +238,28 @@ impl Rewriter<'_> {
         if method == Method::Query || !is_place(&call.receiver) {
             return None;
         }
+        let moves = matches!(method, Method::Send | Method::Built);
         let named = |own: &HashSet<Ident>| root(&call.receiver).is_some_and(|root| own.contains(root));
-        if method == Method::Send && self.own.as_ref().is_some_and(|own| !named(own)) {
+        if moves && self.own.as_ref().is_some_and(|own| !named(own)) {
             return None;
         }
         self.seen(method);
+        let pick = Ident::new(pick, span);
         let (place, name, args) = (&call.receiver, &call.method, &call.args);
-        let (pick, taken) = match method {
-            Method::Run => (Ident::new("__pick_run", span), quote_spanned!(span=> &#place)),
-            Method::Send | Method::Query => (Ident::new("__pick", span), place.to_token_stream()),
+        let sender = match method {
+            Method::Execute => quote_spanned!(span=> client.hook(#holder)),
+            Method::Run => quote_spanned!(span=> client.hook(#holder, &#place)),
+            Method::Send | Method::Built | Method::Query => quote_spanned!(span=> client.hook(#holder, #place)),
+        };
+        let (dot_await, other) = match (method.may_be_async(), awaited) {
+            (true, true) => (quote_spanned!(span=> .await), quote_spanned!(span=> #call.await)),
+            // A client's future is another type than the hook's: what never happens takes on either.
+            (true, false) => (TokenStream::new(), quote_spanned!(span=> other.keep(#call))),
+            (false, _) => (TokenStream::new(), call.to_token_stream()),
+        };
+        let bound = match (method.may_be_async(), awaited) {
+            (true, false) => quote_spanned!(span=> other),
+            _ => quote_spanned!(span=> _),
         };
         Some(parse_quote_spanned! {span=>
             // The block ends its temporaries, which an `.await` in the arguments must not meet.
@@ -215,9 +267,9 @@ impl Rewriter<'_> {
                 #[allow(unreachable_code, clippy::all)]
                 #krate::__private::egress::Pick::Client(client) => {
                     client.go();
-                    client.hook(#holder, #taken).#name(#args)
+                    #sender.#name(#args) #dot_await
                 }
-                #krate::__private::egress::Pick::Other => #call,
+                #krate::__private::egress::Pick::Other(#bound) => #other,
             })
         })
     }

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Blocked, Body, Declared, Hop, Outgoing, Pending, Target, begin, declared, record_after};
+#[cfg(feature = "reqwest")]
+use super::{Recording, start};
 use crate::scope::{Scope, ScopeGuard};
 use crate::site::EgressSite;
 use crate::tracked::Visitor;
@@ -35,6 +37,8 @@ struct Inner {
     sends: AtomicUsize,
     /// Calls that looked like a send, on a type that is no client.
     others: AtomicUsize,
+    /// The payload as a share of the function as a whole, if a client that no feature knows sends it.
+    whole: Mutex<Option<Pending>>,
 }
 
 thread_local! {
@@ -54,6 +58,7 @@ impl Frame {
                 declared: Mutex::default(),
                 sends: AtomicUsize::new(0),
                 others: AtomicUsize::new(0),
+                whole: Mutex::default(),
             })
         }))
     }
@@ -121,6 +126,12 @@ impl Frame {
         self.live().is_some()
     }
 
+    /// The tracker that records it, if any does.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn tracker(&self) -> Option<&Tracker> {
+        self.live().map(|inner| &inner.tracker)
+    }
+
     /// A function may outlive the guard: from then on it sends as without us.
     fn live(&self) -> Option<&Inner> {
         self.0.as_deref().filter(|inner| inner.tracker.is_open())
@@ -139,6 +150,46 @@ impl Frame {
         body: Body<'_>,
         hop: Option<Hop>,
     ) -> Begun {
+        self.with_send(target, headers, body, hop, true, begin)
+    }
+
+    /// As [`Frame::begin_send`]; the record is on its way, and to be waited for.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn start_send(
+        &self,
+        target: Target<'_>,
+        headers: Vec<(&str, &[u8])>,
+        body: Body<'_>,
+    ) -> Result<Option<Recording>, Blocked> {
+        self.with_send(target, headers, body, None, true, start)
+    }
+
+    /// Records a message that a client has sent already.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn sent_already(
+        &self,
+        target: Target<'_>,
+        headers: Vec<(&str, &[u8])>,
+        body: Body<'_>,
+        hop: Option<Hop>,
+        reason: &str,
+        outcome: Outcome,
+    ) {
+        let _ = self.with_send(target, headers, body, hop, false, |tracker, outgoing| {
+            record_after(tracker, outgoing, reason, outcome);
+            Ok(())
+        });
+    }
+
+    fn with_send<P>(
+        &self,
+        target: Target<'_>,
+        headers: Vec<(&str, &[u8])>,
+        body: Body<'_>,
+        hop: Option<Hop>,
+        enforceable: bool,
+        begin: impl FnOnce(&Tracker, &Outgoing<'_>) -> Result<P, Blocked>,
+    ) -> Result<Option<P>, Blocked> {
         let Some(inner) = self.live() else { return Ok(None) };
         inner.sends.fetch_add(1, Ordering::Relaxed);
         let _scope = inner.scope_elsewhere();
@@ -151,7 +202,7 @@ impl Frame {
             headers,
             body,
             declared: &declared,
-            enforceable: true,
+            enforceable,
             hop,
         };
         inner.tracker.attempt(|tracker| begin(tracker, &outgoing)).transpose()
@@ -161,6 +212,26 @@ impl Frame {
     pub(crate) fn other(&self) {
         if let Some(inner) = &self.0 {
             inner.others.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// As [`Frame::other`], for a method that takes all it sends from its receiver: what the payload
+    /// declares is about to leave, if anything is.
+    pub(crate) fn other_sends(&self) {
+        self.other();
+        let Some(inner) = self.live() else { return };
+        let declared = inner.declared();
+        if declared.is_empty() {
+            return;
+        }
+        let mut whole = inner.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        if whole.is_none() {
+            let _scope = inner.scope_elsewhere();
+            let outgoing = inner.outgoing_as_a_whole(&declared);
+            *whole = inner
+                .tracker
+                .attempt(|tracker| begin(tracker, &outgoing).ok())
+                .flatten();
         }
     }
 }
@@ -203,11 +274,15 @@ impl Drop for Inner {
         if *self.sends.get_mut() > 0 || !self.tracker.is_open() {
             return;
         }
+        let recorded = self.whole.get_mut().is_ok_and(|whole| whole.is_some());
         let declared = self.declared();
-        if self.others.load(Ordering::Relaxed) > 0 && !declared.is_empty() {
+        if recorded {
+            // With the outcome that it gets when it is dropped: unknown.
+        } else if self.others.load(Ordering::Relaxed) > 0 && !declared.is_empty() {
             // What looked like a send was one, by a client that no feature knows.
             let _scope = self.scope_elsewhere();
-            record_after(&self.tracker, &self.outgoing_as_a_whole(&declared));
+            let whole = self.outgoing_as_a_whole(&declared);
+            record_after(&self.tracker, &whole, "unknown_client", Outcome::Unknown);
         } else if !self.loose {
             self.tracker
                 .blind_spot(BlindSpot::EgressWithoutCall, self.site.site.path);
