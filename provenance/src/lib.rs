@@ -169,13 +169,13 @@ pub use {
     host::{EventBuilder, Guard, flush, init, init_with, link_owner, record_event, set_owner, tag, test, tracker},
     integrations::share::{Share, ShareBuilder, share},
     inventory::inventory,
-    scope::{Scope, ScopeGuard, Scoped, scoped},
+    scope::{Scope, ScopeGuard, Scoped, in_scope, scoped},
     tracker::Tracker,
     vocabulary::{EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp},
 };
 
 #[cfg(not(feature = "runtime"))]
-pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
+pub use noop::{Guard, Scope, ScopeGuard, in_scope, init, link_owner, scoped, set_owner};
 
 #[cfg(feature = "axum")]
 pub use integrations::axum;

@@ -12,7 +12,7 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 
 use crate::Error;
-use crate::config::{Config, Fingerprints, Storage};
+use crate::config::{COOKIE, Config, Fingerprints, HEADER, Storage};
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
 use crate::key::{Keys, Origin};
@@ -58,6 +58,9 @@ struct Inner {
     declared: DashMap<usize, Arc<FieldSpec>>,
     /// `input_fields`, by lower-case name.
     inputs: HashMap<String, Configured>,
+    /// Those of `input_fields` that are headers and cookies.
+    headers: Vec<Named>,
+    cookies: Vec<Named>,
     blind_spots: DashMap<(BlindSpot, String), u64>,
     open: AtomicBool,
 }
@@ -65,6 +68,31 @@ struct Inner {
 struct Configured {
     spec: Arc<FieldSpec>,
     owner_kind: Option<String>,
+}
+
+/// Where an input stands that is no parameter, and that is looked at only by its configured name.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    Header,
+    Cookie,
+}
+
+/// A header or cookie in `input_fields`.
+pub(crate) struct Named {
+    /// As configured: `header:x-user-email`.
+    pub(crate) key: String,
+    /// As the client sends it: `x-user-email`.
+    pub(crate) name: String,
+}
+
+fn named(config: &Config, prefix: &str) -> Vec<Named> {
+    let named = |key: &String| {
+        Some(Named {
+            key: key.clone(),
+            name: key.strip_prefix(prefix)?.to_owned(),
+        })
+    };
+    config.input_fields.keys().filter_map(named).collect()
 }
 
 /// What a hook could not see, or could not do.
@@ -230,15 +258,19 @@ impl Tracker {
             .input_fields
             .iter()
             .map(|(name, field)| {
+                let bare = name
+                    .strip_prefix(HEADER)
+                    .or_else(|| name.strip_prefix(COOKIE))
+                    .unwrap_or(name);
                 let spec = FieldSpec {
-                    name: name.as_str().into(),
+                    name: bare.into(),
                     category: field.category.as_str().into(),
                     description: field.description.as_str().into(),
                     kind: field.kind.unwrap_or_else(|| category::default_kind(&field.category)),
                     pii: field.pii,
                     secret: field
                         .secret
-                        .unwrap_or_else(|| category::is_secret(&field.category, name)),
+                        .unwrap_or_else(|| category::is_secret(&field.category, bare)),
                 };
                 (
                     name.clone(),
@@ -266,6 +298,8 @@ impl Tracker {
             instance,
             declared: DashMap::new(),
             inputs,
+            headers: named(&config, HEADER),
+            cookies: named(&config, COOKIE),
             blind_spots: DashMap::new(),
             open: AtomicBool::new(true),
             config,
@@ -402,6 +436,14 @@ impl Tracker {
             None => self.0.inputs.get(&name.to_lowercase())?,
         };
         Some((found.spec.clone(), found.owner_kind.as_deref()))
+    }
+
+    /// The headers or cookies that `input_fields` names.
+    pub(crate) fn inputs_in(&self, place: Place) -> &[Named] {
+        match place {
+            Place::Header => &self.0.headers,
+            Place::Cookie => &self.0.cookies,
+        }
     }
 
     /// Pseudonyms and shape of a value; `None` where there is nothing to keep (empty, NaN).
