@@ -152,6 +152,8 @@ mod scope;
 mod site;
 #[cfg(feature = "runtime")]
 pub mod store;
+#[cfg(feature = "runtime")]
+mod telemetry;
 mod tracked;
 #[cfg(feature = "runtime")]
 mod tracker;

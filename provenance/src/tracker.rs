@@ -21,6 +21,7 @@ use crate::registry::Registry;
 use crate::scope::Scope;
 use crate::site::Site;
 use crate::store::write::{self, Instance, Record, Writer};
+use crate::telemetry::{self, Told};
 use crate::tracked::{Field, Value};
 use crate::vocabulary::canonical::canonical;
 use crate::vocabulary::fingerprint::Fingerprinter;
@@ -546,9 +547,28 @@ impl Tracker {
     /// Queues an event; the scope in hand adds what the event does not say itself.
     pub(crate) fn record(&self, mut event: Event) -> Ticket {
         complete(&mut event);
+        let told = self.told(&event);
         let ticket = Ticket::default();
         self.0.recorder.send(Record::Event(Box::new(event), ticket.clone()));
+        self.tell(told, &ticket);
         ticket
+    }
+
+    fn told(&self, event: &Event) -> Option<Told> {
+        let told = Told::of(event);
+        if told.is_err() {
+            self.blind_spot(BlindSpot::HookPanicked, "tracing subscriber");
+        }
+        told.ok().flatten()
+    }
+
+    /// Tells the host's log of an event that was recorded, whatever became of it: by its id, if it has one yet.
+    fn tell(&self, told: Option<Told>, ticket: &Ticket) {
+        let Some(told) = told else { return };
+        let id = ticket.seq().map(|seq| format!("{}-{seq}", self.instance_id()));
+        if told.tell(id).is_err() {
+            self.blind_spot(BlindSpot::HookPanicked, "tracing subscriber");
+        }
     }
 
     /// Records an event and waits until it is on disk.
@@ -557,9 +577,12 @@ impl Tracker {
     /// [`Error::is_evidence`] after one second; counted as a blind spot.
     pub(crate) fn record_durable(&self, mut event: Event) -> Result<Ticket, (Ticket, Error)> {
         complete(&mut event);
+        let told = self.told(&event);
         let ticket = Ticket::default();
         let record = Record::Event(Box::new(event), ticket.clone());
-        match self.0.recorder.send_durable(record, EVIDENCE_PATIENCE) {
+        let sent = self.0.recorder.send_durable(record, EVIDENCE_PATIENCE);
+        self.tell(told, &ticket);
+        match sent {
             Ok(()) => Ok(ticket),
             Err(error) => {
                 self.blind_spot(BlindSpot::EvidenceFailure, "recorder");
@@ -578,16 +601,19 @@ impl Tracker {
     }
 }
 
-/// What the scope in hand knows of every event.
+/// What the scope in hand, and the trace, know of every event.
 fn complete(event: &mut Event) {
-    let Some(scope) = Scope::current() else { return };
-    event.request_id.get_or_insert_with(|| scope.request_id().clone());
-    if let Some(trace_id) = scope.trace_id() {
+    let scope = Scope::current();
+    // OpenTelemetry knows better than the caller's header, which its propagator may have refused.
+    let traced = telemetry::trace_id();
+    if let Some(trace_id) = traced.as_ref().or_else(|| scope.as_ref()?.trace_id()) {
         event
             .extras
             .entry("trace_id")
             .or_insert_with(|| Json::from(&**trace_id));
     }
+    let Some(scope) = scope else { return };
+    event.request_id.get_or_insert_with(|| scope.request_id().clone());
     let state = scope.state();
     if event.user_id.is_none() {
         event.user_id = state.session_owner.as_ref().map(|owner| owner.as_str().into());
