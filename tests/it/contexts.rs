@@ -5,7 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use provenance::{EventType, Scope, Tracked, Tracker, derived, egress, in_scope, provenance_input, record_event, scoped};
+use provenance::{
+    EventType, Scope, Tracked, Tracker, derived, egress, in_scope, provenance_input, record_event, scoped,
+};
 use provenance_tests::{Evidence, fields, text};
 
 fn step(task: usize, at: &str) {
@@ -22,7 +24,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 
@@ -117,7 +122,12 @@ fn keep_their_scopes(runtime: &tokio::runtime::Runtime) {
 
 #[test]
 fn tasks_on_one_thread_keep_their_scopes() {
-    keep_their_scopes(&tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap());
+    keep_their_scopes(
+        &tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap(),
+    );
 }
 
 #[test]
@@ -226,7 +236,10 @@ impl Desk for Office {
 #[test]
 fn attributes_in_an_async_trait_see_the_same_request() {
     let evidence = Evidence::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
     let desk: Arc<dyn Desk + Send + Sync> = Arc::new(Office { fee: 2.0 });
     let person = Person {
         email: "ada@example.com".into(),

@@ -142,7 +142,9 @@ mod on_rocket {
                 sender.send(rocket.config().port).unwrap();
                 Box::pin(async {})
             });
-            let server = rocket::custom(config).mount("/", rocket::routes![form, json]).attach(tell);
+            let server = rocket::custom(config)
+                .mount("/", rocket::routes![form, json])
+                .attach(tell);
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let _ended = runtime.enable_all().build().unwrap().block_on(server.launch());
         });
@@ -155,8 +157,16 @@ fn rocket() {
     let evidence = Evidence::default();
     let events = drive(&evidence, &on_rocket::serve(&evidence));
     // Without a scope around it, a handler makes its own.
-    assert!(text(&events[0]["actor"]).ends_with("on_rocket::form"), "{}", events[0]["actor"]);
-    assert!(text(&events[1]["actor"]).ends_with("::json_on_rocket"), "{}", events[1]["actor"]);
+    assert!(
+        text(&events[0]["actor"]).ends_with("on_rocket::form"),
+        "{}",
+        events[0]["actor"]
+    );
+    assert!(
+        text(&events[1]["actor"]).ends_with("::json_on_rocket"),
+        "{}",
+        events[1]["actor"]
+    );
 }
 
 mod on_tiny_http {
@@ -166,7 +176,11 @@ mod on_tiny_http {
 
     #[provenance_input]
     fn form(email: &str, income: f64) -> &'static str {
-        if !email.is_empty() && income > 0.0 { "ok" } else { "none" }
+        if !email.is_empty() && income > 0.0 {
+            "ok"
+        } else {
+            "none"
+        }
     }
 
     #[provenance_input]

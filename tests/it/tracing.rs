@@ -127,8 +127,16 @@ fn events_are_told_in_the_current_span_without_personal_data() {
 
     // Nothing that is, or stands for, a person.
     let all = format!("{told:?}");
-    let mut private = vec!["ada".to_owned(), "example".to_owned(), "4217".to_owned(), "email:".to_owned()];
-    for tag in events.iter().flat_map(|event| event["matched_tags"].as_array().unwrap()) {
+    let mut private = vec![
+        "ada".to_owned(),
+        "example".to_owned(),
+        "4217".to_owned(),
+        "email:".to_owned(),
+    ];
+    for tag in events
+        .iter()
+        .flat_map(|event| event["matched_tags"].as_array().unwrap())
+    {
         private.extend([text(&tag["fingerprint"]), text(&tag["owner"])]);
     }
     for private in private {
@@ -147,7 +155,11 @@ fn a_subscriber_that_uses_our_hooks_is_not_told_of_itself() {
     let _tracker = evidence.scoped();
     let listener = Listener::new(|| own("X_LOGGED"));
     tracing::subscriber::with_default(Registry::default().with(listener.clone()), || own("X_DONE"));
-    let types: Vec<_> = evidence.events().iter().map(|event| text(&event["event_type"])).collect();
+    let types: Vec<_> = evidence
+        .events()
+        .iter()
+        .map(|event| text(&event["event_type"]))
+        .collect();
     assert_eq!(types, ["X_DONE", "X_LOGGED"], "what it does is recorded");
     assert_eq!(listener.told().len(), 1, "and told once: {:?}", listener.told());
 }
@@ -161,7 +173,11 @@ fn a_subscriber_that_panics_harms_nobody() {
         assert_eq!(signup(&ada()), 15);
         own("X_DONE");
     });
-    let types: Vec<_> = evidence.events().iter().map(|event| text(&event["event_type"])).collect();
+    let types: Vec<_> = evidence
+        .events()
+        .iter()
+        .map(|event| text(&event["event_type"]))
+        .collect();
     assert_eq!(types, ["DATA_COLLECTION", "DATA_SHARE", "X_DONE"]);
     assert_eq!(listener.told().len(), 3, "the next event is told again");
     assert_eq!(evidence.blind_spots(), ["hook_panicked"]);
