@@ -198,6 +198,8 @@ fn spec(written: &str, field: &str) -> Result<Arc<FieldSpec>, Error> {
 /// # Ok(()) }
 /// ```
 pub fn record_event(event_type: EventType) -> EventBuilder {
+    // Input comes before what is done with it, in the order of time too.
+    tracker::with(input::settle);
     let actor = Scope::current().map_or_else(|| Arc::from("host"), |scope| scope.source().clone());
     EventBuilder {
         event: Event::new(event_type, actor),

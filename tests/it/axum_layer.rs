@@ -249,8 +249,14 @@ fn raw(base: &str, writes: &[&[u8]]) -> String {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let mut answer = Vec::new();
-    // A server that refuses a body may reset the connection once it has answered.
-    let _ended = stream.read_to_end(&mut answer);
+    // A server that refuses a body may reset the connection once it has answered, or wait for the body.
+    let mut some = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut some) {
+        answer.extend_from_slice(&some[..read]);
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(1)))
+            .unwrap();
+    }
     let answer = String::from_utf8(answer).unwrap();
     let dated = |line: &&str| !line.to_ascii_lowercase().starts_with("date: ");
     answer.split_inclusive("\r\n").filter(dated).collect()
@@ -316,18 +322,26 @@ fn text_parts_are_read_as_the_handler_reads_them_and_files_are_counted() {
     let answer = raw(&base, &[&posted("/upload", MULTIPART, upload().as_bytes())]);
     assert!(answer.ends_with("email=15 scan=34 details=25 nickname=12"), "{answer}");
 
+    // One event, or two if the body came in two frames: the input before what is done with it.
     let events = evidence.events();
-    let types: Vec<_> = events.iter().map(|event| text(&event["event_type"])).collect();
-    assert_eq!(
-        types,
-        ["DATA_COLLECTION", "X_WELCOMED", "DATA_COLLECTION"],
-        "input comes before what is done with it"
-    );
-    let taken: Vec<_> = [&events[0], &events[2]].into_iter().flat_map(fields).collect();
+    assert_eq!(events[0]["event_type"], "DATA_COLLECTION");
+    assert_eq!(events[1]["event_type"], "X_WELCOMED");
+    let collected = evidence.of("DATA_COLLECTION");
+    let taken: Vec<_> = collected.iter().flat_map(fields).collect();
     assert_eq!(taken, ["email", "phone", "nickname"]);
     assert_eq!(events[0]["payload"]["fields"]["email"]["in"], "multipart");
-    assert_eq!(tag(&events[2], "phone")["owner"], tag(&events[0], "email")["owner"]);
-    assert_eq!(events[0]["request_id"], events[2]["request_id"]);
+    let tags = collected
+        .iter()
+        .flat_map(|event| event["matched_tags"].as_array().unwrap());
+    assert!(
+        tags.into_iter()
+            .all(|each| each["owner"] == tag(&events[0], "email")["owner"])
+    );
+    assert!(
+        collected
+            .iter()
+            .all(|event| event["request_id"] == events[1]["request_id"])
+    );
     assert_eq!(evidence.blind_spots(), ["unvisited_input"], "the file");
     for raw in ["ada@example.com", "passport", "XK-20394857", "countess", "ada.txt"] {
         assert!(!evidence.holds(raw), "{raw}");
@@ -365,15 +379,18 @@ fn parts_beyond_the_caps_pass_and_are_counted() {
     let long = part("long", "", &"x".repeat(70_000)) + &part("phone", "", "+15550102030") + "--b-b--\r\n";
     let answer = raw(&base, &[&posted("/upload", MULTIPART, long.as_bytes())]);
     assert!(answer.ends_with("long=70000 phone=12"), "{answer}");
-    let many = (0..1100).map(|i| part(&format!("p{i}"), "", "v")).collect::<String>() + "--b-b--\r\n";
+    let many = (0..1100)
+        .map(|i| part("p", "", &format!("v{}", i % 2)))
+        .collect::<String>()
+        + "--b-b--\r\n";
     let answer = raw(&base, &[&posted("/upload", MULTIPART, many.as_bytes())]);
-    assert!(answer.ends_with(" p1099=1"), "{}", answer.len());
+    assert!(answer.ends_with(" p=2"), "{}", answer.len());
     // Headers of a part that never end: nobody holds them for ever.
     let endless = format!("--b-b\r\nx-endless: {}", "x".repeat(200_000));
     let answer = raw(&base, &[&posted("/upload", MULTIPART, endless.as_bytes())]);
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     let collected: Vec<_> = evidence.of("DATA_COLLECTION").iter().flat_map(fields).collect();
-    assert_eq!((&*collected[0], collected.len()), ("phone", 1 + 1), "{collected:?}");
+    assert_eq!(collected, ["phone", "p", "p"]);
     assert_eq!(evidence.blind_spots(), ["capped_input"]);
 }
 
