@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::ext::IdentExt;
-use syn::{Ident, LitStr, Path};
+use syn::{Ident, LitStr, Path, Type};
 
 use crate::attr::{Declared, Shared};
 
@@ -62,10 +62,11 @@ pub(crate) struct Entry {
     head: String,
     name: String,
     tail: Object,
+    unless_read: Option<Type>,
 }
 
 impl Entry {
-    /// Of `kind` `model`, `tracked`, `input`, `egress` or `derived`, with the members that all have.
+    /// Of `kind` `model`, `tracked`, `input`, `unvisited`, `egress` or `derived`, with the members that all have.
     pub(crate) fn new(kind: &str, place: &Place, shared: &Shared) -> Self {
         let head = format!(r#"{{"v":1,"kind":{},"path":""#, quoted(kind));
         let mut tail = Object::default()
@@ -81,12 +82,25 @@ impl Entry {
             head,
             name: place.name.clone(),
             tail,
+            unless_read: None,
         }
     }
 
     /// Adds members of its own.
     pub(crate) fn with(mut self, add: impl FnOnce(Object) -> Object) -> Self {
         self.tail = add(self.tail);
+        self
+    }
+
+    /// Puts `what` behind the path.
+    pub(crate) fn of(mut self, what: &str) -> Self {
+        self.name.push_str(what);
+        self
+    }
+
+    /// Leaves the entry out if the compiler finds that an extractor of this type can be visited.
+    pub(crate) fn unless_read(mut self, ty: Type) -> Self {
+        self.unless_read = Some(ty);
         self
     }
 
@@ -99,8 +113,9 @@ impl Entry {
         let path = path.trim_start_matches('"');
         let path = path.strip_suffix('"').unwrap_or(path);
         let tail = format!("\",{}", self.tail.0) + "}";
+        let unless_read = self.unless_read.map(|ty| quote!(unless_read: #ty,));
         quote! {
-            #krate::inventory_entry! { head: #head, path: #path, tail: #tail }
+            #krate::inventory_entry! { #unless_read head: #head, path: #path, tail: #tail }
         }
     }
 }

@@ -12,6 +12,7 @@ use syn::{
 };
 
 use crate::ctxt::Ctxt;
+use crate::extractor::{PathNames, path_names};
 
 /// A free function or a method, with its body.
 #[derive(Clone)]
@@ -40,6 +41,13 @@ pub(crate) struct Arg {
     pub(crate) cfg: Vec<Attribute>,
     /// For a pattern: the `let` that gives the body its variables.
     rebind: Option<Pat>,
+}
+
+impl Arg {
+    /// The names that its pattern gives to path parameters.
+    pub(crate) fn path_names(&self) -> Option<PathNames> {
+        path_names(self.rebind.as_ref()?, &self.ty)
+    }
 }
 
 /// How the body gives its result.

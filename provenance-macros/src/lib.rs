@@ -12,6 +12,7 @@ mod check;
 mod ctxt;
 mod entry;
 mod expand;
+mod extractor;
 mod fallback;
 mod function;
 mod model;

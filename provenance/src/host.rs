@@ -44,15 +44,37 @@ pub fn init_with(config: Config) -> Result<Guard, Error> {
         if !tracker.config().retention.is_empty() {
             eprintln!("provenance: warning: {}", tracker::RETENTION);
         }
-        for model in crate::inventory::models_without_hook(tracker.config(), &crate::inventory::inventory()) {
+        let inventory = crate::inventory::inventory();
+        for model in crate::inventory::models_without_hook(tracker.config(), &inventory) {
             eprintln!(
                 "provenance: warning: tracked_models names `{model}`, and no #[tracked_model] serves it: \
                  its writes are not recorded"
             );
             tracker.blind_spot(BlindSpot::ModelWithoutHook, &model);
         }
+        let unvisited = crate::inventory::unvisited(&inventory);
+        for input in &unvisited {
+            tracker.blind_spot(BlindSpot::UnvisitedInput, input);
+        }
+        if !unvisited.is_empty() {
+            eprintln!(
+                "provenance: warning: what these arguments bring in cannot be read, derive Tracked or Serialize on \
+                 what they hold: {}",
+                listed(&unvisited)
+            );
+        }
     }
     Ok(Guard { tracker })
+}
+
+/// The first of many, on one line.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let mut line = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    if let Some(more) = names.len().checked_sub(MOST).filter(|more| *more > 0) {
+        line.push_str(&format!(", and {more} more: see /status"));
+    }
+    line
 }
 
 /// Keeps provenance in force. Made by [`init`].
@@ -176,6 +198,8 @@ fn spec(written: &str, field: &str) -> Result<Arc<FieldSpec>, Error> {
 /// # Ok(()) }
 /// ```
 pub fn record_event(event_type: EventType) -> EventBuilder {
+    // Input comes before what is done with it, in the order of time too.
+    tracker::with(input::settle);
     let actor = Scope::current().map_or_else(|| Arc::from("host"), |scope| scope.source().clone());
     EventBuilder {
         event: Event::new(event_type, actor),

@@ -7,9 +7,9 @@ mod entry;
 mod section;
 
 #[cfg(feature = "runtime")]
-pub(crate) use entry::build_hash;
-#[cfg(feature = "runtime")]
 pub use entry::{Entry, hash, inventory, models_without_hook, parse, runtimes};
+#[cfg(feature = "runtime")]
+pub(crate) use entry::{build_hash, unvisited};
 
 #[cfg(feature = "runtime")]
 #[doc(hidden)]
@@ -27,10 +27,31 @@ macro_rules! inventory_entry {
     (head: $head:literal, path: $path:literal, tail: $tail:literal $(,)?) => {
         $crate::inventory_entry!(line: ::core::concat!($head, ::core::module_path!(), "::", $path, $tail));
     };
+    // The same, unless an extractor of this type can be visited.
+    (unless_read: $ty:ty, head: $head:literal, path: $path:literal, tail: $tail:literal $(,)?) => {
+        $crate::inventory_entry!(
+            read: {
+                #[allow(unused_imports)]
+                use $crate::__private::probe::Unread;
+                type Visits<T> = $crate::__private::probe::Visits<T>;
+                Visits::<$ty>::TRACKED
+                    || Visits::<$ty>::OF_TRACKED
+                    || Visits::<$ty>::SERIALIZE
+                    || Visits::<$ty>::OF_SERIALIZE
+            },
+            line: ::core::concat!($head, ::core::module_path!(), "::", $path, $tail)
+        );
+    };
     (line: $line:expr) => {
+        $crate::inventory_entry!(read: false, line: $line);
+    };
+    (read: $read:expr, line: $line:expr) => {
         #[cfg(not(any(target_family = "wasm", miri)))]
         const _: () = {
             const LINE: &[u8] = ::core::concat!($line, "\n").as_bytes();
+            const READ: bool = $read;
+            // A NUL is padding to every reader.
+            const LENGTH: usize = if READ { 1 } else { LINE.len() };
             #[used]
             #[cfg_attr(
                 target_vendor = "apple",
@@ -41,9 +62,9 @@ macro_rules! inventory_entry {
                 not(any(target_vendor = "apple", windows, target_os = "uefi")),
                 unsafe(link_section = "prov_inv")
             )]
-            static ENTRY: [u8; LINE.len()] = match LINE.first_chunk() {
-                ::core::option::Option::Some(line) => *line,
-                ::core::option::Option::None => [0; LINE.len()],
+            static ENTRY: [u8; LENGTH] = match LINE.first_chunk() {
+                ::core::option::Option::Some(line) if !READ => *line,
+                _ => [0; LENGTH],
             };
         };
     };

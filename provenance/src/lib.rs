@@ -62,13 +62,13 @@
 //! | `diesel` | yes | hooks on Diesel models and connections |
 //! | `ureq` | yes | hooks on ureq 3 calls, and a middleware for agents |
 //! | `yaml` | yes | configuration in YAML (JSON and TOML are always read) |
-//! | `axum` | | a layer and extractors for axum 0.8 |
+//! | `axum` | | a [layer](axum) and extractors for axum 0.8 |
 //! | `reqwest` | | hooks on reqwest 0.13 calls, async and blocking, and a middleware for reqwest-middleware |
 //! | `sql-fallback` | | writes that go around a model, read from the SQL text |
 //! | `sqlite-probe` | | row counts and transaction ends as SQLite itself reports them, for the whole process |
 //! | `postgres` | | `COPY` of tracked models into PostgreSQL |
-//! | `tracing` | | each event also as a `tracing` event, in the current span |
-//! | `opentelemetry` | | trace ids from OpenTelemetry's layer |
+//! | `tracing` | | each event also as a `tracing` event, in the current span: target `provenance`, level info, names and counts alone |
+//! | `opentelemetry` | | trace ids from the current context of opentelemetry 0.33, as tracing-opentelemetry 0.34 sets it |
 //!
 //! # Attributes
 //!
@@ -96,7 +96,42 @@
 //! attribute stand on its own page.
 //!
 //! By hand: [`set_owner`], [`link_owner`], [`tag`], [`record_event`], [`share`] for mail, queues and
-//! files; [`Scope`] and [`scoped`] carry a request's context into threads and tasks.
+//! files.
+//!
+//! # Requests and tasks
+//!
+//! The [`Scope`] of a request is what its events have in common. axum's layer makes one, a function under
+//! `#[provenance_input]` makes one where there is none, and [`Scope::new`] makes one by hand. It is in hand
+//! while the request's own future is polled, never in another task:
+//!
+//! | the work goes on in | the scope |
+//! |---|---|
+//! | `.await`, `join!`, `select!`, `block_in_place`, `async_trait` methods | is there |
+//! | `tokio::spawn` | by [`scoped`]`(future)` |
+//! | `spawn_blocking`, `std::thread::spawn`, `rayon::spawn` | by [`in_scope`]`(closure)` |
+//! | rayon's iterators | [`Scope::current`] outside, [`Scope::enter`] inside the closure |
+//! | a task made before the scope, a middleware | by [`Scope::run`] |
+//!
+//! `#[provenance_input]` stands on the handlers of any framework: an argument written `Form<_>`, `Json<_>`,
+//! `Query<_>`, `Path<_>` and the like is read through whatever it dereferences to, in `Option` and `Result`
+//! too. actix-web 4, Rocket 0.5 and tiny_http are tested. A scope for each request of actix-web:
+//!
+//! ```ignore
+//! async fn in_scope(
+//!     request: ServiceRequest,
+//!     next: Next<impl MessageBody>,
+//! ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+//!     // The template, never the path: that has values in it.
+//!     let route = request.match_pattern().unwrap_or_else(|| "(no route)".into());
+//!     let scope = provenance::Scope::new(format!("HTTP {} {route}", request.method()));
+//!     scope.run(next.call(request)).await
+//! }
+//! // App::new().wrap(actix_web::middleware::from_fn(in_scope))
+//! ```
+//!
+//! Rocket's attribute goes above ours (`#[post("/signup", data = "<form>")] #[provenance_input]`); its handlers
+//! make their own scopes. With tiny_http, `let _scope = Scope::new("HTTP POST /signup").enter();` stands before
+//! the call.
 //!
 //! # Limits
 //!
@@ -106,6 +141,15 @@
 //! - Call rewriting sees method calls in the function's own body: not calls made by fully
 //!   qualified path, inside `macro_rules!`, through a request builder stored in a temporary's field, or on one that a
 //!   closure or `async` block takes from outside (without `move`, or bound by a `let`).
+//! - An extractor behind an alias, or of a name that the attribute does not know, is read only if it is `Tracked`
+//!   or `Serialize` itself. Extractors that cannot be visited are named on one line at start and on `/status`
+//!   (on ELF platforms; elsewhere, and where they hold a parameter of the `impl` around them, once they are called).
+//!   A list of pairs (`Form<Vec<(String, String)>>`) has no names that the attribute could read.
+//! - Files in multipart bodies are counted, not read. What a handler reads of a body after its scope has ended
+//!   (in a task that was not [`scoped`]) is recorded at the request's next event, or its end.
+//! - A `tracing` event has the id of ours only where that was waited for: of shares, with
+//!   `egress.durability: before_send`. With OpenTelemetry's context activation switched off, trace ids come from
+//!   `traceparent`.
 //! - Detection finds registered values in the forms listed in the README. Encrypted or compressed
 //!   bodies, and readers passed as a body, are counted, not scanned.
 //! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
@@ -155,6 +199,8 @@ mod scope;
 mod site;
 #[cfg(feature = "runtime")]
 pub mod store;
+#[cfg(feature = "runtime")]
+mod telemetry;
 mod tracked;
 #[cfg(feature = "runtime")]
 mod tracker;
@@ -172,13 +218,13 @@ pub use {
     host::{EventBuilder, Guard, flush, init, init_with, link_owner, record_event, set_owner, tag, test, tracker},
     integrations::share::{Share, ShareBuilder, share},
     inventory::inventory,
-    scope::{Scope, ScopeGuard, Scoped, scoped},
+    scope::{Scope, ScopeGuard, Scoped, in_scope, scoped},
     tracker::Tracker,
     vocabulary::{EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp},
 };
 
 #[cfg(not(feature = "runtime"))]
-pub use noop::{Guard, Scope, ScopeGuard, init, link_owner, scoped, set_owner};
+pub use noop::{Guard, Scope, ScopeGuard, in_scope, init, link_owner, scoped, set_owner};
 
 #[cfg(feature = "axum")]
 pub use integrations::axum;

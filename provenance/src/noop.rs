@@ -35,6 +35,11 @@ pub fn scoped<F: Future>(future: F) -> F {
     future
 }
 
+/// The closure itself, in a build without the feature `runtime`.
+pub fn in_scope<R>(closure: impl FnOnce() -> R) -> impl FnOnce() -> R {
+    closure
+}
+
 /// The context of one request: never there in a build without the feature `runtime`.
 #[derive(Clone, Debug)]
 pub struct Scope(());
@@ -49,6 +54,11 @@ impl Scope {
     /// `None`.
     pub fn current() -> Option<Self> {
         None
+    }
+
+    /// The future itself.
+    pub fn run<F: Future>(&self, future: F) -> F {
+        future
     }
 
     /// Does nothing.

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display, Write};
+use std::marker::PhantomData;
+use std::ops::Deref;
 
 use serde::Serialize;
 
@@ -37,6 +39,37 @@ impl<W: Inner, E> Inner for Result<W, E> {
     type Inner = W::Inner;
     fn inner(&self) -> Option<&Self::Inner> {
         self.as_ref().ok()?.inner()
+    }
+}
+
+/// What an extractor of any framework dereferences to, such as the `Signup` in an `Option<Form<Signup>>`.
+///
+/// Asked only of arguments whose type is written as an extractor's: shared state dereferences too.
+pub trait Reach<Depth> {
+    /// What it contains.
+    type Target: ?Sized;
+    /// The content, if there is any.
+    fn reach(&self) -> Option<&Self::Target>;
+}
+
+impl<T: Deref + ?Sized> Reach<Flat> for T {
+    type Target = T::Target;
+    fn reach(&self) -> Option<&T::Target> {
+        Some(self)
+    }
+}
+
+impl<Depth, T: Reach<Depth>> Reach<Nested<Depth>> for Option<T> {
+    type Target = T::Target;
+    fn reach(&self) -> Option<&T::Target> {
+        self.as_ref()?.reach()
+    }
+}
+
+impl<Depth, T: Reach<Depth>, E> Reach<Nested<Depth>> for Result<T, E> {
+    type Target = T::Target;
+    fn reach(&self) -> Option<&T::Target> {
+        self.as_ref().ok()?.reach()
     }
 }
 
@@ -163,6 +196,68 @@ ladder!(visit_as_argument {
     ArgumentOpaque: [] => |_, _| {};
 });
 
+ladder!(visit_as_extractor {
+    ExtractorTracked: [&&&&] (Tracked) => T::visit;
+    ExtractorSerialize: [&] (Serialize) => walk;
+    ExtractorUnreadable: [] => |_, visitor| visitor.missed(std::any::type_name::<T>());
+});
+
+#[doc(hidden)]
+pub trait ExtractorOfTracked<Depth> {
+    fn visit_as_extractor(&self, visitor: &mut Visitor<'_>);
+}
+
+impl<Depth, T: Reach<Depth, Target: Tracked> + ?Sized> ExtractorOfTracked<Depth> for &&&Probe<'_, T> {
+    fn visit_as_extractor(&self, visitor: &mut Visitor<'_>) {
+        if let Some(content) = self.0.reach() {
+            content.visit(visitor);
+        }
+    }
+}
+
+#[doc(hidden)]
+pub trait ExtractorOfSerialize<Depth> {
+    fn visit_as_extractor(&self, visitor: &mut Visitor<'_>);
+}
+
+impl<Depth, T: Reach<Depth, Target: Serialize> + ?Sized> ExtractorOfSerialize<Depth> for &&Probe<'_, T> {
+    fn visit_as_extractor(&self, visitor: &mut Visitor<'_>) {
+        if let Some(content) = self.0.reach() {
+            walk(content, visitor);
+        }
+    }
+}
+
+/// The same question about a type, for the compiler to answer: a constant of [`Visits`] itself stands
+/// before one of [`Unread`], wherever its bound holds. `inventory_entry!` asks all of them.
+#[doc(hidden)]
+pub struct Visits<T: ?Sized>(PhantomData<T>);
+
+#[doc(hidden)]
+pub trait Unread {
+    const TRACKED: bool = false;
+    const OF_TRACKED: bool = false;
+    const SERIALIZE: bool = false;
+    const OF_SERIALIZE: bool = false;
+}
+
+impl<T: ?Sized> Unread for Visits<T> {}
+
+macro_rules! visits {
+    ($($name:ident: ($($bound:tt)+);)+) => {$(
+        #[doc(hidden)]
+        impl<T: ?Sized + $($bound)+> Visits<T> {
+            pub const $name: bool = true;
+        }
+    )+};
+}
+visits! {
+    TRACKED: (Tracked);
+    OF_TRACKED: (Deref<Target: Tracked>);
+    SERIALIZE: (Serialize);
+    OF_SERIALIZE: (Deref<Target: Serialize>);
+}
+
 /// A value as the text that it shows. `Display` of the user's may fail: that is no panic here.
 fn display<T: Display + ?Sized>(value: &T, visitor: &mut Visitor<'_>) {
     let mut text = Text::default();
@@ -194,6 +289,7 @@ impl Write for Text {
     reason = "generated code asks with all references, whatever the rung"
 )]
 mod tests {
+    use std::borrow::Cow;
     use std::net::Ipv4Addr;
 
     use super::*;
@@ -326,6 +422,71 @@ mod tests {
         assert!(
             matches!(&missed[..], [only] if only.starts_with("missed ") && only.contains("Wrapper")),
             "{missed:?}"
+        );
+    }
+
+    struct Extractor<T>(T);
+
+    impl<T> Deref for Extractor<T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    macro_rules! extractor {
+        ($value:expr) => {
+            seen(|v| v.entry("arg", |v| (&&&&&Probe(&$value)).visit_as_extractor(v)))
+        };
+    }
+    macro_rules! read {
+        ($ty:ty) => {
+            Visits::<$ty>::TRACKED
+                || Visits::<$ty>::OF_TRACKED
+                || Visits::<$ty>::SERIALIZE
+                || Visits::<$ty>::OF_SERIALIZE
+        };
+    }
+
+    #[test]
+    fn an_extractor_is_seen_through_by_whatever_it_holds() {
+        assert_eq!(extractor!(All), ["arg -> Integer(1)"]);
+        assert_eq!(extractor!(Extractor(All)), ["arg -> Integer(1)"]);
+        assert_eq!(extractor!(Extractor(Serialised)), ["arg -> Integer(3)"]);
+        assert_eq!(extractor!(Serialised), ["arg -> Integer(3)"]);
+        assert_eq!(extractor!(Some(Extractor(All))), ["arg -> Integer(1)"]);
+        assert_eq!(
+            extractor!(Ok::<_, Opaque>(Some(Extractor(Serialised)))),
+            ["arg -> Integer(3)"]
+        );
+        assert!(extractor!(None::<Extractor<All>>).is_empty());
+        for missed in [
+            extractor!(Extractor(Opaque)),
+            extractor!(Extractor(Printed)),
+            extractor!(Opaque),
+        ] {
+            assert!(
+                matches!(&missed[..], [only] if only.starts_with("missed ")),
+                "{missed:?}"
+            );
+        }
+    }
+
+    #[test]
+    #[allow(
+        clippy::assertions_on_constants,
+        reason = "that the compiler knows is what is tested"
+    )]
+    fn the_compiler_knows_which_rung_there_is() {
+        fn unbounded<T>() -> bool {
+            read!(Extractor<T>)
+        }
+        assert!(read!(All) && read!(Extractor<All>) && read!(Serialised) && read!(Extractor<Serialised>));
+        assert!(read!(Extractor<Box<str>>) && read!(Extractor<Cow<'_, str>>));
+        assert!(!read!(Opaque) && !read!(Extractor<Opaque>) && !read!(Extractor<Printed>));
+        assert!(
+            !unbounded::<All>(),
+            "as the ladder, which is chosen where the function stands"
         );
     }
 

@@ -92,6 +92,12 @@ impl Scope {
         }
     }
 
+    /// Polls a future inside this scope, on whichever thread: for a middleware that makes the scope,
+    /// or a task that is made later than the scope was taken.
+    pub fn run<F: Future>(&self, future: F) -> Scoped<F> {
+        scoped_in(Some(self.clone()), future)
+    }
+
     /// Where values of this request come from.
     pub fn source(&self) -> &Arc<str> {
         &self.0.source
@@ -151,6 +157,18 @@ pub fn scoped<F: Future>(future: F) -> Scoped<F> {
     Scoped {
         scope: Scope::current(),
         future,
+    }
+}
+
+/// Carries the scope in hand into a closure that another thread will call:
+/// `spawn_blocking(provenance::in_scope(move || ..))`, and likewise `rayon::spawn` and
+/// `std::thread::spawn`. Where several calls are wanted, as in `par_iter().for_each(..)`, take
+/// [`Scope::current`] outside and [`Scope::enter`] inside.
+pub fn in_scope<R>(closure: impl FnOnce() -> R) -> impl FnOnce() -> R {
+    let scope = Scope::current();
+    move || {
+        let _guard = scope.as_ref().map(Scope::enter);
+        closure()
     }
 }
 

@@ -12,7 +12,7 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 
 use crate::Error;
-use crate::config::{Config, Fingerprints, OnViolation, Storage};
+use crate::config::{COOKIE, Config, Fingerprints, HEADER, OnViolation, Storage};
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
 use crate::key::{Keys, Origin};
@@ -25,6 +25,7 @@ use crate::registry::Registry;
 use crate::scope::Scope;
 use crate::site::Site;
 use crate::store::write::{self, Instance, Record, Writer};
+use crate::telemetry::{self, Told};
 use crate::tracked::{Field, Value};
 use crate::vocabulary::canonical::canonical;
 use crate::vocabulary::fingerprint::Fingerprinter;
@@ -62,6 +63,9 @@ struct Inner {
     declared: DashMap<usize, Arc<FieldSpec>>,
     /// `input_fields`, by lower-case name.
     inputs: HashMap<String, Configured>,
+    /// Those of `input_fields` that are headers and cookies.
+    headers: Vec<Named>,
+    cookies: Vec<Named>,
     blind_spots: DashMap<(BlindSpot, String), u64>,
     open: AtomicBool,
     /// What [`Tracker::set_on_violation`] said: 0 nothing, else one of [`SWITCH`], from 1.
@@ -92,6 +96,31 @@ const SWITCH: [OnViolation; 2] = [OnViolation::Record, OnViolation::Block];
 struct Configured {
     spec: Arc<FieldSpec>,
     owner_kind: Option<String>,
+}
+
+/// Where an input stands that is no parameter, and that is looked at only by its configured name.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    Header,
+    Cookie,
+}
+
+/// A header or cookie in `input_fields`.
+pub(crate) struct Named {
+    /// As configured: `header:x-user-email`.
+    pub(crate) key: String,
+    /// As the client sends it: `x-user-email`.
+    pub(crate) name: String,
+}
+
+fn named(config: &Config, prefix: &str) -> Vec<Named> {
+    let named = |key: &String| {
+        Some(Named {
+            key: key.clone(),
+            name: key.strip_prefix(prefix)?.to_owned(),
+        })
+    };
+    config.input_fields.keys().filter_map(named).collect()
 }
 
 /// What a hook could not see, or could not do.
@@ -257,15 +286,19 @@ impl Tracker {
             .input_fields
             .iter()
             .map(|(name, field)| {
+                let bare = name
+                    .strip_prefix(HEADER)
+                    .or_else(|| name.strip_prefix(COOKIE))
+                    .unwrap_or(name);
                 let spec = FieldSpec {
-                    name: name.as_str().into(),
+                    name: bare.into(),
                     category: field.category.as_str().into(),
                     description: field.description.as_str().into(),
                     kind: field.kind.unwrap_or_else(|| category::default_kind(&field.category)),
                     pii: field.pii,
                     secret: field
                         .secret
-                        .unwrap_or_else(|| category::is_secret(&field.category, name)),
+                        .unwrap_or_else(|| category::is_secret(&field.category, bare)),
                 };
                 (
                     name.clone(),
@@ -293,6 +326,8 @@ impl Tracker {
             instance,
             declared: DashMap::new(),
             inputs,
+            headers: named(&config, HEADER),
+            cookies: named(&config, COOKIE),
             blind_spots: DashMap::new(),
             open: AtomicBool::new(true),
             on_violation: AtomicU8::new(0),
@@ -457,6 +492,14 @@ impl Tracker {
             None => self.0.inputs.get(&name.to_lowercase())?,
         };
         Some((found.spec.clone(), found.owner_kind.as_deref()))
+    }
+
+    /// The headers or cookies that `input_fields` names.
+    pub(crate) fn inputs_in(&self, place: Place) -> &[Named] {
+        match place {
+            Place::Header => &self.0.headers,
+            Place::Cookie => &self.0.cookies,
+        }
     }
 
     /// Pseudonyms and shape of a value; `None` where there is nothing to keep (empty, NaN).
@@ -632,9 +675,28 @@ impl Tracker {
     /// Queues an event; the scope in hand adds what the event does not say itself.
     pub(crate) fn record(&self, mut event: Event) -> Ticket {
         complete(&mut event);
+        let told = self.told(&event);
         let ticket = Ticket::default();
         self.0.recorder.send(Record::Event(Box::new(event), ticket.clone()));
+        self.tell(told, &ticket);
         ticket
+    }
+
+    fn told(&self, event: &Event) -> Option<Told> {
+        let told = Told::of(event);
+        if told.is_err() {
+            self.blind_spot(BlindSpot::HookPanicked, "tracing subscriber");
+        }
+        told.ok().flatten()
+    }
+
+    /// Tells the host's log of an event that was recorded, whatever became of it: by its id, if it has one yet.
+    fn tell(&self, told: Option<Told>, ticket: &Ticket) {
+        let Some(told) = told else { return };
+        let id = ticket.seq().map(|seq| format!("{}-{seq}", self.instance_id()));
+        if told.tell(id).is_err() {
+            self.blind_spot(BlindSpot::HookPanicked, "tracing subscriber");
+        }
     }
 
     /// Records an event and waits until it is on disk.
@@ -643,9 +705,12 @@ impl Tracker {
     /// [`Error::is_evidence`] after one second; counted as a blind spot.
     pub(crate) fn record_durable(&self, mut event: Event) -> Result<Ticket, (Ticket, Error)> {
         complete(&mut event);
+        let told = self.told(&event);
         let ticket = Ticket::default();
         let record = Record::Event(Box::new(event), ticket.clone());
-        match self.0.recorder.send_durable(record, EVIDENCE_PATIENCE) {
+        let sent = self.0.recorder.send_durable(record, EVIDENCE_PATIENCE);
+        self.tell(told, &ticket);
+        match sent {
             Ok(()) => Ok(ticket),
             Err(error) => {
                 self.blind_spot(BlindSpot::EvidenceFailure, "recorder");
@@ -692,16 +757,19 @@ impl Tracker {
     }
 }
 
-/// What the scope in hand knows of every event.
+/// What the scope in hand, and the trace, know of every event.
 pub(crate) fn complete(event: &mut Event) {
-    let Some(scope) = Scope::current() else { return };
-    event.request_id.get_or_insert_with(|| scope.request_id().clone());
-    if let Some(trace_id) = scope.trace_id() {
+    let scope = Scope::current();
+    // OpenTelemetry knows better than the caller's header, which its propagator may have refused.
+    let traced = telemetry::trace_id();
+    if let Some(trace_id) = traced.as_ref().or_else(|| scope.as_ref()?.trace_id()) {
         event
             .extras
             .entry("trace_id")
             .or_insert_with(|| Json::from(&**trace_id));
     }
+    let Some(scope) = scope else { return };
+    event.request_id.get_or_insert_with(|| scope.request_id().clone());
     let state = scope.state();
     if event.user_id.is_none() {
         event.user_id = state.session_owner.as_ref().map(|owner| owner.as_str().into());

@@ -167,3 +167,126 @@ fn nothing_in_force_nothing_recorded() {
     evidence.tracker.close();
     assert_eq!(import(vec![contact("ada@example.com")]), Ok(1));
 }
+
+/// Nothing can read it.
+#[derive(serde::Deserialize)]
+struct Opaque {
+    #[allow(dead_code)]
+    note: String,
+}
+
+#[derive(serde::Serialize)]
+struct Named<'a> {
+    note: &'a str,
+}
+
+mod listed {
+    #![allow(clippy::unused_async)]
+
+    use axum::extract::{Path, Query, State};
+    use axum::{Form, Json};
+    use serde::de::DeserializeOwned;
+
+    use super::{Contact, Named, Opaque, provenance_input};
+
+    #[allow(dead_code, reason = "what nobody calls is listed too")]
+    #[provenance_input]
+    async fn opaque(State(_): State<Opaque>, body: Result<Json<Opaque>, ()>) -> bool {
+        body.is_ok()
+    }
+
+    #[provenance_input]
+    pub(super) fn unbounded<T: DeserializeOwned>(form: &Form<T>, Path((city, email)): Path<(String, String)>) -> usize {
+        let _ = form;
+        city.len() + email.len()
+    }
+
+    #[provenance_input]
+    pub(super) fn read<'a>(form: Option<Form<Contact<'a>>>, query: &Query<Named<'a>>) -> usize {
+        form.map_or(0, |form| form.email.len()) + query.note.len()
+    }
+
+    #[provenance_input]
+    pub(super) fn may_be<T: super::Tracked>(form: Form<T>) -> Form<T> {
+        form
+    }
+}
+
+/// Parameters of the `impl` cannot be named by an item inside its functions.
+struct Handlers<T, Body>(std::marker::PhantomData<(T, Body)>);
+
+impl<T: Tracked, Body> Handlers<T, Body> {
+    #[provenance_input]
+    fn generic(form: axum::Form<T>, _: axum::extract::State<Body>) -> T {
+        form.0
+    }
+}
+
+fn listed_inputs() -> Vec<String> {
+    let entries = provenance::inventory();
+    let unvisited = entries.iter().filter(|entry| entry.kind == "unvisited");
+    let of_here = unvisited.filter_map(|entry| entry.path.strip_prefix("it::input::listed::"));
+    of_here.map(str::to_owned).collect()
+}
+
+#[test]
+fn inputs_that_cannot_be_visited_are_known_before_any_call() {
+    assert_eq!(
+        listed_inputs(),
+        ["opaque(body: Result<Json<Opaque>, ()>)", "unbounded(form: &Form<T>)"]
+    );
+    // And the ladder finds the same when they are called.
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    let form = Some(axum::Form(contact("ada@example.com")));
+    listed::read(form, &axum::extract::Query(Named { note: "x" }));
+    let _same = listed::may_be(axum::Form(contact("ada@example.com")));
+    Handlers::<_, ()>::generic(axum::Form(contact("ada@example.com")), axum::extract::State(()));
+    assert_eq!(evidence.blind_spots().len(), 0);
+    listed::unbounded(
+        &axum::Form(1),
+        axum::extract::Path(("Turin".into(), "alan@example.com".into())),
+    );
+    assert_eq!(evidence.blind_spots(), ["unvisited_input"]);
+    let event = &evidence.of("DATA_COLLECTION")[3];
+    assert_eq!(fields(event), ["city", "email"], "the pattern names what a path holds");
+    assert_eq!(tag(event, "email")["category"], "contact.email");
+}
+
+#[test]
+fn inputs_that_cannot_be_visited_are_said_at_start() {
+    if std::env::var_os("PROVENANCE_TEST_CHILD").is_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = provenance::Config {
+            storage: provenance::config::Storage::Sqlite(folder.path().join("provenance.db")),
+            ..provenance::Config::default()
+        };
+        let guard = provenance::init_with(config).unwrap();
+        println!("{}", guard.tracker().unwrap().status()["blind_spots"]);
+        return;
+    }
+    let test = "input::inputs_that_cannot_be_visited_are_said_at_start";
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env("PROVENANCE_TEST_CHILD", "1")
+        .output()
+        .unwrap();
+    let (shown, said) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert!(output.status.success(), "{said}");
+    let lines: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("derive Tracked or Serialize"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    for input in listed_inputs() {
+        let site = format!("it::input::listed::{input}");
+        assert!(lines[0].contains(&site), "{site}: {said}");
+        assert!(
+            shown.contains(&site) && shown.contains("unvisited_input"),
+            "{site}: {shown}"
+        );
+    }
+}

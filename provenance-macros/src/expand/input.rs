@@ -3,10 +3,12 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 
-use super::{args_of, shared_only, show_arguments};
+use super::{args_of, shared_only, show_arguments, type_text};
+use crate::attr::Shared;
 use crate::ctxt::Ctxt;
 use crate::entry::{Entry, Place};
-use crate::function::{Flow, Function, take_last};
+use crate::extractor::{Extractor, Verdict};
+use crate::function::{Arg, Flow, Function, take_last};
 
 /// The attribute as a whole.
 pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> TokenStream {
@@ -28,6 +30,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
     let entry = Entry::new("input", &place, &shared)
         .with(|object| args_of(object, &args))
         .emit();
+    let unvisited = unvisited(&function, &args, &place, &shared);
     let site = place.site(&shared);
 
     // The body must not see our variables, nor we the body's.
@@ -56,6 +59,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
     };
     function.with_body(quote_spanned! {here=>
         #entry
+        #unvisited
         let #call = {
             static SITE: #krate::__private::InputSite = #krate::__private::InputSite { site: #site };
             #krate::__private::input::Call::begin(&SITE)
@@ -63,4 +67,24 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         #call.collect(#arguments);
         #rest
     })
+}
+
+/// An inventory entry for every argument that comes from the client and cannot be visited, so that it is
+/// known before any request comes.
+fn unvisited(function: &Function, args: &[Arg], place: &Place, shared: &Shared) -> TokenStream {
+    let entries = args.iter().enumerate().filter_map(|(index, arg)| {
+        let ty = type_text(&arg.ty);
+        let name = arg.name.clone().unwrap_or_else(|| index.to_string());
+        let entry = Entry::new("unvisited", place, shared)
+            .of(&format!("({name}: {ty})"))
+            .with(|object| object.string("type", &ty));
+        let entry = match Extractor::of(&arg.ty)?.verdict(&function.sig.generics) {
+            Verdict::Ask(ty) => entry.unless_read(*ty),
+            Verdict::Never => entry,
+            Verdict::Unknown => return None,
+        };
+        let (cfg, entry) = (&arg.cfg, entry.emit());
+        Some(quote!(#(#cfg)* #entry))
+    });
+    quote!(#(#entries)*)
 }

@@ -10,11 +10,12 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{LitStr, Path, Type};
+use syn::{Index, LitStr, Path, Type};
 
 use crate::attr::{Args, Declared, Shared};
 use crate::ctxt::Ctxt;
 use crate::entry::{Object, optional};
+use crate::extractor::{Extractor, PathNames};
 use crate::function::Arg;
 use crate::model::Model;
 use crate::symbol;
@@ -28,6 +29,8 @@ pub(crate) enum Ladder {
     Member,
     /// A handler's argument: whatever can be read, and a note of wrappers that cannot.
     Argument,
+    /// One that is written as an extractor: what it dereferences to, too, and a note if it cannot be read.
+    Extractor,
 }
 
 /// A statement that shows `value` (an expression for a reference) to `visitor`, trying what
@@ -39,6 +42,7 @@ pub(crate) fn probe(krate: &Path, ladder: Ladder, value: impl ToTokens, visitor:
         Ladder::Field => "visit_as_field",
         Ladder::Member => "visit_as_member",
         Ladder::Argument => "visit_as_argument",
+        Ladder::Extractor => "visit_as_extractor",
     };
     let method = Ident::new(method, span);
     quote_spanned! {span=> {
@@ -117,17 +121,52 @@ fn says_nothing(path: &syn::TypePath) -> bool {
 pub(crate) fn arguments(krate: &Path, args: &[Arg], visitor: &Ident) -> TokenStream {
     let shown = args.iter().map(|arg| {
         let (ident, cfg) = (&arg.ident, &arg.cfg);
-        let probe = probe(krate, Ladder::Argument, quote!(&#ident), visitor, arg.ty.span());
-        match &arg.name {
-            // To look at `_unused` is our doing, not the user's.
-            Some(name) if name.starts_with('_') => quote! {
-                #(#cfg)* #[allow(clippy::used_underscore_binding)] { #visitor.entry(#name, |#visitor| #probe); }
-            },
-            Some(name) => quote!(#(#cfg)* #visitor.entry(#name, |#visitor| #probe);),
-            None => quote!(#(#cfg)* #visitor.untracked(|#visitor| #probe);),
+        if let Some(PathNames::Each(names)) = arg.path_names() {
+            let parts = names.iter().enumerate().map(|(index, name)| {
+                let index = Index::from(index);
+                let probe = probe(
+                    krate,
+                    Ladder::Argument,
+                    quote!(&#ident.0.#index),
+                    visitor,
+                    arg.ty.span(),
+                );
+                show(name.as_deref(), &probe, visitor)
+            });
+            return quote!(#(#cfg)* { #(#parts)* });
         }
+        let whole = match arg.path_names() {
+            Some(PathNames::Whole(name)) => Some(name),
+            _ => arg.name.clone(),
+        };
+        let probe = match Extractor::of(&arg.ty) {
+            Some(extractor) => {
+                let derefs = std::iter::repeat_n(quote!(*), extractor.references);
+                probe(
+                    krate,
+                    Ladder::Extractor,
+                    quote!(&#(#derefs)* #ident),
+                    visitor,
+                    arg.ty.span(),
+                )
+            }
+            None => probe(krate, Ladder::Argument, quote!(&#ident), visitor, arg.ty.span()),
+        };
+        let shown = show(whole.as_deref(), &probe, visitor);
+        quote!(#(#cfg)* #shown)
     });
     quote!(#(#shown)*)
+}
+
+fn show(name: Option<&str>, probe: &TokenStream, visitor: &Ident) -> TokenStream {
+    match name {
+        // To look at `_unused` is our doing, not the user's.
+        Some(name) if name.starts_with('_') => quote! {
+            #[allow(clippy::used_underscore_binding)] { #visitor.entry(#name, |#visitor| #probe); }
+        },
+        Some(name) => quote!(#visitor.entry(#name, |#visitor| #probe);),
+        None => quote!(#visitor.untracked(|#visitor| #probe);),
+    }
 }
 
 /// A closure that shows every argument to the visitor it is given.

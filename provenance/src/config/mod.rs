@@ -50,6 +50,7 @@ use crate::vocabulary::Kind;
 /// | `environment` | text | none | environment on every event, such as `production` |
 /// | `ignored_hosts` | list of hosts | `[localhost]` | calls outside `#[egress]` to these go unrecorded; `*.suffix` is allowed |
 /// | `input_fields.<parameter>` | map | the usual field names | what inputs of this name (in any case) are |
+/// | `input_fields.header:<name>`, `input_fields.cookie:<name>` | map | none | a request header or a cookie of this name (in any case); those not named so are not looked at |
 /// | `tracked_models.<model or table>.fields.<column>` | map | none | models that must be recorded: one that no `#[tracked_model]` serves is a warning at start and a blind spot; shown on `/status`, recorded through attributes alone |
 /// | .. `category` | category | required | such as `contact.email` |
 /// | .. `description` | text | empty | in your words |
@@ -96,7 +97,7 @@ pub struct Config {
     pub environment: Option<String>,
     /// Hosts that calls outside `#[egress]` may reach unrecorded.
     pub ignored_hosts: Vec<String>,
-    /// Categories of inputs by parameter name, lower case.
+    /// Categories of inputs by parameter name, lower case; `header:` and `cookie:` before the names of those.
     pub input_fields: BTreeMap<String, InputField>,
     /// Models or tables that must be recorded; one that no attribute serves is a blind spot.
     pub tracked_models: BTreeMap<String, TrackedModel>,
@@ -111,6 +112,12 @@ pub struct Config {
     /// The file this was read from.
     pub file: Option<PathBuf>,
 }
+
+/// Before the name of a request header in `input_fields`: without it a parameter is meant, so that
+/// nothing but parameters is collected by accident.
+pub(crate) const HEADER: &str = "header:";
+/// As [`HEADER`], for cookies.
+pub(crate) const COOKIE: &str = "cookie:";
 
 /// A string that `Debug` and logs never show.
 #[derive(Clone, PartialEq, Eq, Default)]

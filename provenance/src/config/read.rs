@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
-    Config, Durability, Egress, Fingerprints, InputField, OnEvidenceFailure, OnViolation, Recipient, Storage, Streams,
-    Token, TrackedModel,
+    COOKIE, Config, Durability, Egress, Fingerprints, HEADER, InputField, OnEvidenceFailure, OnViolation, Recipient,
+    Storage, Streams, Token, TrackedModel,
 };
 use crate::Error;
 use crate::vocabulary::{EventType, Kind, category};
@@ -108,9 +108,22 @@ fn input_fields(at: At<'_>) -> Result<BTreeMap<String, InputField>, Error> {
         if fields.contains_key(&lower) {
             return Err(at.error("given twice: names of input fields are the same in any case"));
         }
+        if let Some(bare) = lower.strip_prefix(HEADER).or_else(|| lower.strip_prefix(COOKIE))
+            && !is_token(bare)
+        {
+            return Err(at.error("after `header:` or `cookie:` comes a name as in HTTP, such as header:x-user-email"));
+        }
         fields.insert(lower, field(at, "owner")?);
     }
     Ok(fields)
+}
+
+/// A name as headers and cookies have it (RFC 9110, 5.6.2).
+fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 fn tracked_model(_: &str, at: At<'_>) -> Result<TrackedModel, Error> {

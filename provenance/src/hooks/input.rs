@@ -92,7 +92,7 @@ enum Rank {
 struct Item {
     observed: Observed,
     owner: Option<Owner>,
-    /// Which part of the request: `argument`, `query`, `path`, `form`, `json`.
+    /// Which part of the request: `argument`, `path`, `query`, `header`, `cookie`, `form`, `json`, `multipart`.
     part: &'static str,
     known: bool,
 }
@@ -151,6 +151,8 @@ pub(crate) fn settle(tracker: &Tracker) {
 /// As [`settle`], for a scope that need not be the one in hand.
 pub(crate) fn settle_in(tracker: &Tracker, scope: &Scope) {
     if let Some(pending) = take_pending(scope) {
+        // What the scope says of every event, it says of this one too.
+        let _in_scope = scope.enter();
         record(tracker, scope, pending, None);
     }
 }

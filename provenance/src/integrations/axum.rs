@@ -9,6 +9,48 @@
 //! ```
 //! The layer takes nothing from the handler and decides nothing: it watches the body while the
 //! handler's own extractors read it, so limits, errors and streaming stay as they are.
+//!
+//! Put it on with `Router::layer`, which runs it after routing: around a whole router it does not
+//! know the route, and every request reads `HTTP GET (no route)`, as those that meet a fallback do.
+//! A second layer inside the first leaves the request to the first.
+//!
+//! # What it reads
+//!
+//! | part | by which name |
+//! |---|---|
+//! | path, query, form, JSON | the parameter's, as in `input_fields` |
+//! | text parts of `multipart/form-data` | the part's, each as soon as the handler has read it; files are counted, not read |
+//! | headers | only those in `input_fields`, written `header:x-user-email` |
+//! | cookies | only those in `input_fields`, written `cookie:contact`, percent escapes undone |
+//!
+//! Parameters that are not configured are recorded by name and category `unknown`; headers and cookies
+//! that are not configured are not looked at. A form or JSON body above 256 KiB, and a text part above
+//! 64 KiB, pass unread and are counted (`capped_input`), as is what cannot be decoded.
+//!
+//! # How long the scope lasts
+//!
+//! From the head of the request to the end of the response's body, if that is streamed. A task that
+//! the handler spawns takes the scope along by [`scoped`](crate::scoped) or
+//! [`in_scope`](crate::in_scope). So does a web socket:
+//!
+//! ```
+//! # use axum::{response::Response, extract::Request};
+//! # struct WebSocketUpgrade; struct WebSocket;
+//! # impl WebSocketUpgrade { fn on_upgrade<F: Future>(self, _: impl FnOnce(WebSocket) -> F) -> Response { Response::default() } }
+//! # async fn talk(socket: WebSocket) {}
+//! # use std::future::Future;
+//! async fn chat(upgrade: WebSocketUpgrade) -> Response {
+//!     let scope = provenance::Scope::current();
+//!     upgrade.on_upgrade(async move |socket| match scope {
+//!         Some(scope) => scope.run(talk(socket)).await,
+//!         None => talk(socket).await,
+//!     })
+//! }
+//! ```
+
+mod body;
+mod multipart;
+mod walk;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,26 +58,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::Response;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
+use percent_encoding::percent_decode_str;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::hooks::input::{self, Collected, Collector};
+use crate::hooks::input::{self, Collector};
 use crate::probe::Inner;
 use crate::scope::{Scope, random_id, scoped_in};
 use crate::tracked::{Tracked, Value, Visitor};
-use crate::tracker::{self, BlindSpot};
-
-/// Most bytes of a body that are kept to be read once it is whole.
-const BODY_CAP: usize = 256 * 1024;
+use crate::tracker::{self, BlindSpot, Place, Tracker};
 
 /// A layer that gives each request a [`Scope`] (method, route template, request id, trace id) and
-/// records query, path, form and JSON parameters by their configured names (`input_fields`).
+/// records its parameters by their configured names (`input_fields`).
 pub fn layer() -> ProvenanceLayer {
     ProvenanceLayer(())
 }
@@ -58,6 +96,10 @@ pub struct ProvenanceService<S> {
     inner: S,
 }
 
+/// On a request that a layer of ours has in hand.
+#[derive(Clone)]
+struct InHand;
+
 impl<S> Service<Request> for ProvenanceService<S>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
@@ -75,46 +117,111 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
-            if tracker::with(|_| ()).is_none() {
+            if request.extensions().get::<InHand>().is_some() || tracker::with(|_| ()).is_none() {
                 return inner.call(request).await;
             }
             let (mut parts, body) = request.into_parts();
-            let route: Arc<str> = match parts.extensions.get::<MatchedPath>() {
-                Some(path) => format!("{} {}", known_method(&parts.method), path.as_str()).into(),
-                None => format!("{} (no route)", known_method(&parts.method)).into(),
-            };
+            let route = route(&parts);
             let scope = Scope::with(
                 format!("HTTP {route}").into(),
                 request_id(&parts.headers),
                 trace_id(&parts.headers),
             );
             let path = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
-            let query = parts.uri.query().map(str::to_owned);
-            tracker::with(|tracker| {
-                let mut collector = Collector::new(tracker, "path");
-                let mut visitor = Visitor::new(&mut collector);
-                for (name, value) in path.iter().flatten() {
-                    visitor.entry(name, |visitor| visitor.value(Value::Text(value)));
-                }
-                input::leave_pending(&scope, collector.finish(&route));
-                if let Some(query) = &query {
-                    input::leave_pending(&scope, read_pairs(tracker, "query", query.as_bytes(), &route));
-                }
-            });
-            let body = Body::new(Watched::new(body, media(&parts.headers), scope.clone(), route));
-            let request = Request::from_parts(parts, body);
-            let _settle = Settle(scope.clone());
-            scoped_in(Some(scope), inner.call(request)).await
+            tracker::with(|tracker| read_head(tracker, &parts, path.as_ref(), &scope, &route));
+            let body = body::watched(body, &parts.headers, &scope, &route);
+            parts.extensions.insert(InHand);
+            // Where the handler panics, or the client goes away, what it has read was taken all the same.
+            let settle = Settle(scope.clone());
+            let answer = {
+                let _in_scope = scope.enter();
+                inner.call(Request::from_parts(parts, body))
+            };
+            let response = scoped_in(Some(scope), answer).await?;
+            Ok(body::followed(response, settle))
         })
     }
 }
 
-/// Records what is still pending at the end, also where the client went away before it.
+/// Records what is still pending when it is dropped.
 struct Settle(Scope);
 
 impl Drop for Settle {
     fn drop(&mut self) {
         tracker::with(|tracker| input::settle_in(tracker, &self.0));
+    }
+}
+
+/// Method and route template; never the path itself, which holds values.
+fn route(parts: &Parts) -> Arc<str> {
+    let method = known_method(&parts.method);
+    match parts.extensions.get::<MatchedPath>() {
+        Some(path) => format!("{method} {}", path.as_str()).into(),
+        None => format!("{method} (no route)").into(),
+    }
+}
+
+/// Leaves on the scope what stands before the body.
+fn read_head(tracker: &Tracker, parts: &Parts, path: Option<&RawPathParams>, scope: &Scope, route: &Arc<str>) {
+    let read = |part, visit: &mut dyn FnMut(&mut Visitor<'_>)| {
+        let mut collector = Collector::new(tracker, part);
+        visit(&mut Visitor::new(&mut collector));
+        input::leave_pending(scope, collector.finish(route));
+    };
+    read("path", &mut |visitor| {
+        for (name, value) in path.into_iter().flatten() {
+            visitor.entry(name, |visitor| visitor.value(Value::Text(value)));
+        }
+    });
+    if let Some(query) = parts.uri.query() {
+        read("query", &mut |visitor| read_pairs(query.as_bytes(), visitor));
+    }
+    let (headers, cookies) = (tracker.inputs_in(Place::Header), tracker.inputs_in(Place::Cookie));
+    let unreadable = || tracker.blind_spot(BlindSpot::CappedInput, route);
+    read("header", &mut |visitor| {
+        for named in headers {
+            for value in parts.headers.get_all(&*named.name) {
+                match std::str::from_utf8(value.as_bytes()) {
+                    Ok(value) => visitor.entry(&named.key, |visitor| visitor.value(Value::Text(value))),
+                    Err(_) => unreadable(),
+                }
+            }
+        }
+    });
+    if cookies.is_empty() {
+        return;
+    }
+    read("cookie", &mut |visitor| {
+        for header in parts.headers.get_all(header::COOKIE) {
+            // `a=1; b="2"` (RFC 6265, 4.2.1).
+            for pair in header.as_bytes().split(|byte| *byte == b';') {
+                let Ok(pair) = std::str::from_utf8(pair) else {
+                    unreadable();
+                    continue;
+                };
+                let Some((name, value)) = pair.split_once('=') else {
+                    continue;
+                };
+                let Some(named) = cookies
+                    .iter()
+                    .find(|named| named.name.eq_ignore_ascii_case(name.trim()))
+                else {
+                    continue;
+                };
+                let value = value.trim();
+                let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+                match percent_decode_str(quoted.unwrap_or(value)).decode_utf8() {
+                    Ok(value) => visitor.entry(&named.key, |visitor| visitor.value(Value::Text(&value))),
+                    Err(_) => unreadable(),
+                }
+            }
+        }
+    });
+}
+
+fn read_pairs(bytes: &[u8], visitor: &mut Visitor<'_>) {
+    for (name, value) in form_urlencoded::parse(bytes) {
+        visitor.entry(&name, |visitor| visitor.value(Value::Text(&value)));
     }
 }
 
@@ -158,189 +265,6 @@ fn trace_id(headers: &HeaderMap) -> Option<Arc<str>> {
     };
     let well_formed = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
     (well_formed && trace.bytes().any(|b| b != b'0')).then(|| trace.into())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Media {
-    Form,
-    Json,
-}
-
-fn media(headers: &HeaderMap) -> Option<Media> {
-    let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.to_ascii_lowercase();
-    let essence = content_type.split(';').next()?.trim();
-    if essence == "application/x-www-form-urlencoded" {
-        Some(Media::Form)
-    } else if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
-        Some(Media::Json)
-    } else {
-        None
-    }
-}
-
-/// A body that is read along as the handler reads it.
-struct Watched {
-    inner: Body,
-    seen: Option<Seen>,
-}
-
-struct Seen {
-    media: Media,
-    bytes: Vec<u8>,
-    scope: Scope,
-    route: Arc<str>,
-}
-
-impl Watched {
-    fn new(inner: Body, media: Option<Media>, scope: Scope, route: Arc<str>) -> Self {
-        let seen = media.map(|media| Seen {
-            media,
-            bytes: Vec::new(),
-            scope,
-            route,
-        });
-        Watched { inner, seen }
-    }
-
-    fn watch(&mut self, data: &[u8]) {
-        let Some(seen) = &mut self.seen else { return };
-        if seen.bytes.len() + data.len() > BODY_CAP {
-            tracker::with(|tracker| tracker.blind_spot(BlindSpot::CappedInput, &seen.route));
-            self.seen = None;
-        } else {
-            seen.bytes.extend_from_slice(data);
-        }
-    }
-
-    fn finish(&mut self) {
-        let Some(seen) = self.seen.take() else { return };
-        tracker::with(|tracker| {
-            let collected = match seen.media {
-                Media::Form => Some(read_pairs(tracker, "form", &seen.bytes, &seen.route)),
-                Media::Json => read_json(tracker, &seen.bytes, &seen.route),
-            };
-            match collected {
-                Some(collected) => input::leave_pending(&seen.scope, collected),
-                None => tracker.blind_spot(BlindSpot::CappedInput, &seen.route),
-            }
-        });
-    }
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.watch(data);
-                }
-            }
-            Poll::Ready(None) => self.finish(),
-            // The handler sees the error; what came before it is no input that was taken.
-            Poll::Ready(Some(Err(_))) => self.seen = None,
-            Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-fn read_pairs(tracker: &tracker::Tracker, part: &'static str, bytes: &[u8], route: &str) -> Collected {
-    let mut collector = Collector::new(tracker, part);
-    let mut visitor = Visitor::new(&mut collector);
-    for (name, value) in form_urlencoded::parse(bytes) {
-        visitor.entry(&name, |visitor| visitor.value(Value::Text(&value)));
-    }
-    collector.finish(route)
-}
-
-/// `None` where the body is no JSON, or nested deeper than serde_json follows (128).
-fn read_json(tracker: &tracker::Tracker, bytes: &[u8], route: &str) -> Option<Collected> {
-    let mut collector = Collector::new(tracker, "json");
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let walked = Walk(&mut Visitor::new(&mut collector)).deserialize(&mut deserializer);
-    (walked.is_ok() && deserializer.end().is_ok()).then(|| collector.finish(route))
-}
-
-/// Visits JSON while it is parsed, without building it.
-struct Walk<'a, 'v>(&'a mut Visitor<'v>);
-
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> serde::de::Visitor<'de> for Walk<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.0.value(Value::Bool(value));
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.0.value(Value::Integer(value.into()));
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.0.value(Value::Integer(value.into()));
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.0.value(Value::Float(value));
-        Ok(())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        self.0.value(Value::Text(value));
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while elements.next_element_seed(Walk(&mut *self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(key) = members.next_key::<std::borrow::Cow<'_, str>>()? {
-            let mut walked = None;
-            self.0
-                .entry(&key, |visitor| walked = Some(members.next_value_seed(Walk(visitor))));
-            match walked {
-                Some(result) => result?,
-                // The visitor does not go deeper; the parser still has to.
-                None => drop(members.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
-    }
 }
 
 macro_rules! extractor {

@@ -23,7 +23,7 @@ const MAX_SECTION: usize = 64 << 20;
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Entry {
-    /// `model`, `tracked`, `input`, `egress`, `derived`, or `runtime` for this crate itself; later versions may add more.
+    /// `model`, `tracked`, `input`, `unvisited`, `egress`, `derived`, or `runtime` for this crate itself; later versions may add more.
     pub kind: String,
     /// Module path and item, `crm::users::User`.
     pub path: String,
@@ -67,6 +67,12 @@ pub fn models_without_hook(config: &Config, entries: &[Entry]) -> Vec<String> {
         .filter(|name| !entries.is_empty() && !entries.iter().any(|entry| serves(entry, name)))
         .cloned()
         .collect()
+}
+
+/// Arguments that come from a client and cannot be visited: `crm::signup(form: Form<Signup>)`.
+pub(crate) fn unvisited(entries: &[Entry]) -> Vec<String> {
+    let unvisited = entries.iter().filter(|entry| entry.kind == "unvisited");
+    unvisited.map(|entry| entry.path.clone()).collect()
 }
 
 /// Reads the bytes of an inventory section, as found in a program's file.
