@@ -171,6 +171,8 @@ impl<W> Ledger<W> {
                 }
             }
             Step::Release(name) => match self.find(&name, out) {
+                // Perhaps within a transaction that is not known.
+                Some(0) if self.lost => self.give_out(Some(Doubt::TransactionNotFollowed), out),
                 Some(0) => self.end(true, out),
                 Some(at) => {
                     let writes: Vec<W> = self.levels.drain(at..).flat_map(|level| level.writes).collect();

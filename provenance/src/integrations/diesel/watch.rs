@@ -82,6 +82,9 @@ impl<I> Watch<I> {
     fn observe(&mut self, event: &InstrumentationEvent<'_>, out: &mut Vec<Settled<Write>>) {
         match event {
             InstrumentationEvent::StartEstablishConnection { url, .. } => {
+                if url.starts_with("postgres") {
+                    self.ledger.dialect = Dialect::Postgres;
+                }
                 if may_be_sqlite(url) {
                     probe::expect();
                 }
