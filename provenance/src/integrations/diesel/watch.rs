@@ -142,7 +142,7 @@ impl<I> Watch<I> {
             // The database answers in the order in which it was asked.
             Some(self.running.remove(0))
         } else {
-            self.running.drain(..).last()
+            self.running.drain(..).next_back()
         };
         let Some(running) = running else { return };
         let after = self.probe.as_ref().and_then(Probe::read);
