@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
 
-use super::input;
+use super::{access, input};
 use crate::memo::Key;
 use crate::scope::Scope;
 use crate::site::{Column, ModelSite};
@@ -176,9 +176,10 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
     // Rows are read again and again; one whose every value is registered needs no more than a look.
     let mut glance = Glance::new(tracker, site);
     visit(&mut Visitor::new(&mut glance));
-    let Some(row) = glance.row() else {
+    let row = glance.row();
+    if row.is_none() && !tracker.config().access_events {
         return;
-    };
+    }
     let mut seen = Seen::new(tracker);
     visit(&mut Visitor::new(&mut seen));
     seen.report(site);
@@ -190,8 +191,12 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
         };
         tracker.register(observed, owner, &source(site, column), true);
     }
+    if tracker.config().access_events {
+        let column = |field: &'static Field| site.columns.iter().find(|column| std::ptr::eq(column.field, field));
+        access::row(tracker, site, seen.values.iter().filter_map(|(field, _)| column(field)));
+    }
     // What is counted once a row has to be counted the next time too.
-    if agreed && seen.missed.is_none() {
+    if let Some(row) = row.filter(|_| agreed && seen.missed.is_none()) {
         tracker.note_row(row);
     }
 }

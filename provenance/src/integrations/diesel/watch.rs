@@ -13,6 +13,7 @@ use super::no_probe as probe;
 use super::probe;
 use super::shape::{self, Built, Conflict, Facts, Shape, Verb};
 use super::slot::{Slot, Statement};
+use crate::hooks::access;
 use crate::hooks::storage::{Doubt, Write};
 use crate::tracker::{self, BlindSpot};
 use crate::vocabulary::Action;
@@ -81,19 +82,28 @@ impl<I> Watch<I> {
     fn observe(&mut self, event: &InstrumentationEvent<'_>, out: &mut Vec<Settled<Write>>) {
         match event {
             InstrumentationEvent::StartEstablishConnection { url, .. } => {
+                if url.starts_with("postgres") {
+                    self.ledger.dialect = Dialect::Postgres;
+                }
                 if may_be_sqlite(url) {
                     probe::expect();
                 }
             }
             InstrumentationEvent::FinishEstablishConnection { .. } => self.probe = probe::opened_here(),
-            InstrumentationEvent::StartQuery { query, .. } => self.begin(*query, out),
+            InstrumentationEvent::StartQuery { query, .. } => {
+                access::statement_ended();
+                self.begin(*query, out);
+            }
             InstrumentationEvent::CacheQuery { .. } => {
                 // The text of `sql_query` is never cached.
                 if let Some(running) = self.running.last().filter(|_| self.driver != Driver::Async) {
                     self.built.learn(running.shape);
                 }
             }
-            InstrumentationEvent::FinishQuery { query, error, .. } => self.end(*query, *error, out),
+            InstrumentationEvent::FinishQuery { query, error, .. } => {
+                self.end(*query, *error, out);
+                access::statement_ended();
+            }
             // Diesel takes the connection for itself: what has not ended by now never will.
             InstrumentationEvent::BeginTransaction { .. }
             | InstrumentationEvent::CommitTransaction { .. }
@@ -132,7 +142,7 @@ impl<I> Watch<I> {
             // The database answers in the order in which it was asked.
             Some(self.running.remove(0))
         } else {
-            self.running.drain(..).last()
+            self.running.drain(..).next_back()
         };
         let Some(running) = running else { return };
         let after = self.probe.as_ref().and_then(Probe::read);
