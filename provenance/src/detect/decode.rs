@@ -132,7 +132,7 @@ pub(super) fn pieces(run: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(move |piece| piece.len() >= SHORTEST_RUN && piece.len() < run.len())
 }
 
-fn is_run(byte: u8) -> bool {
+pub(super) fn is_run(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
 
@@ -152,6 +152,49 @@ pub(super) fn base64(run: &[u8]) -> Option<Vec<u8>> {
     let engine = if url_safe { &URL_SAFE } else { &STANDARD };
     engine.decode(run).ok()
 }
+
+/// `false` only for a run that is no text, decoded in either way. Without memory of its own.
+pub(super) fn could_be_text(run: &[u8]) -> bool {
+    let digits = run.strip_prefix(b"0x").unwrap_or(run);
+    if digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit) {
+        return true;
+    }
+    if run.len() % 4 == 1 {
+        return false;
+    }
+    let mut decoded = [0; 192];
+    let mut length = 0;
+    for quad in run.chunks(4) {
+        let mut bits = 0;
+        for byte in quad {
+            match SIXTETS.get(usize::from(*byte)) {
+                Some(sixtet) if *sixtet < 64 => bits = bits << 6 | u32::from(*sixtet),
+                _ => return false,
+            }
+        }
+        bits <<= 6 * (4 - quad.len());
+        let Some(room) = decoded.get_mut(length..length + 3) else {
+            return true;
+        };
+        room.copy_from_slice(&[(bits >> 16) as u8, (bits >> 8) as u8, bits as u8]);
+        length += quad.len() - 1;
+    }
+    decoded.get(..length).is_some_and(is_text)
+}
+
+/// The six bits of a character of base64, of either alphabet.
+const SIXTETS: [u8; 256] = {
+    let mut sixtets = [64; 256];
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut n = 0;
+    while n < 64 {
+        sixtets[alphabet[n as usize] as usize] = n;
+        n += 1;
+    }
+    sixtets[b'-' as usize] = 62;
+    sixtets[b'_' as usize] = 63;
+    sixtets
+};
 
 /// Whether decoded bytes are worth a search: mostly text.
 pub(super) fn is_text(bytes: &[u8]) -> bool {

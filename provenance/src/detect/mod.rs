@@ -32,6 +32,7 @@
 
 #[cfg(test)]
 mod bench;
+mod classify;
 mod decode;
 mod digits;
 mod entry;
@@ -39,6 +40,7 @@ mod filter;
 mod index;
 mod json;
 mod scan;
+mod sieve;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::index::{Index, Known, Lane};
-use super::json::{Piece, shown, walk};
+use super::json::{Piece, locate, shown, walk};
+use super::sieve::{Outline, Sieve};
 use super::{Form, Hit, Limits, Media, Part, Scan, decode};
 use crate::vocabulary::Fingerprint;
 use crate::vocabulary::canonical::fold::Folded;
@@ -32,6 +33,7 @@ const LOOKUP: usize = 16;
 
 pub(super) struct Scanner<'d> {
     pub(super) index: &'d Index,
+    pub(super) sieve: Sieve,
     limits: Limits,
     strong: Vec<Ranked>,
     weak: Vec<Ranked>,
@@ -40,6 +42,8 @@ pub(super) struct Scanner<'d> {
     clean_keys: HashSet<Vec<u8>>,
     /// Memory for folded text, used again: one for each layer.
     spare: Vec<Folded>,
+    /// Memory for what the sieve lets pass.
+    suspects: (Vec<usize>, Vec<usize>),
     leaves: usize,
     unscanned: usize,
     dropped: usize,
@@ -106,12 +110,14 @@ impl<'d> Scanner<'d> {
     pub(super) fn new(index: &'d Index, limits: Limits) -> Self {
         Scanner {
             index,
+            sieve: Sieve::new(index),
             limits,
             strong: Vec::new(),
             weak: Vec::new(),
             places: HashMap::new(),
             clean_keys: HashSet::new(),
             spare: Vec::new(),
+            suspects: Default::default(),
             leaves: 0,
             unscanned: 0,
             dropped: 0,
@@ -156,6 +162,34 @@ impl<'d> Scanner<'d> {
     }
 
     fn json(&mut self, part: &str, bytes: &[u8]) {
+        let mut outline = Outline::default();
+        if self.sieve.json(bytes, self.limits.depth, &mut outline).is_none() {
+            self.doubtful_json(part, bytes, 0);
+            return;
+        }
+        locate(bytes, &outline, &mut |path, key, offset, piece| {
+            let spot = Spot {
+                part,
+                path,
+                suffix: "",
+                key,
+                ranged: None,
+                is_key: false,
+                is_json: false,
+            };
+            match piece {
+                Piece::Leaf(leaf) => self.leaf(spot, leaf),
+                Piece::Key(key) => self.key(part, path, "/{key}", key),
+                Piece::Deep(rest) => {
+                    self.doubtful_json(part, rest, offset);
+                    true
+                }
+            }
+        });
+    }
+
+    /// What is deep, broken off or no JSON at all, leaf by leaf and then as text.
+    fn doubtful_json(&mut self, part: &str, bytes: &[u8], offset: usize) {
         let depth = self.limits.depth;
         let understood = walk(bytes, depth, &mut |path, key, piece| {
             let spot = Spot {
@@ -177,7 +211,7 @@ impl<'d> Scanner<'d> {
             }
         });
         if let Some(rest) = bytes.get(understood..).filter(|rest| !rest.is_empty()) {
-            self.text(part, rest, understood, true);
+            self.text(part, rest, offset + understood, true);
         }
     }
 
@@ -273,8 +307,13 @@ impl<'d> Scanner<'d> {
             return;
         }
         self.whole(at, &view);
-        let searched = self.words(at, &view) && self.digits(at, &view);
+        let (mut words, mut digits) = std::mem::take(&mut self.suspects);
+        self.sieve.text(view.text.as_bytes(), &mut words, &mut digits);
+        let searched = self.words(at, &view, &words) && self.digits(at, &view, &digits);
         self.spare.push(view);
+        words.clear();
+        digits.clear();
+        self.suspects = (words, digits);
         if !searched {
             // Out of effort: some of it was searched, but nobody can say how much it matters.
             self.unscanned += if at.layers == 0 { bytes.len() } else { 0 };
@@ -325,6 +364,10 @@ impl<'d> Scanner<'d> {
     /// Whether the run was understood.
     fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
         let mut understood = false;
+        let digest = matches!(run.len(), 43 | 64 | 66) && self.index.has(Lane::Digest);
+        if !digest && !decode::could_be_text(run) {
+            return false;
+        }
         for decoded in [decode::hex(run), decode::base64(run)].into_iter().flatten() {
             if decoded.len() == 32 && self.index.has(Lane::Digest) {
                 let find = Find {
@@ -404,7 +447,7 @@ impl<'d> Scanner<'d> {
     /// Looks a canonical form up.
     pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: impl Fn() -> Find) {
         if self.index.has_length(lane, canonical.len()) && self.spend(LOOKUP) {
-            for known in self.index.find_filtered(self.index.hash(lane, canonical.as_bytes())) {
+            for known in self.index.find(self.index.hash(lane, canonical.as_bytes())) {
                 self.report(at, &known, find());
             }
         }
