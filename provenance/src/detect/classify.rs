@@ -46,6 +46,27 @@ pub(super) fn classify(bytes: &[u8], out: &mut [Masks]) {
     scalar(bytes, out);
 }
 
+/// Work that is compiled twice: as it is, and for processors that have more instructions.
+pub(super) trait Job {
+    /// Must be `inline(always)`, to gain anything.
+    fn run(self);
+}
+
+/// Does the work with the instructions that the processor has.
+pub(super) fn accelerated(job: impl Job) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+        && std::arch::is_x86_feature_detected!("popcnt")
+    {
+        // SAFETY: the processor has all of them, as was just asked.
+        unsafe { avx2::run(job) };
+        return;
+    }
+    job.run();
+}
+
 /// Calls `one` for every whole block, and once for a copy of what is left, padded with zeros.
 #[inline(always)]
 fn blocks(bytes: &[u8], out: &mut [Masks], one: impl Fn(&[u8; BLOCK]) -> Masks) {
@@ -103,7 +124,12 @@ mod avx2 {
         _mm256_or_si256, _mm256_set1_epi8,
     };
 
-    use super::{BLOCK, Masks, blocks};
+    use super::{BLOCK, Job, Masks, blocks};
+
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn run(job: impl Job) {
+        job.run();
+    }
 
     #[target_feature(enable = "avx2")]
     pub(super) fn classify(bytes: &[u8], out: &mut [Masks]) {

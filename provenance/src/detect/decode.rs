@@ -198,10 +198,17 @@ const SIXTETS: [u8; 256] = {
 
 /// Whether decoded bytes are worth a search: mostly text.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
-    let readable = |b: &&u8| !b.is_ascii_control() || b.is_ascii_whitespace();
-    let ascii = bytes.iter().filter(|b| b.is_ascii()).filter(readable).count();
-    let control = bytes.iter().filter(|b| !readable(b)).count();
-    ascii * 4 >= bytes.len() * 3 || (control * 8 <= bytes.len() && std::str::from_utf8(bytes).is_ok())
+    // Readable ASCII in the lower half, control characters in the upper one.
+    let counts: u64 = bytes
+        .iter()
+        .map(|byte| match byte {
+            b' '..=b'~' | b'\t' | b'\n' | b'\x0c' | b'\r' => 1,
+            0x80.. => 0,
+            _ => 1 << 32,
+        })
+        .sum();
+    let (readable, control) = (counts as u32 as usize, (counts >> 32) as usize);
+    readable * 4 >= bytes.len() * 3 || (control * 8 <= bytes.len() && std::str::from_utf8(bytes).is_ok())
 }
 
 #[cfg(test)]

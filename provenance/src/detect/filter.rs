@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub(super) const ANCHOR: usize = 8;
 /// Lengths are told apart up to this one.
 pub(super) const LONGEST: usize = 64;
-/// Keys that share a cell when the filter is full: 16 bits each.
-const KEYS_PER_CELL: usize = 8;
+/// Keys that share a cell when the filter is full: 32 bits each.
+const KEYS_PER_CELL: usize = 4;
 /// Fewest cells; a power of two.
 const CELLS: usize = 1 << 10;
 /// Spreads 32 bits over 64.
@@ -108,7 +108,7 @@ pub(super) struct Filter {
     shift: u32,
     /// The bits of the lengths of short keys by their first two bytes: small enough to stay near
     /// the processor, and enough for most words.
-    begins: Box<[AtomicU8]>,
+    begins: Box<[AtomicU8; BEGINS]>,
     /// All lengths there are.
     lengths: AtomicU64,
 }
@@ -119,7 +119,7 @@ impl Filter {
         Filter {
             cells: (0..cells).map(|_| Cell::default()).collect(),
             shift: 64 - cells.trailing_zeros(),
-            begins: (0..BEGINS).map(|_| AtomicU8::new(0)).collect(),
+            begins: Box::new([const { AtomicU8::new(0) }; BEGINS]),
             lengths: AtomicU64::new(0),
         }
     }
@@ -127,10 +127,7 @@ impl Filter {
     /// The bits of the lengths of short keys that may begin with this word.
     #[inline(always)]
     pub(super) fn begins(&self, key: AnchorKey, word: u64) -> u64 {
-        let get = |word| {
-            let begin = self.begins.get(usize::from(key.begin(word)));
-            u64::from(begin.map_or(0, |bits| bits.load(Ordering::Acquire)))
-        };
+        let get = |word| u64::from(self.begins[usize::from(key.begin(word)) % BEGINS].load(Ordering::Acquire));
         get(word & 0xffff) | get(word & 0xff)
     }
 
@@ -171,10 +168,10 @@ impl Filter {
     }
 }
 
-/// Three bits, of others than those that choose the cell.
+/// Two bits, of others than those that choose the cell.
 #[inline(always)]
 fn bloom(spread: u64) -> u64 {
-    1 << (spread >> 8 & 63) | 1 << (spread >> 16 & 63) | 1 << (spread >> 24 & 63)
+    1 << (spread >> 8 & 63) | 1 << (spread >> 20 & 63)
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ const EFFORT_PER_BYTE: usize = 64;
 /// Most keys, and the longest, that are remembered as clean.
 const CLEAN_KEYS: usize = 256;
 const CLEAN_KEY: usize = 64;
+/// Longest leaf that is sifted as it stands; longer ones are seldom free of line breaks.
+const SIFTED: usize = 1 << 10;
 /// What a look-up costs.
 const LOOKUP: usize = 16;
 
@@ -42,6 +44,8 @@ pub(super) struct Scanner<'d> {
     clean_keys: HashSet<Vec<u8>>,
     /// Memory for folded text, used again: one for each layer.
     spare: Vec<Folded>,
+    /// The sieve let the leaf in hand pass already.
+    sifted: bool,
     /// Memory for what the sieve lets pass.
     suspects: (Vec<usize>, Vec<usize>),
     leaves: usize,
@@ -117,6 +121,7 @@ impl<'d> Scanner<'d> {
             places: HashMap::new(),
             clean_keys: HashSet::new(),
             spare: Vec::new(),
+            sifted: false,
             suspects: Default::default(),
             leaves: 0,
             unscanned: 0,
@@ -167,6 +172,7 @@ impl<'d> Scanner<'d> {
             self.doubtful_json(part, bytes, 0);
             return;
         }
+        self.sifted = true;
         locate(bytes, &outline, &mut |path, key, offset, piece| {
             let spot = Spot {
                 part,
@@ -186,6 +192,7 @@ impl<'d> Scanner<'d> {
                 }
             }
         });
+        self.sifted = false;
     }
 
     /// What is deep, broken off or no JSON at all, leaf by leaf and then as text.
@@ -289,6 +296,9 @@ impl<'d> Scanner<'d> {
     /// Searches a leaf; whether anything was found.
     fn leaf(&mut self, spot: Spot<'_>, bytes: &[u8]) -> bool {
         self.leaves += 1;
+        if !self.sifted && bytes.len() <= SIFTED && self.sieve.is_clean(bytes) {
+            return false;
+        }
         let mut met = HashMap::new();
         let mut at = At {
             spot,

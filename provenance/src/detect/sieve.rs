@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::classify::{BLOCK, Masks, classify};
+use super::classify::{BLOCK, Job, Masks, accelerated, classify};
 use super::decode;
 use super::filter::{Anchor, AnchorKey, Filter, LONGEST, length_bit, short};
 use super::index::{Index, Lane};
@@ -23,8 +23,6 @@ const NUMBER: usize = 48;
 /// Most digits of a phone with a prefix `00`, and most bytes between two groups of them.
 const PHONE: usize = 19;
 const GAP: usize = 16;
-/// Longest run that is decoded here.
-const RUN: usize = 256;
 
 /// The sieve of one scan, with the memory that it uses again.
 pub(super) struct Sieve {
@@ -39,6 +37,7 @@ pub(super) struct Sieve {
     digests: bool,
     wordless: bool,
     masks: Vec<Masks>,
+    outline: Outline,
     /// Lets all pass: what a scan without a sieve finds, for comparison.
     #[cfg(test)]
     pub(super) open: bool,
@@ -93,6 +92,7 @@ impl Sieve {
             digests: index.has(Lane::Digest),
             wordless: index.has_wordless(),
             masks: vec![Masks::default(); CHUNK + 1],
+            outline: Outline::default(),
             #[cfg(test)]
             open: false,
         }
@@ -112,6 +112,21 @@ impl Sieve {
             return;
         }
         let mut masks = std::mem::take(&mut self.masks);
+        accelerated(TextJob {
+            sieve: self,
+            text,
+            masks: &mut masks,
+            words,
+            digits,
+        });
+        self.masks = masks;
+        // Words and groups of digits were looked at in turn.
+        digits.sort_unstable();
+        digits.dedup();
+    }
+
+    #[inline(always)]
+    fn text_blocks(&self, text: &[u8], masks: &mut [Masks], words: &mut Vec<usize>, digits: &mut Vec<usize>) {
         let mut carry = Carry::default();
         let mut base = 0;
         while base < text.len() {
@@ -127,12 +142,9 @@ impl Sieve {
                 base += BLOCK;
             }
         }
-        self.masks = masks;
-        // Words and groups of digits were looked at in turn.
-        digits.sort_unstable();
-        digits.dedup();
     }
 
+    #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     fn text_block(
         &self,
@@ -163,7 +175,7 @@ impl Sieve {
             let word = lower(word_at(text, at));
             let is_digit = now.digit >> bit & 1 != 0;
             let skip = if is_digit && self.numbers != 0 { 0 } else { TINY };
-            if self.starts(word, ends.from(bit) & !skip) {
+            if self.starts(word, ends.from(bit) & !skip) != 0 {
                 words.push(at);
                 if is_digit {
                     digits.push(at);
@@ -191,10 +203,58 @@ impl Sieve {
         if self.open {
             return None;
         }
+        self.look(bytes, Some(depth), outline)
+    }
+
+    /// Whether nothing could be met in a leaf as it stands. Nothing is said of those that are no
+    /// plain text.
+    pub(super) fn is_clean(&mut self, leaf: &[u8]) -> bool {
+        #[cfg(test)]
+        if self.open {
+            return false;
+        }
+        let begins = leaf.iter().find(|byte| !byte.is_ascii_whitespace());
+        if self.wordless && !leaf.iter().any(u8::is_ascii_alphanumeric) || matches!(begins, Some(b'{' | b'[')) {
+            return false;
+        }
+        let mut outline = std::mem::take(&mut self.outline);
+        let clean = self.look(leaf, None, &mut outline).is_some() && outline.suspects.is_empty();
+        self.outline = outline;
+        clean
+    }
+
+    /// `depth` is that of a document, none for a leaf.
+    fn look(&mut self, bytes: &[u8], depth: Option<usize>, outline: &mut Outline) -> Option<()> {
         outline.events.clear();
         outline.suspects.clear();
+        outline.events.reserve(bytes.len() / BLOCK + 1);
         let mut masks = std::mem::take(&mut self.masks);
+        let mut good = false;
+        accelerated(JsonJob {
+            sieve: self,
+            bytes,
+            depth,
+            masks: &mut masks,
+            outline,
+            good: &mut good,
+        });
+        self.masks = masks;
+        good.then(|| {
+            // Words and what surrounds them were looked at in turn.
+            outline.suspects.sort_unstable();
+        })
+    }
+
+    #[inline(always)]
+    fn json_blocks(&self, bytes: &[u8], depth: Option<usize>, masks: &mut [Masks], outline: &mut Outline) -> bool {
         let mut carry = Carry::default();
+        // A leaf is one string, and has no quotes.
+        let document = match depth {
+            Some(_) => !0,
+            None => 0,
+        };
+        carry.string = !document;
+        let depth = depth.unwrap_or(0);
         let mut open = 0_usize;
         let mut base = 0;
         let mut good = true;
@@ -207,7 +267,7 @@ impl Sieve {
             }
             for pair in masks.windows(2).take(count) {
                 let [now, next] = pair else { break };
-                let (opens, closes, fine) = self.json_block(bytes, base, now, next, &mut carry, outline);
+                let (opens, closes, fine) = self.json_block(bytes, base, document, now, next, &mut carry, outline);
                 // Whatever their order.
                 let deepest = open + opens.count_ones() as usize;
                 good &= fine && deepest <= depth && deepest >= closes.count_ones() as usize;
@@ -215,29 +275,30 @@ impl Sieve {
                 base += BLOCK;
             }
         }
-        self.masks = masks;
-        (good && carry.string == 0 && open == 0).then(|| {
-            // Words and what surrounds them were looked at in turn.
-            outline.suspects.sort_unstable();
-        })
+        good && carry.string == !document && open == 0
     }
 
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     fn json_block(
         &self,
         bytes: &[u8],
         base: usize,
+        document: u64,
         now: &Masks,
         next: &Masks,
         carry: &mut Carry,
         outline: &mut Outline,
     ) -> (u64, u64, bool) {
-        let quotes = now.quote & !escaped(now.backslash, &mut carry.escaped);
+        let quotes = document & now.quote & !escaped(now.backslash, &mut carry.escaped);
         // From each opening quote to before its closing one.
         let string = prefix_xor(quotes) ^ carry.string;
         let opening = quotes & string;
         let closing = quotes & !string;
-        let inside = string & !quotes;
+        // Beyond the end there is nothing.
+        let length = bytes.len().saturating_sub(base);
+        let there = if length < BLOCK { !(!0 << length) } else { !0 };
+        let inside = string & !quotes & there;
         let structure = now.structure & !string;
         outline.events.push(structure | opening);
 
@@ -249,6 +310,13 @@ impl Sieve {
             let at = base + literals.trailing_zeros() as usize;
             literals &= literals - 1;
             good &= is_literal(bytes, at);
+        }
+        let known = now.word | now.structure | now.quote | now.space | now.control | now.run;
+        let mut points = !string & there & !known;
+        while points != 0 {
+            let at = base + points.trailing_zeros() as usize;
+            points &= points - 1;
+            good &= byte_at(bytes, at) == b'.' && byte_at(bytes, at + 1).is_ascii_digit();
         }
         let mut apart = opening & !(structure << 1 | carry.closed >> 1 & 1);
         while apart != 0 {
@@ -292,9 +360,9 @@ impl Sieve {
             let word = lower(word_at(bytes, at));
             let ends = ends.from(bit);
             let is_digit = now.digit >> bit & 1 != 0;
-            let tiny = ends & self.lengths & TINY;
-            if self.starts(word, ends & !TINY)
-                || tiny != 0 && self.starts(word, tiny) && (is_digit || is_whole(bytes, at, tiny))
+            let found = self.starts(word, ends);
+            if found & !TINY != 0
+                || found != 0 && (is_digit || is_whole(bytes, at, found))
                 || pluses && self.starts_spaced(word, ends)
                 || !is_digit && self.dates && is_month(word) && self.month_first(bytes, at)
             {
@@ -310,11 +378,20 @@ impl Sieve {
                 suspects.push(at);
             }
         }
-        let mut runs = long_runs(now.run, next.run) & !(now.run << 1 | carry.run);
+        let mut runs = long(pair_of(now.run, next.run)) as u64 & !(now.run << 1 | carry.run);
         while runs != 0 {
-            let at = base + runs.trailing_zeros() as usize;
+            let bit = runs.trailing_zeros();
+            let at = base + bit as usize;
             runs &= runs - 1;
-            if self.run(bytes, at) {
+            let length = (pair_of(now.run, next.run) >> bit).trailing_ones();
+            // Of words alone, in pieces.
+            let within = 1_u128.checked_shl(length).map_or(!0, |end| end - 1);
+            let pieces = long(pair_of(now.word, next.word) >> bit & within) != 0;
+            let run = match bit + length {
+                128 => None,
+                _ => bytes.get(at..at + length as usize),
+            };
+            if run.is_none_or(|run| self.run(run, pieces)) {
                 suspects.push(at);
             }
         }
@@ -327,26 +404,19 @@ impl Sieve {
         (now.open & !string, now.close & !string, good)
     }
 
-    /// Whether anything known could begin with this folded word and have one of these lengths.
+    /// The bits of the lengths, among `ends`, of what could be known that begins with this folded word.
     #[inline(always)]
-    fn starts(&self, word: u64, ends: u64) -> bool {
+    fn starts(&self, word: u64, ends: u64) -> u64 {
         let ends = ends & self.lengths;
-        if ends & !SHORT != 0 && self.filter.get(self.key.hash(word)) & ends & !SHORT != 0 {
-            return true;
-        }
-        let mut lengths = ends & SHORT;
-        if lengths != 0 {
-            lengths &= self.filter.begins(self.key, word);
-        }
+        let mut found = self.filter.get(self.key.hash(word)) & ends & !SHORT;
+        let mut lengths = ends & SHORT & self.filter.begins(self.key, word);
         while lengths != 0 {
             let bit = lengths & lengths.wrapping_neg();
             let length = bit.trailing_zeros() as usize + 1;
             lengths ^= bit;
-            if self.filter.get(self.key.hash(short(word, length))) & bit != 0 {
-                return true;
-            }
+            found |= self.filter.get(self.key.hash(short(word, length))) & bit;
         }
-        false
+        found
     }
 
     /// As [`Sieve::starts`], with spaces for pluses.
@@ -354,7 +424,7 @@ impl Sieve {
     fn starts_spaced(&self, word: u64, ends: u64) -> bool {
         let spaced = word.to_le_bytes().map(|byte| if byte == b'+' { b' ' } else { byte });
         let spaced = u64::from_le_bytes(spaced);
-        spaced != word && self.starts(spaced, ends)
+        spaced != word && self.starts(spaced, ends) != 0
     }
 
     /// Whether anything longer than the anchor could begin so.
@@ -395,7 +465,7 @@ impl Sieve {
 
     /// Whether a number, a date or a phone could be known that begins with the group of digits at
     /// `at`. `mask` has the digits from there on, as far as the block goes.
-    #[inline]
+    #[inline(always)]
     fn group(&self, bytes: &[u8], at: usize, mask: u64, phones: &mut usize) -> bool {
         let mut end = at + mask.trailing_ones() as usize;
         while byte_at(bytes, end).is_ascii_digit() {
@@ -403,6 +473,15 @@ impl Sieve {
         }
         let before = at.checked_sub(1).map_or(0, |before| byte_at(bytes, before));
         let after = byte_at(bytes, end);
+        let plain = matches!(after, b'"' | b':' | b'}' | b']' | b'<' | b';' | b'&' | b'\n' | 0)
+            || after == b',' && !byte_at(bytes, end + 1).is_ascii_digit() && byte_at(bytes, end + 1) != b' ';
+        if plain && end - at < 6 && !before.is_ascii_alphabetic() {
+            // Met as a word already, if at all, but for zeros before it.
+            let shorter = self.numbers & !(!0 << (end - at - 1));
+            if byte_at(bytes, at) != b'0' || shorter == 0 {
+                return false;
+            }
+        }
         if self.numbers != 0 && self.number(bytes, at, end, before, after) {
             return true;
         }
@@ -599,7 +678,8 @@ impl Sieve {
     #[inline]
     fn phone(&self, bytes: &[u8], at: usize, end: usize, after: u8, tried: &mut usize) -> bool {
         let separates = matches!(after, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b'+');
-        let alone = !separates && end - at <= 10 && byte_at(bytes, at) != b'0';
+        let prefixed = end - at > 5 && byte_at(bytes, at) == b'0' && byte_at(bytes, at + 1) == b'0';
+        let alone = !separates && end - at <= 10 && !prefixed;
         !alone && at >= *tried && self.groups(bytes, at, tried)
     }
 
@@ -662,23 +742,50 @@ impl Sieve {
                 .is_some_and(|more| more > 0 && digits.get(more..).is_some_and(known))
     }
 
-    /// Whether the run of base64 or hex at `at` could be a digest, or text when decoded.
-    fn run(&self, bytes: &[u8], at: usize) -> bool {
-        let rest = bytes.get(at..).unwrap_or_default();
-        let Some(length) = rest.iter().take(RUN + 1).position(|byte| !decode::is_run(*byte)) else {
-            return true;
-        };
-        let run = rest.get(..length).unwrap_or_default();
+    /// Whether a run of base64 or hex could be a digest, or text when decoded, as a whole or in pieces.
+    fn run(&self, run: &[u8], pieces: bool) -> bool {
         let could = |run: &[u8]| {
             let digest = self.digests && matches!(run.len(), 43 | 64 | 66);
             digest || decode::could_be_text(run)
         };
         could(run)
-            || decode::pieces(run).any(could)
+            || pieces && decode::pieces(run).any(could)
             || run.contains(&b'+')
                 && run
                     .split(|byte| *byte == b'+')
                     .any(|part| part.len() >= 16 && could(part))
+    }
+}
+
+struct TextJob<'j> {
+    sieve: &'j Sieve,
+    text: &'j [u8],
+    masks: &'j mut [Masks],
+    words: &'j mut Vec<usize>,
+    digits: &'j mut Vec<usize>,
+}
+
+impl Job for TextJob<'_> {
+    #[inline(always)]
+    fn run(self) {
+        self.sieve.text_blocks(self.text, self.masks, self.words, self.digits);
+    }
+}
+
+struct JsonJob<'j> {
+    sieve: &'j Sieve,
+    bytes: &'j [u8],
+    depth: Option<usize>,
+    masks: &'j mut [Masks],
+    outline: &'j mut Outline,
+    /// Whether it was a document as it should be.
+    good: &'j mut bool,
+}
+
+impl Job for JsonJob<'_> {
+    #[inline(always)]
+    fn run(self) {
+        *self.good = self.sieve.json_blocks(self.bytes, self.depth, self.masks, self.outline);
     }
 }
 
@@ -763,14 +870,19 @@ fn escaped(backslash: u64, carry: &mut u64) -> u64 {
     (EVEN ^ (even_runs << 1)) & follows
 }
 
-/// Where sixteen bytes of a run begin.
 #[inline(always)]
-fn long_runs(now: u64, next: u64) -> u64 {
-    let mut bits = u128::from(now) | u128::from(next) << 64;
+fn pair_of(now: u64, next: u64) -> u128 {
+    u128::from(now) | u128::from(next) << 64
+}
+
+/// Where sixteen bits that are set begin.
+#[inline(always)]
+fn long(bits: u128) -> u128 {
+    let mut bits = bits;
     for shift in [1, 2, 4, 8] {
         bits &= bits >> shift;
     }
-    bits as u64
+    bits
 }
 
 fn is_literal(bytes: &[u8], at: usize) -> bool {
@@ -861,16 +973,24 @@ fn month(bytes: &[u8], at: usize) -> bool {
 /// Whether a folded word begins as a month's name.
 #[inline(always)]
 fn is_month(word: u64) -> bool {
-    let [a, b, c, ..] = word.to_le_bytes();
-    match a {
-        b'j' => matches!([b, c], [b'a', b'n'] | [b'u', b'n'] | [b'u', b'l']),
-        b'f' => [b, c] == *b"eb",
-        b'm' => b == b'a' && matches!(c, b'r' | b'y'),
-        b'a' => matches!([b, c], [b'p', b'r'] | [b'u', b'g']),
-        b's' => [b, c] == *b"ep",
-        b'o' => [b, c] == *b"ct",
-        b'n' => [b, c] == *b"ov",
-        b'd' => [b, c] == *b"ec",
-        _ => false,
-    }
+    let letters = word as u32 & 0xff_ffff;
+    MONTHS[(letters.wrapping_mul(MONTHS_BY) >> 28) as usize] == letters
 }
+
+/// The first letters of the months, where a multiplication puts them.
+const MONTHS: [u32; 16] = {
+    let names = [
+        b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
+    ];
+    let mut months = [0; 16];
+    let mut n = 0;
+    while n < names.len() {
+        let letters = u32::from_le_bytes([names[n][0], names[n][1], names[n][2], 0]);
+        let place = (letters.wrapping_mul(MONTHS_BY) >> 28) as usize;
+        assert!(months[place] == 0);
+        months[place] = letters;
+        n += 1;
+    }
+    months
+};
+const MONTHS_BY: u32 = 0x3b6f_e507;
