@@ -25,6 +25,8 @@ pub(super) struct Masks {
     pub(super) run: u64,
     /// `%`
     pub(super) percent: u64,
+    /// `&=`
+    pub(super) mark: u64,
     /// `+`
     pub(super) plus: u64,
     pub(super) space: u64,
@@ -109,6 +111,7 @@ pub(super) fn scalar(bytes: &[u8], out: &mut [Masks]) {
             let run = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
             set(&mut masks.run, run);
             set(&mut masks.percent, *byte == b'%');
+            set(&mut masks.mark, matches!(byte, b'&' | b'='));
             set(&mut masks.plus, *byte == b'+');
             set(&mut masks.space, *byte == b' ');
             set(&mut masks.control, *byte < b' ');
@@ -163,10 +166,11 @@ mod avx2 {
             control: join(|h| h.0[10]),
             open: join(|h| h.0[11]),
             close: join(|h| h.0[12]),
+            mark: join(|h| h.0[13]),
         }
     }
 
-    struct Half([u32; 13]);
+    struct Half([u32; 14]);
 
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -202,6 +206,7 @@ mod avx2 {
             mask(below(b' ', v)) & !high,
             mask(open),
             mask(close),
+            mask(or(is(b'&'), is(b'='))),
         ])
     }
 }

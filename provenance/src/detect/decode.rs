@@ -91,6 +91,89 @@ pub(super) fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// With characters for HTML's entities, if there are any: the named ones that escaping needs, and all numbers.
+pub(super) fn entities(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for at in memchr::memchr_iter(b'&', bytes) {
+        let rest = bytes.get(at + 1..).unwrap_or_default();
+        let name = rest.iter().take(10).position(|byte| *byte == b';');
+        let Some(name) = name.and_then(|end| rest.get(..end)).filter(|_| at >= copied) else {
+            continue;
+        };
+        let number = |digits: &[u8], radix| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u32::from_str_radix(digits, radix).ok()
+        };
+        let code = match name {
+            [b'#', b'x' | b'X', digits @ ..] => number(digits, 16),
+            [b'#', digits @ ..] => number(digits, 10),
+            b"amp" => Some(u32::from(b'&')),
+            b"lt" => Some(u32::from(b'<')),
+            b"gt" => Some(u32::from(b'>')),
+            b"quot" => Some(u32::from(b'"')),
+            b"apos" => Some(u32::from(b'\'')),
+            b"nbsp" => Some(0xa0),
+            b"commat" => Some(u32::from(b'@')),
+            b"period" => Some(u32::from(b'.')),
+            b"plus" => Some(u32::from(b'+')),
+            _ => None,
+        };
+        if let Some(code) = code {
+            out.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
+            push(&mut out, code);
+            copied = at + name.len() + 2;
+        }
+    }
+    (copied > 0).then(|| {
+        out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+        out
+    })
+}
+
+/// Whether lines end as those do that quoted-printable broke.
+pub(super) fn has_soft_breaks(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'=', bytes).any(|at| is_soft_break(bytes.get(at + 1..).unwrap_or_default()))
+}
+
+fn is_soft_break(after: &[u8]) -> bool {
+    matches!(after, [b'\n', ..] | [b'\r', b'\n', ..])
+}
+
+/// Whether an entity, or an escape of quoted-printable, may begin with the `&` or `=` at `at`.
+pub(super) fn may_decode(bytes: &[u8], at: usize) -> bool {
+    match bytes.get(at..).unwrap_or_default() {
+        [b'&', rest @ ..] => rest.iter().take(10).any(|byte| *byte == b';'),
+        [b'=', a, b, ..] => (a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) || a.is_ascii_whitespace(),
+        [b'=', b'\n'] => true,
+        _ => false,
+    }
+}
+
+/// Without the escapes and the soft line breaks of quoted-printable, if there are any.
+pub(super) fn quoted_printable(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for at in memchr::memchr_iter(b'=', bytes) {
+        let (decoded, length) = match bytes.get(at + 1..).unwrap_or_default() {
+            [b'\n', ..] => (None, 2),
+            [b'\r', b'\n', ..] => (None, 3),
+            // Small letters are not allowed, and would decode much that is no quoted-printable.
+            [a @ (b'0'..=b'9' | b'A'..=b'F'), b @ (b'0'..=b'9' | b'A'..=b'F'), ..] => {
+                (nibble(*a).zip(nibble(*b)).map(|(a, b)| a << 4 | b), 3)
+            }
+            _ => continue,
+        };
+        out.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
+        out.extend(decoded);
+        copied = at + length;
+    }
+    (copied > 0).then(|| {
+        out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+        out
+    })
+}
+
 fn code_unit(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, rest) = bytes.split_at_checked(4)?;
     let unit = digits
@@ -235,6 +318,34 @@ mod tests {
             );
         }
         assert_eq!(unescape(b"plain"), None);
+        let cases: [(&str, Option<&str>); 6] = [
+            ("a&#64;b&#x40;c", Some("a@b@c")),
+            ("&lt;a&amp;b&gt;", Some("<a&b>")),
+            ("a&b; &unknown; &#xffffffffff;", None),
+            ("&#1114112;", Some("\u{fffd}")),
+            ("&&amp;", Some("&&")),
+            ("plain", None),
+        ];
+        for (written, plain) in cases {
+            assert_eq!(
+                entities(written.as_bytes()).as_deref(),
+                plain.map(str::as_bytes),
+                "{written}"
+            );
+        }
+        let cases: [(&str, Option<&str>); 4] = [
+            ("a=40b=\r\nc=\nd", Some("a@bcd")),
+            ("Zo=C3=AB", Some("Zo\u{eb}")),
+            ("a=b&c=d=", None),
+            ("=3D40", Some("=40")),
+        ];
+        for (written, plain) in cases {
+            assert_eq!(
+                quoted_printable(written.as_bytes()).as_deref(),
+                plain.map(str::as_bytes),
+                "{written}"
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use siphasher::sip128::SipHasher13;
+
 /// Bytes by which long text is found.
 pub(super) const ANCHOR: usize = 8;
 /// Lengths are told apart up to this one.
@@ -38,13 +40,11 @@ pub(super) struct AnchorKey {
 
 impl AnchorKey {
     pub(super) fn new(key: &[u8; 16]) -> Self {
-        let (add, multiply) = (
-            u128::from_le_bytes(*key) as u64,
-            (u128::from_le_bytes(*key) >> 64) as u64,
-        );
+        // Multiplication alone mixes only as well as its factor is random.
+        let key = SipHasher13::new_with_key(key).hash(b"anchors");
         AnchorKey {
-            add,
-            multiply: multiply | 1,
+            add: key.h1,
+            multiply: key.h2 | 1,
         }
     }
 
@@ -168,10 +168,10 @@ impl Filter {
     }
 }
 
-/// Two bits, of others than those that choose the cell.
+/// Three bits, of others than those that choose the cell.
 #[inline(always)]
 fn bloom(spread: u64) -> u64 {
-    1 << (spread >> 8 & 63) | 1 << (spread >> 20 & 63)
+    1 << (spread >> 8 & 63) | 1 << (spread >> 15 & 63) | 1 << (spread >> 22 & 63)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::entry::{Entry, NATIONAL};
-use super::filter::{Anchor, AnchorKey, Filter};
+use super::filter::{Anchor, AnchorKey, Filter, length_bit};
 use crate::vocabulary::Fingerprint;
 
 /// Values of one lane are never met in another: their hashes differ.
@@ -142,6 +142,16 @@ impl Index {
         self.values.get(&hash).map(|known| known.clone()).unwrap_or_default()
     }
 
+    /// The bits of the lengths of what begins with this anchor.
+    #[inline(never)]
+    pub(super) fn length_bits(&self, anchor: u32) -> u64 {
+        let Some(found) = self.anchors.get(&anchor) else {
+            return 0;
+        };
+        let there = found.iter().filter(|(_, count)| *count > 0);
+        there.fold(0, |bits, (anchor, _)| bits | length_bit(anchor.length as usize))
+    }
+
     /// The lengths of the needles that begin with this anchor, ascending, into `lengths`.
     pub(super) fn lengths(&self, anchor: u32, lengths: &mut Vec<u32>) {
         lengths.clear();
@@ -197,6 +207,7 @@ impl Index {
         for anchor in entry.anchors.into_iter().flatten() {
             self.count_anchor(anchor, if more { 1 } else { -1 });
         }
+        let keys = entry.anchors.iter().flatten().count();
         let (keys, stale) = match more {
             true => {
                 let filters = self.filter.read().unwrap_or_else(PoisonError::into_inner);
@@ -208,11 +219,11 @@ impl Index {
                         .for_each(|anchor| filter.add(anchor));
                 }
                 drop(filters);
-                (self.keys.fetch_add(1, Ordering::AcqRel) + 1, 0)
+                (self.keys.fetch_add(keys, Ordering::AcqRel) + keys, 0)
             }
             false => (
                 self.keys.load(Ordering::Acquire),
-                self.stale.fetch_add(1, Ordering::AcqRel) + 1,
+                self.stale.fetch_add(keys, Ordering::AcqRel) + keys,
             ),
         };
         if keys > self.filter().room() || stale > 1024.max(keys / STALE) {

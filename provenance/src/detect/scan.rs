@@ -35,7 +35,7 @@ const LOOKUP: usize = 16;
 
 pub(super) struct Scanner<'d> {
     pub(super) index: &'d Index,
-    pub(super) sieve: Sieve,
+    pub(super) sieve: Sieve<'d>,
     limits: Limits,
     strong: Vec<Ranked>,
     weak: Vec<Ranked>,
@@ -399,10 +399,18 @@ impl<'d> Scanner<'d> {
         understood
     }
 
-    /// Percent-encoding, pluses for spaces, and backslash escapes, line by line where places are ranges.
+    /// Percent-encoding, pluses for spaces, backslash escapes, entities and quoted-printable, line by
+    /// line where places are ranges.
     fn escapes(&mut self, at: &mut At<'_>, bytes: &[u8]) {
-        if memchr::memchr3(b'%', b'+', b'\\', bytes).is_none() {
+        let marks = memchr::memchr2(b'&', b'=', bytes).is_some();
+        if !marks && memchr::memchr3(b'%', b'+', b'\\', bytes).is_none() {
             return;
+        }
+        if marks && decode::has_soft_breaks(bytes) {
+            // They join lines, so these are not taken one by one.
+            if let Some(decoded) = decode::quoted_printable(bytes) {
+                self.search_decoded(at, &(0..bytes.len()), &decoded);
+            }
         }
         let lines = at.spot.ranged.is_some() && at.outer.is_none();
         let mut start = 0;
@@ -412,7 +420,9 @@ impl<'d> Scanner<'d> {
             // One at a time: what is left is met in what was decoded.
             let decoded = decode::percent(line)
                 .or_else(|| decode::pluses(line))
-                .or_else(|| decode::unescape(line));
+                .or_else(|| decode::unescape(line))
+                .or_else(|| decode::entities(line))
+                .or_else(|| decode::quoted_printable(line));
             if let Some(decoded) = decoded {
                 self.search_decoded(at, &range, &decoded);
             }

@@ -25,7 +25,8 @@ const PHONE: usize = 19;
 const GAP: usize = 16;
 
 /// The sieve of one scan, with the memory that it uses again.
-pub(super) struct Sieve {
+pub(super) struct Sieve<'d> {
+    index: &'d Index,
     filter: Arc<Filter>,
     key: AnchorKey,
     lengths: u64,
@@ -69,14 +70,15 @@ struct Carry {
     phones: usize,
 }
 
-impl Sieve {
-    pub(super) fn new(index: &Index) -> Self {
+impl<'d> Sieve<'d> {
+    pub(super) fn new(index: &'d Index) -> Self {
         let filter = index.filter();
         let phone = |lane, count| index.has(lane) && index.has_length(lane, count);
         let phones = (1..32).filter(|count| phone(Lane::Phone, *count) || phone(Lane::National, *count));
         // Lengths above some are counted together.
         let numbers = (1..LONGEST).filter(|length| index.has_length(Lane::Number, *length));
         Sieve {
+            index,
             lengths: filter.lengths(),
             filter,
             key: index.anchor_key,
@@ -341,6 +343,14 @@ impl Sieve {
             suspects.push(base + first.trailing_zeros() as usize);
             first &= first - 1;
         }
+        let mut marks = inside & now.mark;
+        while marks != 0 {
+            let at = base + marks.trailing_zeros() as usize;
+            marks &= marks - 1;
+            if decode::may_decode(bytes, at) {
+                suspects.push(at);
+            }
+        }
         let mut bare = (opening << 1 | carry.opened) & !now.word & inside;
         while bare != 0 {
             let at = base + bare.trailing_zeros() as usize;
@@ -404,19 +414,29 @@ impl Sieve {
         (now.open & !string, now.close & !string, good)
     }
 
-    /// The bits of the lengths, among `ends`, of what could be known that begins with this folded word.
+    /// The bits of the lengths, among `ends`, of what is likely to be known that begins with this
+    /// folded word.
     #[inline(always)]
     fn starts(&self, word: u64, ends: u64) -> u64 {
         let ends = ends & self.lengths;
-        let mut found = self.filter.get(self.key.hash(word)) & ends & !SHORT;
+        let mut found = self.lengths_of(self.key.hash(word), ends & !SHORT);
         let mut lengths = ends & SHORT & self.filter.begins(self.key, word);
         while lengths != 0 {
             let bit = lengths & lengths.wrapping_neg();
             let length = bit.trailing_zeros() as usize + 1;
             lengths ^= bit;
-            found |= self.filter.get(self.key.hash(short(word, length))) & bit;
+            found |= self.lengths_of(self.key.hash(short(word, length)), bit);
         }
         found
+    }
+
+    /// The filter says no, or the index has the last word.
+    #[inline(always)]
+    fn lengths_of(&self, hash: u32, ends: u64) -> u64 {
+        match self.filter.get(hash) & ends {
+            0 => 0,
+            some => some & self.index.length_bits(hash),
+        }
     }
 
     /// As [`Sieve::starts`], with spaces for pluses.
@@ -433,7 +453,7 @@ impl Sieve {
         if self.open {
             return true;
         }
-        self.filter.get(anchor.hash) & !SHORT != 0
+        self.lengths_of(anchor.hash, !SHORT) != 0
     }
 
     /// Whether these bytes could be known as they are.
@@ -447,7 +467,7 @@ impl Sieve {
             && self
                 .key
                 .of(bytes)
-                .is_some_and(|anchor| self.filter.get(anchor.hash) & length != 0)
+                .is_some_and(|anchor| self.lengths_of(anchor.hash, length) != 0)
     }
 
     /// Whether a string that begins with no word could be known, or be JSON itself.
@@ -758,7 +778,7 @@ impl Sieve {
 }
 
 struct TextJob<'j> {
-    sieve: &'j Sieve,
+    sieve: &'j Sieve<'j>,
     text: &'j [u8],
     masks: &'j mut [Masks],
     words: &'j mut Vec<usize>,
@@ -773,7 +793,7 @@ impl Job for TextJob<'_> {
 }
 
 struct JsonJob<'j> {
-    sieve: &'j Sieve,
+    sieve: &'j Sieve<'j>,
     bytes: &'j [u8],
     depth: Option<usize>,
     masks: &'j mut [Masks],

@@ -289,6 +289,9 @@ fn encodings() {
     for text in [
         "alice%40example.com",
         "x alice%2540example.com",
+        "<b>alice&#64;example.com</b>",
+        "alice&amp;#x40;example.com",
+        "To: alice=40example.com",
         r"alice\u0040example.com",
         json,
         &base64,
@@ -307,6 +310,9 @@ fn encodings() {
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         assert!(found[0].starts_with("0 encoded body@"), "{text}: {found:?}");
     }
+    // Quoted-printable breaks lines anywhere.
+    let found = hits(&detector, Media::Text, "Dear ali=\r\nce=40exam=\nple.com,");
+    assert_eq!(found, ["0 encoded body@0..30"]);
     assert_eq!(
         hits(&detector, Media::Json, r#"{"e": "alice\u0040example.com"}"#),
         ["0 exact body:/e"]
@@ -765,6 +771,10 @@ fn piece() -> impl Strategy<Value = String> {
             "+1 (0)555 010 2030",
             "55 50",
             "12-34",
+            "alice&#64;example.com",
+            "alice=40example.com",
+            "a&lt;b",
+            "x=3D",
             "AB-123456",
             "ab-12345",
             "C-0000005",
