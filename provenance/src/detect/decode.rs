@@ -1,5 +1,6 @@
 //! Encodings that values hide behind. Pure functions; who calls them keeps the budget.
 
+use std::io::Read;
 use std::ops::Range;
 
 use base64::Engine;
@@ -189,6 +190,21 @@ fn push(out: &mut Vec<u8>, code: u32) {
 
 fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok())
+}
+
+/// Inflated, if it is gzip or zlib by its first bytes and the first of it can be read; at most
+/// `most` bytes, with whether that was all.
+pub(super) fn inflate(bytes: &[u8], most: usize) -> Option<(Vec<u8>, bool)> {
+    let mut reader: Box<dyn Read + '_> = match bytes {
+        [0x1f, 0x8b, 8, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Box::new(flate2::bufread::ZlibDecoder::new(bytes)),
+        _ => return None,
+    };
+    let mut out = Vec::new();
+    // What was read before an error stays.
+    let whole = (&mut reader).take(most as u64).read_to_end(&mut out).is_ok();
+    let more = whole && out.len() == most && reader.read(&mut [0]).map_or(true, |read| read > 0);
+    (!out.is_empty()).then_some((out, whole && !more))
 }
 
 /// Runs that could be base64 or hex, without padding.

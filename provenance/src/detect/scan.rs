@@ -28,6 +28,10 @@ const EFFORT_PER_BYTE: usize = 64;
 /// Most keys, and the longest, that are remembered as clean.
 const CLEAN_KEYS: usize = 256;
 const CLEAN_KEY: usize = 64;
+/// Bytes that a compressed part may have when inflated, and more for each byte of it: text seldom
+/// has so many, bombs have many times more.
+const INFLATED: usize = 64 << 10;
+const INFLATED_PER_BYTE: usize = 64;
 /// Longest leaf that is sifted as it stands; longer ones are seldom free of line breaks.
 const SIFTED: usize = 1 << 10;
 /// What a look-up costs.
@@ -46,6 +50,8 @@ pub(super) struct Scanner<'d> {
     spare: Vec<Folded>,
     /// The sieve let the leaf in hand pass already.
     sifted: bool,
+    /// The part in hand was compressed.
+    inflated: bool,
     /// Memory for what the sieve lets pass.
     suspects: (Vec<usize>, Vec<usize>),
     leaves: usize,
@@ -122,6 +128,7 @@ impl<'d> Scanner<'d> {
             clean_keys: HashSet::new(),
             spare: Vec::new(),
             sifted: false,
+            inflated: false,
             suspects: Default::default(),
             leaves: 0,
             unscanned: 0,
@@ -158,6 +165,20 @@ impl<'d> Scanner<'d> {
             .decoded
             .saturating_add(bytes.len().saturating_mul(DECODED_PER_BYTE));
         self.effort = self.effort.saturating_add(bytes.len().saturating_mul(EFFORT_PER_BYTE));
+        let most = INFLATED + bytes.len().saturating_mul(INFLATED_PER_BYTE);
+        if let Some((inflated, whole)) = decode::inflate(bytes, most.min(self.limits.bytes)) {
+            // Nobody can say how long the rest is; a bomb's is long.
+            self.unscanned += if whole { 0 } else { bytes.len() };
+            self.effort = self.effort.saturating_add(inflated.len().saturating_mul(EFFORT_PER_BYTE));
+            self.inflated = true;
+            match inflated.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                _ if part.media == Media::Form => self.pairs(&part.place, "", &inflated),
+                Some(b'{' | b'[') => self.json(&part.place, &inflated),
+                _ => self.text(&part.place, &inflated, 0, false),
+            }
+            self.inflated = false;
+            return;
+        }
         match part.media {
             Media::Json => self.json(&part.place, bytes),
             Media::Form => self.pairs(&part.place, "", bytes),
@@ -513,7 +534,7 @@ impl<'d> Scanner<'d> {
         }
         let form = match find.form {
             Form::Hashed => Form::Hashed,
-            _ if at.layers > 0 => Form::Encoded,
+            _ if at.layers > 0 || self.inflated => Form::Encoded,
             form => form,
         };
         let order = (self.leaves, range.start);

@@ -330,6 +330,38 @@ fn encodings() {
 }
 
 #[test]
+fn compressed_bodies() {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    let detector = person();
+    let gzip = |text: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    };
+    let json = br#"{"user": {"email": "alice@example.com"}}"#;
+    assert_eq!(hits(&detector, Media::Json, gzip(json)), ["0 encoded body:/user/email"]);
+    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+    zlib.write_all(b"to alice@example.com").unwrap();
+    let zlib = zlib.finish().unwrap();
+    assert_eq!(hits(&detector, Media::Text, &zlib), ["0 encoded body@3..20"]);
+    // A bomb ends early, and is counted.
+    let mut bomb = b"alice@example.com ".to_vec();
+    bomb.resize(64 << 20, b' ');
+    let scan = scan(&detector, Media::Text, gzip(&bomb));
+    assert_eq!(scan.hits.len(), 1);
+    assert!(scan.unscanned > 0);
+    // What is broken off is read as far as it goes; what only begins so is searched as it is.
+    let cut = gzip(&b"alice@example.com and more ".repeat(1000));
+    let scan = scan_with(&detector, Media::Text, &cut[..cut.len() - 9], Limits::default());
+    assert!(!scan.hits.is_empty() && scan.unscanned > 0);
+    let scan = scan_with(&detector, Media::Text, b"\x1f\x8b\x08 alice@example.com", Limits::default());
+    assert_eq!(scan.hits.len(), 1);
+}
+
+#[test]
 fn long_and_non_ascii_values() {
     let bio = "Gr\u{f6}\u{df}te Freude: \u{301}\u{44f} \u{4f60}\u{597d} ".repeat(40);
     let detector = knows(&[
