@@ -106,8 +106,8 @@
 //! - Call rewriting sees method calls in the function's own body: not calls made by fully
 //!   qualified path, inside `macro_rules!`, through a request builder stored in a temporary's field, or on one that a
 //!   closure or `async` block takes from outside (without `move`, or bound by a `let`).
-//! - Detection finds registered values in the forms listed in the README. Encrypted or compressed
-//!   bodies, and readers passed as a body, are counted, not scanned.
+//! - Detection finds registered values in the forms listed in the README. Encrypted bodies,
+//!   those compressed by other than gzip or zlib, and readers passed as a body are counted, not scanned.
 //! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
 //! - SQLite's own gaps (failed `RETURNING`, `DO NOTHING`, an UPDATE that met no row) are recorded with
 //!   `certain: false` and the reason. PostgreSQL and MySQL connections go through the same generic hooks,

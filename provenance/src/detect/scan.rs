@@ -169,7 +169,9 @@ impl<'d> Scanner<'d> {
         if let Some((inflated, whole)) = decode::inflate(bytes, most.min(self.limits.bytes)) {
             // Nobody can say how long the rest is; a bomb's is long.
             self.unscanned += if whole { 0 } else { bytes.len() };
-            self.effort = self.effort.saturating_add(inflated.len().saturating_mul(EFFORT_PER_BYTE));
+            self.effort = self
+                .effort
+                .saturating_add(inflated.len().saturating_mul(EFFORT_PER_BYTE));
             self.inflated = true;
             match inflated.iter().find(|byte| !byte.is_ascii_whitespace()) {
                 _ if part.media == Media::Form => self.pairs(&part.place, "", &inflated),
