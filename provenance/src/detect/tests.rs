@@ -618,6 +618,22 @@ fn scans_run_while_values_come_and_go() {
     assert_eq!(hits(&detector, Media::Text, "user7@example.com"), [""; 0]);
 }
 
+#[test]
+fn the_filter_grows_and_forgets_while_all_else_is_found() {
+    let detector = Detector::new(&KEY);
+    let email = |n: usize| format!("user{n}@example.com");
+    let found = |n: usize| hits(&detector, Media::Text, email(n)).len();
+    // More than it has room for at first, so that it is built anew more than once.
+    let entries: Vec<Entry> = (0..10_000).map(|n| add(&detector, Kind::Email, &email(n), n)).collect();
+    assert!(detector.index.filter().room() >= 10_000);
+    assert!((0..10_000).step_by(7).all(|n| found(n) == 1));
+    for (n, entry) in entries.iter().enumerate().skip(3_000) {
+        detector.remove(entry, mark(n));
+    }
+    assert!(detector.index.filter().room() < 10_000);
+    assert!((0..10_000).step_by(7).all(|n| found(n) == usize::from(n < 3_000)));
+}
+
 /// Every text value at every boundary, the slow way, over folded text.
 fn oracle(values: &[String], text: &str) -> Vec<usize> {
     let text = fold(text);
