@@ -150,8 +150,8 @@
 //! - A `tracing` event has the id of ours only where that was waited for: of shares, with
 //!   `egress.durability: before_send`. With OpenTelemetry's context activation switched off, trace ids come from
 //!   `traceparent`.
-//! - Detection finds registered values in the forms listed in the README. Encrypted or compressed
-//!   bodies, and readers passed as a body, are counted, not scanned.
+//! - Detection finds registered values in the forms listed in the README. Encrypted bodies,
+//!   those compressed by other than gzip or zlib, and readers passed as a body are counted, not scanned.
 //! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
 //! - SQLite's own gaps (failed `RETURNING`, `DO NOTHING`, an UPDATE that met no row) are recorded with
 //!   `certain: false` and the reason. PostgreSQL and MySQL connections go through the same generic hooks,

@@ -1,5 +1,6 @@
 //! Encodings that values hide behind. Pure functions; who calls them keeps the budget.
 
+use std::io::Read;
 use std::ops::Range;
 
 use base64::Engine;
@@ -91,6 +92,89 @@ pub(super) fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// With characters for HTML's entities, if there are any: the named ones that escaping needs, and all numbers.
+pub(super) fn entities(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for at in memchr::memchr_iter(b'&', bytes) {
+        let rest = bytes.get(at + 1..).unwrap_or_default();
+        let name = rest.iter().take(10).position(|byte| *byte == b';');
+        let Some(name) = name.and_then(|end| rest.get(..end)).filter(|_| at >= copied) else {
+            continue;
+        };
+        let number = |digits: &[u8], radix| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u32::from_str_radix(digits, radix).ok()
+        };
+        let code = match name {
+            [b'#', b'x' | b'X', digits @ ..] => number(digits, 16),
+            [b'#', digits @ ..] => number(digits, 10),
+            b"amp" => Some(u32::from(b'&')),
+            b"lt" => Some(u32::from(b'<')),
+            b"gt" => Some(u32::from(b'>')),
+            b"quot" => Some(u32::from(b'"')),
+            b"apos" => Some(u32::from(b'\'')),
+            b"nbsp" => Some(0xa0),
+            b"commat" => Some(u32::from(b'@')),
+            b"period" => Some(u32::from(b'.')),
+            b"plus" => Some(u32::from(b'+')),
+            _ => None,
+        };
+        if let Some(code) = code {
+            out.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
+            push(&mut out, code);
+            copied = at + name.len() + 2;
+        }
+    }
+    (copied > 0).then(|| {
+        out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+        out
+    })
+}
+
+/// Whether lines end as those do that quoted-printable broke.
+pub(super) fn has_soft_breaks(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'=', bytes).any(|at| is_soft_break(bytes.get(at + 1..).unwrap_or_default()))
+}
+
+fn is_soft_break(after: &[u8]) -> bool {
+    matches!(after, [b'\n', ..] | [b'\r', b'\n', ..])
+}
+
+/// Whether an entity, or an escape of quoted-printable, may begin with the `&` or `=` at `at`.
+pub(super) fn may_decode(bytes: &[u8], at: usize) -> bool {
+    match bytes.get(at..).unwrap_or_default() {
+        [b'&', rest @ ..] => rest.iter().take(10).any(|byte| *byte == b';'),
+        [b'=', a, b, ..] => (a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) || a.is_ascii_whitespace(),
+        [b'=', b'\n'] => true,
+        _ => false,
+    }
+}
+
+/// Without the escapes and the soft line breaks of quoted-printable, if there are any.
+pub(super) fn quoted_printable(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for at in memchr::memchr_iter(b'=', bytes) {
+        let (decoded, length) = match bytes.get(at + 1..).unwrap_or_default() {
+            [b'\n', ..] => (None, 2),
+            [b'\r', b'\n', ..] => (None, 3),
+            // Small letters are not allowed, and would decode much that is no quoted-printable.
+            [a @ (b'0'..=b'9' | b'A'..=b'F'), b @ (b'0'..=b'9' | b'A'..=b'F'), ..] => {
+                (nibble(*a).zip(nibble(*b)).map(|(a, b)| a << 4 | b), 3)
+            }
+            _ => continue,
+        };
+        out.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
+        out.extend(decoded);
+        copied = at + length;
+    }
+    (copied > 0).then(|| {
+        out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+        out
+    })
+}
+
 fn code_unit(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, rest) = bytes.split_at_checked(4)?;
     let unit = digits
@@ -106,6 +190,21 @@ fn push(out: &mut Vec<u8>, code: u32) {
 
 fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok())
+}
+
+/// Inflated, if it is gzip or zlib by its first bytes and the first of it can be read; at most
+/// `most` bytes, with whether that was all.
+pub(super) fn inflate(bytes: &[u8], most: usize) -> Option<(Vec<u8>, bool)> {
+    let mut reader: Box<dyn Read + '_> = match bytes {
+        [0x1f, 0x8b, 8, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Box::new(flate2::bufread::ZlibDecoder::new(bytes)),
+        _ => return None,
+    };
+    let mut out = Vec::new();
+    // What was read before an error stays.
+    let whole = (&mut reader).take(most as u64).read_to_end(&mut out).is_ok();
+    let more = whole && out.len() == most && reader.read(&mut [0]).map_or(true, |read| read > 0);
+    (!out.is_empty()).then_some((out, whole && !more))
 }
 
 /// Runs that could be base64 or hex, without padding.
@@ -132,7 +231,7 @@ pub(super) fn pieces(run: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(move |piece| piece.len() >= SHORTEST_RUN && piece.len() < run.len())
 }
 
-fn is_run(byte: u8) -> bool {
+pub(super) fn is_run(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
 
@@ -153,12 +252,62 @@ pub(super) fn base64(run: &[u8]) -> Option<Vec<u8>> {
     engine.decode(run).ok()
 }
 
+/// `false` only for a run that is no text, decoded in either way. Without memory of its own.
+pub(super) fn could_be_text(run: &[u8]) -> bool {
+    let digits = run.strip_prefix(b"0x").unwrap_or(run);
+    if digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit) {
+        return true;
+    }
+    if run.len() % 4 == 1 {
+        return false;
+    }
+    let mut decoded = [0; 192];
+    let mut length = 0;
+    for quad in run.chunks(4) {
+        let mut bits = 0;
+        for byte in quad {
+            match SIXTETS.get(usize::from(*byte)) {
+                Some(sixtet) if *sixtet < 64 => bits = bits << 6 | u32::from(*sixtet),
+                _ => return false,
+            }
+        }
+        bits <<= 6 * (4 - quad.len());
+        let Some(room) = decoded.get_mut(length..length + 3) else {
+            return true;
+        };
+        room.copy_from_slice(&[(bits >> 16) as u8, (bits >> 8) as u8, bits as u8]);
+        length += quad.len() - 1;
+    }
+    decoded.get(..length).is_some_and(is_text)
+}
+
+/// The six bits of a character of base64, of either alphabet.
+const SIXTETS: [u8; 256] = {
+    let mut sixtets = [64; 256];
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut n = 0;
+    while n < 64 {
+        sixtets[alphabet[n as usize] as usize] = n;
+        n += 1;
+    }
+    sixtets[b'-' as usize] = 62;
+    sixtets[b'_' as usize] = 63;
+    sixtets
+};
+
 /// Whether decoded bytes are worth a search: mostly text.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
-    let readable = |b: &&u8| !b.is_ascii_control() || b.is_ascii_whitespace();
-    let ascii = bytes.iter().filter(|b| b.is_ascii()).filter(readable).count();
-    let control = bytes.iter().filter(|b| !readable(b)).count();
-    ascii * 4 >= bytes.len() * 3 || (control * 8 <= bytes.len() && std::str::from_utf8(bytes).is_ok())
+    // Readable ASCII in the lower half, control characters in the upper one.
+    let counts: u64 = bytes
+        .iter()
+        .map(|byte| match byte {
+            b' '..=b'~' | b'\t' | b'\n' | b'\x0c' | b'\r' => 1,
+            0x80.. => 0,
+            _ => 1 << 32,
+        })
+        .sum();
+    let (readable, control) = (counts as u32 as usize, (counts >> 32) as usize);
+    readable * 4 >= bytes.len() * 3 || (control * 8 <= bytes.len() && std::str::from_utf8(bytes).is_ok())
 }
 
 #[cfg(test)]
@@ -185,6 +334,34 @@ mod tests {
             );
         }
         assert_eq!(unescape(b"plain"), None);
+        let cases: [(&str, Option<&str>); 6] = [
+            ("a&#64;b&#x40;c", Some("a@b@c")),
+            ("&lt;a&amp;b&gt;", Some("<a&b>")),
+            ("a&b; &unknown; &#xffffffffff;", None),
+            ("&#1114112;", Some("\u{fffd}")),
+            ("&&amp;", Some("&&")),
+            ("plain", None),
+        ];
+        for (written, plain) in cases {
+            assert_eq!(
+                entities(written.as_bytes()).as_deref(),
+                plain.map(str::as_bytes),
+                "{written}"
+            );
+        }
+        let cases: [(&str, Option<&str>); 4] = [
+            ("a=40b=\r\nc=\nd", Some("a@bcd")),
+            ("Zo=C3=AB", Some("Zo\u{eb}")),
+            ("a=b&c=d=", None),
+            ("=3D40", Some("=40")),
+        ];
+        for (written, plain) in cases {
+            assert_eq!(
+                quoted_printable(written.as_bytes()).as_deref(),
+                plain.map(str::as_bytes),
+                "{written}"
+            );
+        }
     }
 
     #[test]

@@ -16,40 +16,28 @@ const PHONE_GROUPS: usize = 7;
 const PHONE_DIGITS: usize = 19;
 
 impl Scanner<'_> {
+    /// Numbers, dates and phones, at every group of digits and month that the sieve let pass.
     /// `false` if the effort allowed is used up.
-    pub(super) fn digits(&mut self, at: &mut At<'_>, view: &Folded) -> bool {
+    pub(super) fn digits(&mut self, at: &mut At<'_>, view: &Folded, starts: &[usize]) -> bool {
         let numbers = self.index.has(Lane::Number);
         let dates = self.index.has(Lane::Date);
         let phones = self.index.has(Lane::Phone);
-        if !numbers && !dates && !phones {
-            return true;
-        }
         let text = view.text.as_bytes();
-        let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
         // Digits alone were looked up as a whole.
-        if digits == 0 || (digits == text.len() && digits <= LONGEST_WRITTEN) {
+        if text.len() <= LONGEST_WRITTEN && text.iter().all(u8::is_ascii_digit) {
             return true;
         }
         let mut number_end = 0;
-        let mut before = 0;
-        for (start, &byte) in text.iter().enumerate() {
-            let previous = std::mem::replace(&mut before, byte);
-            if byte.is_ascii_digit() && !previous.is_ascii_digit() {
-                if numbers && start >= number_end {
-                    number_end = self.numbers(at, view, start);
-                }
-                if !is_boundary(&view.text, start) {
-                    continue;
-                }
-                if phones {
-                    self.phones(at, view, start);
-                }
-            } else if !dates
-                || !byte.is_ascii_alphabetic()
-                || previous.is_ascii_alphanumeric()
-                || !is_boundary(&view.text, start)
-            {
+        for &start in starts {
+            let is_digit = text.get(start).is_some_and(u8::is_ascii_digit);
+            if is_digit && numbers && start >= number_end {
+                number_end = self.numbers(at, view, number_start(text, start));
+            }
+            if !is_boundary(&view.text, start) {
                 continue;
+            }
+            if is_digit && phones {
+                self.phones(at, view, start);
             }
             if dates {
                 self.date(at, view, start);
@@ -214,6 +202,24 @@ impl Scanner<'_> {
             self.lookup(at, Lane::National, digits, normalised);
         }
     }
+}
+
+/// Where the number begins of which the digit at `at` is a part.
+fn number_start(text: &[u8], at: usize) -> usize {
+    let mut start = at;
+    let byte = |at: usize| text.get(at).copied().unwrap_or_default();
+    while start > 0 {
+        let before = byte(start - 1);
+        let joins = matches!(before, b',' | b'.' | b'\'')
+            && start > 1
+            && byte(start - 2).is_ascii_digit()
+            && byte(start).is_ascii_digit();
+        if !joins && !before.is_ascii_digit() {
+            break;
+        }
+        start -= 1;
+    }
+    start
 }
 
 /// Whether a number may begin at `start`: nothing of a word before it, or a currency's code.

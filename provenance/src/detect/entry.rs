@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::filter::Anchor;
 use super::index::{Index, Lane};
 use super::words;
 use crate::vocabulary::Kind;
@@ -18,20 +19,22 @@ pub(crate) struct Entry {
     /// Bytes of it that are searched: without the non-word characters at its ends.
     pub(super) needle: u32,
     pub(super) hash: u128,
-    /// Text: the anchor, the hash of the first 8 bytes, if there are so many. Phones: the hash of
-    /// the last 10 digits, if there are more. Else 0.
+    /// The hash of a phone's last 10 digits, if there are more, else 0.
     pub(super) second: u128,
     /// Hashes of the SHA-256 digests under which the value is likely to travel; 0 for none.
     pub(super) digests: [u128; 2],
+    /// What the filter has of it: text as it is searched, numbers without their sign, the eight
+    /// digits of dates, phones in full and their last 10 digits.
+    pub(super) anchors: [Option<Anchor>; 2],
+    /// Text without any word character.
+    pub(super) wordless: bool,
 }
 
-/// Bytes by which long text is found.
-pub(super) const ANCHOR: usize = 8;
 /// Digits by which phones are found without their country code.
 pub(super) const NATIONAL: usize = 10;
 
-const VERSION: u8 = 1;
-const STORED: usize = 4 + 4 + 4 + 4 * 16;
+const VERSION: u8 = 2;
+const STORED: usize = 4 + 4 + 4 + 4 * 16 + 2 * 12;
 const KINDS: [Kind; 6] = [Kind::Text, Kind::Email, Kind::Phone, Kind::Number, Kind::Date, Kind::Id];
 /// Where a kind's canonical form was read as that kind; else its values are text.
 const LANES: [Lane; 4] = [Lane::Text, Lane::Number, Lane::Date, Lane::Phone];
@@ -44,12 +47,18 @@ impl Entry {
             VERSION,
             place(KINDS.iter().position(|kind| *kind == self.kind)),
             place(LANES.iter().position(|lane| *lane == self.lane)),
-            u8::from(self.weak),
+            u8::from(self.weak) | u8::from(self.wordless) << 1,
         ];
         bytes.extend(self.length.to_le_bytes());
         bytes.extend(self.needle.to_le_bytes());
         for hash in [self.hash, self.second, self.digests[0], self.digests[1]] {
             bytes.extend(hash.to_le_bytes());
+        }
+        for anchor in self.anchors {
+            let Anchor { hash, length, begin } = anchor.unwrap_or_default();
+            for part in [hash, length, begin.into()] {
+                bytes.extend(part.to_le_bytes());
+            }
         }
         bytes
     }
@@ -57,28 +66,39 @@ impl Entry {
     /// Reads the stored form; `None` if it is damaged or of another version.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; STORED] = bytes.try_into().ok()?;
-        let [VERSION, kind, lane, weak @ (0 | 1), rest @ ..] = bytes else {
+        let [VERSION, kind, lane, flags @ 0..=3, rest @ ..] = bytes else {
             return None;
         };
-        let (lengths, hashes) = rest.split_at_checked(8)?;
-        let mut lengths = lengths
-            .chunks_exact(4)
-            .map(|c| c.try_into().ok().map(u32::from_le_bytes));
-        let mut hashes = hashes
-            .chunks_exact(16)
-            .map(|c| c.try_into().ok().map(u128::from_le_bytes));
+        let (lengths, rest) = rest.split_at_checked(8)?;
+        let (hashes, anchors) = rest.split_at_checked(64)?;
+        let (mut lengths, mut hashes, mut anchors) = (quads(lengths), wides(hashes), quads(anchors));
+        let mut anchor = || {
+            let (hash, length) = (anchors.next()?, anchors.next()?);
+            let begin = u16::try_from(anchors.next()?).ok()?;
+            Some((length > 0).then_some(Anchor { hash, length, begin }))
+        };
         let entry = Entry {
             kind: *KINDS.get(usize::from(*kind))?,
             lane: *LANES.get(usize::from(*lane))?,
-            weak: *weak == 1,
-            length: lengths.next()??,
-            needle: lengths.next()??,
-            hash: hashes.next()??,
-            second: hashes.next()??,
-            digests: [hashes.next()??, hashes.next()??],
+            weak: flags & 1 != 0,
+            wordless: flags & 2 != 0,
+            length: lengths.next()?,
+            needle: lengths.next()?,
+            hash: hashes.next()?,
+            second: hashes.next()?,
+            digests: [hashes.next()?, hashes.next()?],
+            anchors: [anchor()?, anchor()?],
         };
         (entry.needle > 0 && entry.needle <= entry.length).then_some(entry)
     }
+}
+
+fn quads(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word))
+}
+
+fn wides(bytes: &[u8]) -> impl Iterator<Item = u128> {
+    bytes.as_chunks().0.iter().map(|wide| u128::from_le_bytes(*wide))
 }
 
 impl Index {
@@ -91,9 +111,15 @@ impl Index {
             _ => canonical,
         };
         let second = match lane {
-            Lane::Text => self.anchor(needle.as_bytes()).map_or(0, u128::from),
             Lane::Phone => last(needle, NATIONAL).map_or(0, |last| self.hash(Lane::National, last.as_bytes())),
             _ => 0,
+        };
+        let anchor = |text: &str| self.anchor_key.of(text.as_bytes());
+        let anchors = match lane {
+            Lane::Number => [anchor(needle.strip_prefix('-').unwrap_or(needle)), None],
+            Lane::Date => [anchor(&needle.replace('-', "")), None],
+            Lane::Phone => [anchor(needle), last(needle, NATIONAL).and_then(anchor)],
+            _ => [anchor(needle), None],
         };
         let digest = |text: &str| self.hash(Lane::Digest, &Sha256::digest(text.as_bytes()));
         let other_digest = match lane {
@@ -113,6 +139,8 @@ impl Index {
             hash: self.hash(lane, needle.as_bytes()),
             second,
             digests: [digest(canonical), other_digest],
+            anchors,
+            wordless: !needle.chars().any(words::is_word),
         }
     }
 }

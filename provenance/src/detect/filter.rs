@@ -1,50 +1,177 @@
-//! A quick no: whether anything registered could begin, or be, what is looked up.
+//! A quick no: whether anything registered could begin with what is looked up, and how long it is.
+//!
+//! Cells of 16 bytes, each a small Bloom filter and the lengths of all that fell into it. What was
+//! added is never denied; what was taken away is, once the index builds a new filter.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// Counters, of four bits each; a power of two. One megabyte: with 200,000 values, one look-up in ten
-/// passes in vain.
-const SLOTS: usize = 1 << 21;
-const PER_WORD: usize = 16;
-/// A counter that has been here stays, as nobody knows how often it was counted.
-const FULL: u64 = 15;
+use siphasher::sip128::SipHasher13;
 
-/// A counting Bloom filter with one counter for each keyed hash. What is in it is never denied.
-pub(super) struct Filter(Box<[AtomicU64]>);
+/// Bytes by which long text is found.
+pub(super) const ANCHOR: usize = 8;
+/// Lengths are told apart up to this one.
+pub(super) const LONGEST: usize = 64;
+/// Keys that share a cell when the filter is full: 32 bits each.
+const KEYS_PER_CELL: usize = 4;
+/// Fewest cells; a power of two.
+const CELLS: usize = 1 << 10;
+/// Spreads 32 bits over 64.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What the filter has of a piece of text: the keyed hash of its first bytes, and its length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub(super) hash: u32,
+    pub(super) length: u32,
+    /// Short keys are told apart by their beginning first.
+    pub(super) begin: u16,
+}
+
+/// Beginnings that are told apart: 12 bits.
+const BEGINS: usize = 1 << 12;
+
+/// A keyed hash of eight bytes, quick rather than strong: its 32 bits say little, and what passes
+/// is looked up by SipHash.
+#[derive(Clone, Copy)]
+pub(super) struct AnchorKey {
+    add: u64,
+    multiply: u64,
+}
+
+impl AnchorKey {
+    pub(super) fn new(key: &[u8; 16]) -> Self {
+        // Multiplication alone mixes only as well as its factor is random.
+        let key = SipHasher13::new_with_key(key).hash(b"anchors");
+        AnchorKey {
+            add: key.h1,
+            multiply: key.h2 | 1,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn hash(self, word: u64) -> u32 {
+        let product = u128::from(word ^ self.add) * u128::from(self.multiply);
+        let mixed = (product >> 64) as u64 ^ product as u64;
+        (mixed >> 32) as u32 ^ mixed as u32
+    }
+
+    /// A keyed hash of the first two bytes of a key, of one byte if it has no more.
+    #[inline(always)]
+    fn begin(self, word: u64) -> u16 {
+        ((word ^ self.add).wrapping_mul(self.multiply) >> 52) as u16
+    }
+
+    /// The anchor of `bytes`; `None` if there are none.
+    #[inline]
+    pub(super) fn of(self, bytes: &[u8]) -> Option<Anchor> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let word = match bytes.first_chunk::<ANCHOR>() {
+            Some(first) => u64::from_le_bytes(*first),
+            None => {
+                let mut first = [0; ANCHOR];
+                first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                short(u64::from_le_bytes(first), bytes.len())
+            }
+        };
+        (length > 0).then(|| Anchor {
+            hash: self.hash(word),
+            length,
+            begin: match length {
+                1 => self.begin(word & 0xff),
+                2..8 => self.begin(word & 0xffff),
+                _ => 0,
+            },
+        })
+    }
+}
+
+/// The first `length` bytes of a word, at most 7, and their number.
+#[inline(always)]
+pub(super) fn short(word: u64, length: usize) -> u64 {
+    word & !(!0 << (8 * length)) | (length as u64) << 56
+}
+
+/// The bit of a length.
+#[inline(always)]
+pub(super) fn length_bit(length: usize) -> u64 {
+    1 << (length.clamp(1, LONGEST) - 1)
+}
+
+#[derive(Default)]
+struct Cell {
+    bloom: AtomicU64,
+    lengths: AtomicU64,
+}
+
+pub(super) struct Filter {
+    cells: Box<[Cell]>,
+    shift: u32,
+    /// The bits of the lengths of short keys by their first two bytes: small enough to stay near
+    /// the processor, and enough for most words.
+    begins: Box<[AtomicU8; BEGINS]>,
+    /// All lengths there are.
+    lengths: AtomicU64,
+}
 
 impl Filter {
-    pub(super) fn new() -> Self {
-        Filter((0..SLOTS / PER_WORD).map(|_| AtomicU64::new(0)).collect())
+    pub(super) fn new(keys: usize) -> Self {
+        let cells = (keys / KEYS_PER_CELL).next_power_of_two().max(CELLS);
+        Filter {
+            cells: (0..cells).map(|_| Cell::default()).collect(),
+            shift: 64 - cells.trailing_zeros(),
+            begins: Box::new([const { AtomicU8::new(0) }; BEGINS]),
+            lengths: AtomicU64::new(0),
+        }
     }
 
-    /// `false`: it was not added, or was removed.
-    pub(super) fn may_have(&self, hash: u64) -> bool {
-        let (word, shift) = self.slot(hash);
-        word.load(Ordering::Acquire) >> shift & FULL != 0
+    /// The bits of the lengths of short keys that may begin with this word.
+    #[inline(always)]
+    pub(super) fn begins(&self, key: AnchorKey, word: u64) -> u64 {
+        let get = |word| u64::from(self.begins[usize::from(key.begin(word)) % BEGINS].load(Ordering::Acquire));
+        get(word & 0xffff) | get(word & 0xff)
     }
 
-    pub(super) fn add(&self, hash: u64) {
-        self.change(hash, |count| count + 1);
+    /// How many keys keep it quick.
+    pub(super) fn room(&self) -> usize {
+        self.cells.len() * KEYS_PER_CELL
     }
 
-    /// Only what was added may be removed.
-    pub(super) fn remove(&self, hash: u64) {
-        self.change(hash, |count| count.saturating_sub(1));
+    /// The bits of the lengths of all that was added in any cell.
+    pub(super) fn lengths(&self) -> u64 {
+        self.lengths.load(Ordering::Acquire)
     }
 
-    fn change(&self, hash: u64, to: impl Fn(u64) -> u64) {
-        let (word, shift) = self.slot(hash);
-        // Fails only where there is nothing to change.
-        let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |counts| {
-            let count = counts >> shift & FULL;
-            (count != FULL).then(|| counts & !(FULL << shift) | to(count) << shift)
-        });
+    /// The bits of the lengths of what may have been added with this hash; 0 for nothing.
+    #[inline(always)]
+    pub(super) fn get(&self, hash: u32) -> u64 {
+        let spread = u64::from(hash).wrapping_mul(SPREAD);
+        let bloom = bloom(spread);
+        match self.cells.get((spread >> self.shift) as usize) {
+            Some(cell) if cell.bloom.load(Ordering::Acquire) & bloom == bloom => cell.lengths.load(Ordering::Acquire),
+            _ => 0,
+        }
     }
 
-    fn slot(&self, hash: u64) -> (&AtomicU64, usize) {
-        let slot = hash as usize % SLOTS;
-        (&self.0[slot / PER_WORD], slot % PER_WORD * 4)
+    pub(super) fn add(&self, anchor: Anchor) {
+        let short = (length_bit(anchor.length as usize) & 0x7f) as u8;
+        if let Some(begins) = self.begins.get(usize::from(anchor.begin)).filter(|_| short != 0) {
+            begins.fetch_or(short, Ordering::AcqRel);
+        }
+        let spread = u64::from(anchor.hash).wrapping_mul(SPREAD);
+        let length = length_bit(anchor.length as usize);
+        if let Some(cell) = self.cells.get((spread >> self.shift) as usize) {
+            // The lengths first: whoever sees the Bloom bits sees them too.
+            cell.lengths.fetch_or(length, Ordering::AcqRel);
+            cell.bloom.fetch_or(bloom(spread), Ordering::AcqRel);
+        }
+        self.lengths.fetch_or(length, Ordering::AcqRel);
     }
+}
+
+/// Three bits, of others than those that choose the cell.
+#[inline(always)]
+fn bloom(spread: u64) -> u64 {
+    1 << (spread >> 8 & 63) | 1 << (spread >> 15 & 63) | 1 << (spread >> 22 & 63)
 }
 
 #[cfg(test)]
@@ -52,21 +179,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_and_never_denies() {
-        let filter = Filter::new();
-        assert!(!filter.may_have(5));
-        for _ in 0..3 {
-            filter.add(5);
+    fn what_was_added_is_never_denied() {
+        let key = AnchorKey::new(b"0123456789abcdef");
+        let filter = Filter::new(10_000);
+        let text = |n: u32| format!("{n:x}{}", "-".repeat(n as usize % 80)).into_bytes();
+        let anchor = |n: u32| key.of(&text(n));
+        let has = |filter: &Filter, anchor: Anchor| filter.get(anchor.hash) & length_bit(anchor.length as usize) != 0;
+        for n in 0..10_000 {
+            filter.add(anchor(n).unwrap_or_default());
         }
-        filter.add(6);
-        filter.remove(5);
-        filter.remove(5);
-        assert!(filter.may_have(5) && filter.may_have(6) && !filter.may_have(4));
-        filter.remove(5);
-        assert!(!filter.may_have(5) && filter.may_have(6));
-        // Beyond what a counter counts, it stays.
-        (0..20).for_each(|_| filter.add(7));
-        (0..20).for_each(|_| filter.remove(7));
-        assert!(filter.may_have(7));
+        assert!((0..10_000).all(|n| anchor(n).is_some_and(|anchor| has(&filter, anchor))));
+        let passed = (20_000..40_000).filter(|n| anchor(*n).is_some_and(|anchor| has(&filter, anchor)));
+        assert!(passed.count() < 2_000);
+        assert_eq!(key.of(b""), None);
+        assert_ne!(key.of(b"ab"), key.of(b"ab\0"));
     }
 }

@@ -1,14 +1,14 @@
 //! Keyed hashes of all registered values, and who they lead to.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::entry::{ANCHOR, Entry, NATIONAL};
-use super::filter::Filter;
+use super::entry::{Entry, NATIONAL};
+use super::filter::{Anchor, AnchorKey, Filter, length_bit};
 use crate::vocabulary::Fingerprint;
 
 /// Values of one lane are never met in another: their hashes differ.
@@ -28,20 +28,35 @@ const LANES: usize = 6;
 /// Lengths that are told apart.
 const LENGTHS: usize = 32;
 
+/// Removed keys that a filter keeps for each key that it has, before it is built anew.
+const STALE: usize = 4;
+
 pub(super) struct Index {
     key: SipHasher13,
-    anchor_key: SipHasher13,
+    pub(super) anchor_key: AnchorKey,
     values: DashMap<u128, Vec<Known>, Spread>,
-    /// Anchor -> lengths of the needles that begin so, with their number. The number of a length
+    /// Hash of an anchor -> lengths of what begins so, with their number. The number of a length
     /// may pass below zero while an insertion and a removal of one value overtake each other.
-    anchors: DashMap<u64, BTreeMap<u32, i64>, Spread>,
-    /// Of every value: the anchor of long text, else the hash; and the national hash of phones.
-    filter: Filter,
+    anchors: DashMap<u32, Lengths, Spread>,
+    filter: RwLock<Filters>,
+    /// Keys in the filter, and those of them that were taken away.
+    keys: AtomicUsize,
+    stale: AtomicUsize,
     /// Hashes by lane and length of what was hashed, the longest together.
     lengths: [[AtomicUsize; LENGTHS]; LANES],
     /// Hashes by lane: a lane without any is not searched.
     counts: [AtomicUsize; LANES],
+    /// Texts that have no word character.
+    wordless: AtomicUsize,
 }
+
+/// What scans read, and what is being built to follow it: insertions go into both.
+struct Filters {
+    current: Arc<Filter>,
+    next: Option<Arc<Filter>>,
+}
+
+type Lengths = Vec<(Anchor, i32)>;
 
 /// A value that a hash leads to.
 #[derive(Clone, Copy, Debug)]
@@ -61,18 +76,19 @@ impl Index {
         anchor_key.copy_from_slice(&key[16..]);
         Index {
             key: SipHasher13::new_with_key(&value_key),
-            anchor_key: SipHasher13::new_with_key(&anchor_key),
+            anchor_key: AnchorKey::new(&anchor_key),
             values: DashMap::default(),
             anchors: DashMap::default(),
-            filter: Filter::new(),
+            filter: RwLock::new(Filters {
+                current: Arc::new(Filter::new(0)),
+                next: None,
+            }),
+            keys: AtomicUsize::new(0),
+            stale: AtomicUsize::new(0),
             lengths: Default::default(),
             counts: Default::default(),
+            wordless: AtomicUsize::new(0),
         }
-    }
-
-    /// What is looked up in the filter for a hash.
-    fn filtered(hash: u128) -> u64 {
-        hash as u64
     }
 
     /// The keyed hash of `bytes`, to be continued.
@@ -98,10 +114,10 @@ impl Index {
         }
     }
 
-    /// The hash of the first bytes of `text`, if there are enough; never 0.
-    pub(super) fn anchor(&self, text: &[u8]) -> Option<u64> {
-        let first: &[u8; ANCHOR] = text.first_chunk()?;
-        Some(self.anchor_key.hash(first).h2.max(1))
+    /// What a scan asks first, as it is now.
+    pub(super) fn filter(&self) -> Arc<Filter> {
+        let filters = self.filter.read().unwrap_or_else(PoisonError::into_inner);
+        filters.current.clone()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -117,29 +133,37 @@ impl Index {
         self.lengths[lane as usize][bytes.min(LENGTHS - 1)].load(Ordering::Relaxed) > 0
     }
 
-    /// Whether there may be text that begins with this anchor.
-    pub(super) fn may_begin(&self, anchor: u64) -> bool {
-        self.filter.may_have(anchor)
-    }
-
-    /// As [`Index::find`], for all but text with an anchor, and digests.
-    pub(super) fn find_filtered(&self, hash: u128) -> Vec<Known> {
-        match self.filter.may_have(Index::filtered(hash)) {
-            true => self.find(hash),
-            false => Vec::new(),
-        }
+    /// Whether text without any word character is known.
+    pub(super) fn has_wordless(&self) -> bool {
+        self.wordless.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn find(&self, hash: u128) -> Vec<Known> {
         self.values.get(&hash).map(|known| known.clone()).unwrap_or_default()
     }
 
+    /// The bits of the lengths of what begins with this anchor.
+    #[inline(never)]
+    pub(super) fn length_bits(&self, anchor: u32) -> u64 {
+        let Some(found) = self.anchors.get(&anchor) else {
+            return 0;
+        };
+        let there = found.iter().filter(|(_, count)| *count > 0);
+        there.fold(0, |bits, (anchor, _)| bits | length_bit(anchor.length as usize))
+    }
+
     /// The lengths of the needles that begin with this anchor, ascending, into `lengths`.
-    pub(super) fn lengths(&self, anchor: u64, lengths: &mut Vec<u32>) {
+    pub(super) fn lengths(&self, anchor: u32, lengths: &mut Vec<u32>) {
         lengths.clear();
         if let Some(found) = self.anchors.get(&anchor) {
-            lengths.extend(found.iter().filter(|(_, count)| **count > 0).map(|(length, _)| *length));
+            lengths.extend(
+                found
+                    .iter()
+                    .filter(|(_, count)| *count > 0)
+                    .map(|(anchor, _)| anchor.length),
+            );
         }
+        lengths.sort_unstable();
     }
 
     pub(super) fn insert(&self, entry: &Entry, fingerprint: Fingerprint) {
@@ -149,15 +173,11 @@ impl Index {
             weak: entry.weak,
             of: entry.hash,
         };
-        // First into the filter, and last out of it: it must not deny what is in the tables.
-        self.allow(entry);
         if self.add(entry.lane, entry.hash, known) {
             for (lane, hash) in others(entry) {
                 self.add(lane, hash, known);
             }
-            self.count_anchor(entry, 1);
-        } else {
-            self.disallow(entry);
+            self.count(entry, true);
         }
     }
 
@@ -166,23 +186,76 @@ impl Index {
             for (lane, hash) in others(entry) {
                 self.take(lane, hash, fingerprint, entry.hash);
             }
-            self.count_anchor(entry, -1);
-            self.disallow(entry);
+            self.count(entry, false);
         }
     }
 
-    fn allow(&self, entry: &Entry) {
-        for (lane, length, hash) in filtered(entry) {
-            self.filter.add(hash);
-            self.lengths[lane as usize][length].fetch_add(1, Ordering::AcqRel);
+    fn count(&self, entry: &Entry, more: bool) {
+        let change = |counter: &AtomicUsize| match more {
+            true => counter.fetch_add(1, Ordering::AcqRel),
+            false => counter.fetch_sub(1, Ordering::AcqRel),
+        };
+        let needle = usize::try_from(entry.needle).unwrap_or(LENGTHS);
+        change(&self.lengths[entry.lane as usize][needle.min(LENGTHS - 1)]);
+        if entry.lane == Lane::Phone && entry.second != 0 {
+            change(&self.lengths[Lane::National as usize][NATIONAL]);
+        }
+        if entry.wordless {
+            change(&self.wordless);
+        }
+        // Into the table of anchors first: a filter that is being built reads it.
+        for anchor in entry.anchors.into_iter().flatten() {
+            self.count_anchor(anchor, if more { 1 } else { -1 });
+        }
+        let keys = entry.anchors.iter().flatten().count();
+        let (keys, stale) = match more {
+            true => {
+                let filters = self.filter.read().unwrap_or_else(PoisonError::into_inner);
+                for filter in [Some(&filters.current), filters.next.as_ref()].into_iter().flatten() {
+                    entry
+                        .anchors
+                        .into_iter()
+                        .flatten()
+                        .for_each(|anchor| filter.add(anchor));
+                }
+                drop(filters);
+                (self.keys.fetch_add(keys, Ordering::AcqRel) + keys, 0)
+            }
+            false => (
+                self.keys.load(Ordering::Acquire),
+                self.stale.fetch_add(keys, Ordering::AcqRel) + keys,
+            ),
+        };
+        if keys > self.filter().room() || stale > 1024.max(keys / STALE) {
+            self.rebuild();
         }
     }
 
-    fn disallow(&self, entry: &Entry) {
-        for (lane, length, hash) in filtered(entry) {
-            self.filter.remove(hash);
-            self.lengths[lane as usize][length].fetch_sub(1, Ordering::AcqRel);
+    /// Builds a filter of what is there now, with room for more. Scans go on with the one they have,
+    /// insertions go into both.
+    #[cold]
+    fn rebuild(&self) {
+        let write = || self.filter.write().unwrap_or_else(PoisonError::into_inner);
+        let stale = self.stale.swap(0, Ordering::AcqRel);
+        self.keys.fetch_sub(stale, Ordering::AcqRel);
+        let next = {
+            let mut filters = write();
+            if filters.next.is_some() {
+                // Somebody is at it.
+                self.stale.fetch_add(stale, Ordering::AcqRel);
+                self.keys.fetch_add(stale, Ordering::AcqRel);
+                return;
+            }
+            let next = Arc::new(Filter::new(self.keys.load(Ordering::Acquire) * 2));
+            filters.next = Some(next.clone());
+            next
+        };
+        for lengths in &self.anchors {
+            lengths.iter().for_each(|(anchor, _)| next.add(*anchor));
         }
+        let mut filters = write();
+        filters.current = next;
+        filters.next = None;
     }
 
     fn add(&self, lane: Lane, hash: u128, known: Known) -> bool {
@@ -211,35 +284,19 @@ impl Index {
         taken
     }
 
-    fn count_anchor(&self, entry: &Entry, change: i64) {
-        let Some(anchor) = anchor(entry) else { return };
-        let mut lengths = self.anchors.entry(anchor).or_default();
-        let count = lengths.entry(entry.needle).or_default();
-        *count += change;
-        if *count == 0 {
-            lengths.remove(&entry.needle);
+    fn count_anchor(&self, anchor: Anchor, change: i32) {
+        let mut lengths = self.anchors.entry(anchor.hash).or_default();
+        match lengths.iter_mut().find(|(known, _)| *known == anchor) {
+            Some((_, count)) => *count += change,
+            None => lengths.push((anchor, change)),
         }
+        lengths.retain(|(_, count)| *count != 0);
+        let empty = lengths.is_empty();
         drop(lengths);
-        self.anchors.remove_if(&anchor, |_, lengths| lengths.is_empty());
+        if empty {
+            self.anchors.remove_if(&anchor.hash, |_, lengths| lengths.is_empty());
+        }
     }
-}
-
-/// The anchor of an entry of long text.
-fn anchor(entry: &Entry) -> Option<u64> {
-    let anchor = u64::try_from(entry.second).ok()?;
-    (entry.lane == Lane::Text && anchor > 0).then_some(anchor)
-}
-
-/// What the filter has of an entry, with lane and length.
-fn filtered(entry: &Entry) -> impl Iterator<Item = (Lane, usize, u64)> {
-    let length = usize::try_from(entry.needle).unwrap_or(LENGTHS).min(LENGTHS - 1);
-    let first = anchor(entry).unwrap_or(Index::filtered(entry.hash));
-    let national = (entry.lane == Lane::Phone && entry.second != 0).then_some((
-        Lane::National,
-        NATIONAL,
-        Index::filtered(entry.second),
-    ));
-    [(entry.lane, length, first)].into_iter().chain(national)
 }
 
 /// The further hashes under which an entry is found.
@@ -266,8 +323,9 @@ impl Hasher for Plain {
         }
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn write_u32(&mut self, hash: u32) {
+        // The table looks at the highest bits and the lowest.
+        self.0 = u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
     fn write_u128(&mut self, hash: u128) {

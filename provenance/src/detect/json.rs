@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
+use super::classify::BLOCK;
 use super::decode::unescape;
+use super::sieve::Outline;
 
 /// What the walk meets.
 pub(super) enum Piece<'a> {
@@ -135,6 +137,136 @@ pub(super) fn walk(bytes: &[u8], depth: usize, visit: &mut dyn FnMut(&str, Optio
             path.clear();
             expect = Expect::Value;
         }
+    }
+}
+
+/// Where in a document the walk of [`locate`] is.
+#[derive(Clone, Copy)]
+struct Level<'a> {
+    array: bool,
+    index: usize,
+    /// The key of the member in hand.
+    key: &'a [u8],
+    masked: bool,
+    expects_key: bool,
+}
+
+/// Gets the path, the raw key, the offset and the piece, as the visitor of [`walk`] does.
+type Visit<'v> = &'v mut dyn FnMut(&str, Option<&str>, usize, Piece<'_>) -> bool;
+
+/// Visits, as [`walk`] does, the leaves and keys in which something could be met. Nobody asked
+/// whether the document is well-formed throughout: what is no leaf is handed back as `Deep`.
+pub(super) fn locate<'a>(bytes: &'a [u8], outline: &Outline, visit: Visit<'_>) {
+    let mut suspects = outline.suspects.iter().copied().peekable();
+    let mut stack: Vec<Level<'a>> = Vec::with_capacity(16);
+    let mut path = String::new();
+    let mut last = (0, false);
+    let blocks = outline.events.iter().enumerate();
+    let bits = blocks.flat_map(|(block, events)| Bits(*events).map(move |bit| block * BLOCK + bit));
+    for at in bits.chain([bytes.len()]) {
+        let Some(suspect) = suspects.peek() else { return };
+        let level = stack.last();
+        let fits = match bytes.get(at) {
+            Some(b',') => level.is_some_and(|level| !level.expects_key),
+            Some(b':') => level.is_some_and(|level| !level.array && !level.expects_key),
+            Some(b'}') => level.is_some_and(|level| !level.array),
+            Some(b']') => level.is_some_and(|level| level.array),
+            _ => true,
+        };
+        if !fits {
+            let start = last.0 + usize::from(last.0 > 0);
+            visit("", None, start, Piece::Deep(bytes.get(start..).unwrap_or_default()));
+            return;
+        }
+        if *suspect < at {
+            while suspects.next_if(|suspect| *suspect < at).is_some() {}
+            let (start, is_key) = last;
+            let levels = stack.as_slice();
+            write_path(
+                &mut path,
+                if is_key {
+                    levels.split_last().map_or(levels, |(_, outer)| outer)
+                } else {
+                    levels
+                },
+            );
+            let gap = bytes.get(start..at).unwrap_or_default();
+            if is_key {
+                let key = string(gap).map_or(gap.into(), |(_, key)| key);
+                let masked = visit(&path, None, start, Piece::Key(&key));
+                if let Some(level) = stack.last_mut() {
+                    level.masked = masked;
+                }
+            } else {
+                let member = levels.iter().rev().find(|level| !level.array);
+                let key = member.map(|level| match string(level.key) {
+                    Some((_, key)) => String::from_utf8_lossy(&key).into_owned(),
+                    None => String::new(),
+                });
+                let structure = usize::from(gap.first().is_some_and(|byte| b"{}[]:,".contains(byte)));
+                let gap = gap.get(structure..).unwrap_or_default();
+                let leading = gap.len() - gap.trim_ascii_start().len();
+                let leaf = gap.trim_ascii();
+                match scalar(leaf) {
+                    Some((length, Some(leaf))) if length == gap.trim_ascii().len() => {
+                        visit(&path, key.as_deref(), start, Piece::Leaf(&leaf));
+                    }
+                    Some((length, None)) if length == leaf.len() => {}
+                    _ => {
+                        visit(&path, key.as_deref(), start + structure + leading, Piece::Deep(leaf));
+                    }
+                }
+            }
+        }
+        last = (at, false);
+        match (bytes.get(at), stack.last_mut()) {
+            (Some(b'"'), Some(level)) if level.expects_key => {
+                level.key = bytes.get(at..).unwrap_or_default();
+                level.expects_key = false;
+                level.masked = false;
+                last.1 = true;
+            }
+            (Some(b','), Some(level)) => {
+                level.index += 1;
+                level.expects_key = !level.array;
+            }
+            (Some(open @ (b'{' | b'[')), _) => stack.push(Level {
+                array: *open == b'[',
+                index: 0,
+                key: b"",
+                masked: false,
+                expects_key: *open == b'{',
+            }),
+            (Some(b'}' | b']'), _) => drop(stack.pop()),
+            _ => {}
+        }
+    }
+}
+
+fn write_path(path: &mut String, levels: &[Level<'_>]) {
+    path.clear();
+    for level in levels {
+        path.push('/');
+        if level.array {
+            path.push_str(&level.index.to_string());
+        } else if let Some((_, key)) = string(level.key) {
+            path.push_str(shown(&key, level.masked));
+        }
+    }
+}
+
+/// The bits that are set, ascending.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let bit = self.0.trailing_zeros() as usize;
+        (self.0 != 0).then(|| {
+            self.0 &= self.0 - 1;
+            bit
+        })
     }
 }
 

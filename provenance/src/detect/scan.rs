@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::index::{Index, Known, Lane};
-use super::json::{Piece, shown, walk};
+use super::json::{Piece, locate, shown, walk};
+use super::sieve::{Outline, Sieve};
 use super::{Form, Hit, Limits, Media, Part, Scan, decode};
 use crate::vocabulary::Fingerprint;
 use crate::vocabulary::canonical::fold::Folded;
@@ -27,11 +28,18 @@ const EFFORT_PER_BYTE: usize = 64;
 /// Most keys, and the longest, that are remembered as clean.
 const CLEAN_KEYS: usize = 256;
 const CLEAN_KEY: usize = 64;
+/// Bytes that a compressed part may have when inflated, and more for each byte of it: text seldom
+/// has so many, bombs have many times more.
+const INFLATED: usize = 64 << 10;
+const INFLATED_PER_BYTE: usize = 64;
+/// Longest leaf that is sifted as it stands; longer ones are seldom free of line breaks.
+const SIFTED: usize = 1 << 10;
 /// What a look-up costs.
 const LOOKUP: usize = 16;
 
 pub(super) struct Scanner<'d> {
     pub(super) index: &'d Index,
+    pub(super) sieve: Sieve<'d>,
     limits: Limits,
     strong: Vec<Ranked>,
     weak: Vec<Ranked>,
@@ -40,6 +48,12 @@ pub(super) struct Scanner<'d> {
     clean_keys: HashSet<Vec<u8>>,
     /// Memory for folded text, used again: one for each layer.
     spare: Vec<Folded>,
+    /// The sieve let the leaf in hand pass already.
+    sifted: bool,
+    /// The part in hand was compressed.
+    inflated: bool,
+    /// Memory for what the sieve lets pass.
+    suspects: (Vec<usize>, Vec<usize>),
     leaves: usize,
     unscanned: usize,
     dropped: usize,
@@ -106,12 +120,16 @@ impl<'d> Scanner<'d> {
     pub(super) fn new(index: &'d Index, limits: Limits) -> Self {
         Scanner {
             index,
+            sieve: Sieve::new(index),
             limits,
             strong: Vec::new(),
             weak: Vec::new(),
             places: HashMap::new(),
             clean_keys: HashSet::new(),
             spare: Vec::new(),
+            sifted: false,
+            inflated: false,
+            suspects: Default::default(),
             leaves: 0,
             unscanned: 0,
             dropped: 0,
@@ -147,6 +165,22 @@ impl<'d> Scanner<'d> {
             .decoded
             .saturating_add(bytes.len().saturating_mul(DECODED_PER_BYTE));
         self.effort = self.effort.saturating_add(bytes.len().saturating_mul(EFFORT_PER_BYTE));
+        let most = INFLATED + bytes.len().saturating_mul(INFLATED_PER_BYTE);
+        if let Some((inflated, whole)) = decode::inflate(bytes, most.min(self.limits.bytes)) {
+            // Nobody can say how long the rest is; a bomb's is long.
+            self.unscanned += if whole { 0 } else { bytes.len() };
+            self.effort = self
+                .effort
+                .saturating_add(inflated.len().saturating_mul(EFFORT_PER_BYTE));
+            self.inflated = true;
+            match inflated.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                _ if part.media == Media::Form => self.pairs(&part.place, "", &inflated),
+                Some(b'{' | b'[') => self.json(&part.place, &inflated),
+                _ => self.text(&part.place, &inflated, 0, false),
+            }
+            self.inflated = false;
+            return;
+        }
         match part.media {
             Media::Json => self.json(&part.place, bytes),
             Media::Form => self.pairs(&part.place, "", bytes),
@@ -156,6 +190,36 @@ impl<'d> Scanner<'d> {
     }
 
     fn json(&mut self, part: &str, bytes: &[u8]) {
+        let mut outline = Outline::default();
+        if self.sieve.json(bytes, self.limits.depth, &mut outline).is_none() {
+            self.doubtful_json(part, bytes, 0);
+            return;
+        }
+        self.sifted = true;
+        locate(bytes, &outline, &mut |path, key, offset, piece| {
+            let spot = Spot {
+                part,
+                path,
+                suffix: "",
+                key,
+                ranged: None,
+                is_key: false,
+                is_json: false,
+            };
+            match piece {
+                Piece::Leaf(leaf) => self.leaf(spot, leaf),
+                Piece::Key(key) => self.key(part, path, "/{key}", key),
+                Piece::Deep(rest) => {
+                    self.doubtful_json(part, rest, offset);
+                    true
+                }
+            }
+        });
+        self.sifted = false;
+    }
+
+    /// What is deep, broken off or no JSON at all, leaf by leaf and then as text.
+    fn doubtful_json(&mut self, part: &str, bytes: &[u8], offset: usize) {
         let depth = self.limits.depth;
         let understood = walk(bytes, depth, &mut |path, key, piece| {
             let spot = Spot {
@@ -177,7 +241,7 @@ impl<'d> Scanner<'d> {
             }
         });
         if let Some(rest) = bytes.get(understood..).filter(|rest| !rest.is_empty()) {
-            self.text(part, rest, understood, true);
+            self.text(part, rest, offset + understood, true);
         }
     }
 
@@ -255,6 +319,9 @@ impl<'d> Scanner<'d> {
     /// Searches a leaf; whether anything was found.
     fn leaf(&mut self, spot: Spot<'_>, bytes: &[u8]) -> bool {
         self.leaves += 1;
+        if !self.sifted && bytes.len() <= SIFTED && self.sieve.is_clean(bytes) {
+            return false;
+        }
         let mut met = HashMap::new();
         let mut at = At {
             spot,
@@ -273,8 +340,13 @@ impl<'d> Scanner<'d> {
             return;
         }
         self.whole(at, &view);
-        let searched = self.words(at, &view) && self.digits(at, &view);
+        let (mut words, mut digits) = std::mem::take(&mut self.suspects);
+        self.sieve.text(view.text.as_bytes(), &mut words, &mut digits);
+        let searched = self.words(at, &view, &words) && self.digits(at, &view, &digits);
         self.spare.push(view);
+        words.clear();
+        digits.clear();
+        self.suspects = (words, digits);
         if !searched {
             // Out of effort: some of it was searched, but nobody can say how much it matters.
             self.unscanned += if at.layers == 0 { bytes.len() } else { 0 };
@@ -325,6 +397,10 @@ impl<'d> Scanner<'d> {
     /// Whether the run was understood.
     fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
         let mut understood = false;
+        let digest = matches!(run.len(), 43 | 64 | 66) && self.index.has(Lane::Digest);
+        if !digest && !decode::could_be_text(run) {
+            return false;
+        }
         for decoded in [decode::hex(run), decode::base64(run)].into_iter().flatten() {
             if decoded.len() == 32 && self.index.has(Lane::Digest) {
                 let find = Find {
@@ -346,10 +422,18 @@ impl<'d> Scanner<'d> {
         understood
     }
 
-    /// Percent-encoding, pluses for spaces, and backslash escapes, line by line where places are ranges.
+    /// Percent-encoding, pluses for spaces, backslash escapes, entities and quoted-printable, line by
+    /// line where places are ranges.
     fn escapes(&mut self, at: &mut At<'_>, bytes: &[u8]) {
-        if memchr::memchr3(b'%', b'+', b'\\', bytes).is_none() {
+        let marks = memchr::memchr2(b'&', b'=', bytes).is_some();
+        if !marks && memchr::memchr3(b'%', b'+', b'\\', bytes).is_none() {
             return;
+        }
+        if marks && decode::has_soft_breaks(bytes) {
+            // They join lines, so these are not taken one by one.
+            if let Some(decoded) = decode::quoted_printable(bytes) {
+                self.search_decoded(at, &(0..bytes.len()), &decoded);
+            }
         }
         let lines = at.spot.ranged.is_some() && at.outer.is_none();
         let mut start = 0;
@@ -359,7 +443,9 @@ impl<'d> Scanner<'d> {
             // One at a time: what is left is met in what was decoded.
             let decoded = decode::percent(line)
                 .or_else(|| decode::pluses(line))
-                .or_else(|| decode::unescape(line));
+                .or_else(|| decode::unescape(line))
+                .or_else(|| decode::entities(line))
+                .or_else(|| decode::quoted_printable(line));
             if let Some(decoded) = decoded {
                 self.search_decoded(at, &range, &decoded);
             }
@@ -404,7 +490,7 @@ impl<'d> Scanner<'d> {
     /// Looks a canonical form up.
     pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: impl Fn() -> Find) {
         if self.index.has_length(lane, canonical.len()) && self.spend(LOOKUP) {
-            for known in self.index.find_filtered(self.index.hash(lane, canonical.as_bytes())) {
+            for known in self.index.find(self.index.hash(lane, canonical.as_bytes())) {
                 self.report(at, &known, find());
             }
         }
@@ -450,7 +536,7 @@ impl<'d> Scanner<'d> {
         }
         let form = match find.form {
             Form::Hashed => Form::Hashed,
-            _ if at.layers > 0 => Form::Encoded,
+            _ if at.layers > 0 || self.inflated => Form::Encoded,
             form => form,
         };
         let order = (self.leaves, range.start);

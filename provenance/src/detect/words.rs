@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::entry::ANCHOR;
+use super::filter::ANCHOR;
 use super::index::{Known, Lane};
 use super::scan::{At, Find, Scanner};
 use super::{Form, json};
@@ -120,24 +120,23 @@ impl Scanner<'_> {
         }
     }
 
-    /// Text values, at every token's start. `false` if the effort allowed is used up.
-    pub(super) fn words(&mut self, at: &mut At<'_>, view: &Folded) -> bool {
+    /// Text values, at every token's start that the sieve let pass. `false` if the effort allowed
+    /// is used up.
+    pub(super) fn words(&mut self, at: &mut At<'_>, view: &Folded, starts: &[usize]) -> bool {
         let text = view.text.as_str();
         let mut lengths = Vec::new();
-        let mut before = 0;
-        for (start, &byte) in text.as_bytes().iter().enumerate() {
-            let before = std::mem::replace(&mut before, byte);
-            let begins = match byte.is_ascii() && before.is_ascii() {
-                true => byte.is_ascii_alphanumeric() && !before.is_ascii_alphanumeric(),
-                false => is_boundary(text, start) && text.get(start..).is_some_and(|rest| rest.starts_with(is_word)),
-            };
+        for &start in starts {
+            let begins = is_boundary(text, start) && text.get(start..).is_some_and(|rest| rest.starts_with(is_word));
             if !begins {
                 continue;
             }
             self.short(at, view, start);
             let rest = text.as_bytes().get(start..).unwrap_or_default();
-            if let Some(anchor) = self.index.anchor(rest).filter(|anchor| self.index.may_begin(*anchor)) {
-                self.index.lengths(anchor, &mut lengths);
+            let anchor = rest
+                .first_chunk::<ANCHOR>()
+                .and_then(|first| self.index.anchor_key.of(first));
+            if let Some(anchor) = anchor.filter(|anchor| self.sieve.may_begin(*anchor)) {
+                self.index.lengths(anchor.hash, &mut lengths);
                 self.long(at, view, start, &lengths);
             }
             if !self.spend(1) {
@@ -158,8 +157,8 @@ impl Scanner<'_> {
             let ends = word
                 .last()
                 .is_some_and(|last| last.is_ascii_alphanumeric() || !last.is_ascii());
-            if ends && self.index.has_length(Lane::Text, length) && is_boundary(text, end) {
-                let found = self.index.find_filtered(self.index.hash(Lane::Text, word));
+            if ends && self.sieve.has(word) && is_boundary(text, end) {
+                let found = self.index.find(self.index.hash(Lane::Text, word));
                 self.candidates(at, view, start..end, &found);
             }
         }
@@ -195,13 +194,9 @@ impl Scanner<'_> {
 
     /// What is registered as this text.
     fn known(&self, needle: &[u8]) -> Vec<Known> {
-        if !self.index.has_length(Lane::Text, needle.len()) {
-            return Vec::new();
-        }
-        match self.index.anchor(needle) {
-            Some(anchor) if self.index.may_begin(anchor) => self.index.find(self.index.hash(Lane::Text, needle)),
-            Some(_) => Vec::new(),
-            None => self.index.find_filtered(self.index.hash(Lane::Text, needle)),
+        match self.sieve.has(needle) {
+            true => self.index.find(self.index.hash(Lane::Text, needle)),
+            false => Vec::new(),
         }
     }
 
