@@ -89,6 +89,7 @@ impl Server {
 }
 
 fn serve(mut stream: TcpStream, connection: usize, seen: &Mutex<Vec<Seen>>, answer: &dyn Fn(&str) -> String) {
+    stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut buffer = Vec::new();
     loop {
@@ -126,12 +127,8 @@ fn serve(mut stream: TcpStream, connection: usize, seen: &Mutex<Vec<Seen>>, answ
         };
         let length = if is_head { 0 } else { text.len() };
         let text = if is_head { "" } else { text };
-        if write!(
-            stream,
-            "HTTP/1.1 {status} X\r\n{location}content-length: {length}\r\n\r\n{text}"
-        )
-        .is_err()
-        {
+        let answer = format!("HTTP/1.1 {status} X\r\n{location}content-length: {length}\r\n\r\n{text}");
+        if stream.write_all(answer.as_bytes()).is_err() {
             return;
         }
     }
