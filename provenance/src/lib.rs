@@ -101,11 +101,14 @@
 //! # Limits
 //!
 //! - It records what its hooks see. Writes that go around an annotated struct (`.set(..)`, raw SQL),
-//!   calls outside `#[egress]` on agents without [`ureq::middleware`], and helper functions without
+//!   calls outside `#[egress]` on clients without [`ureq::middleware`] or [`reqwest::middleware`], and helper functions without
 //!   the attribute are not seen. What can be counted is counted as a blind spot on `/status`.
 //! - Call rewriting sees method calls in the function's own body: not calls made by fully
 //!   qualified path, inside `macro_rules!`, through a request builder stored in a temporary's field, or on one that a
 //!   closure or `async` block takes from outside (without `move`, or bound by a `let`).
+//! - Of reqwest: the free functions `reqwest::get` and `reqwest::blocking::get`, headers that a client adds by itself
+//!   (`default_headers`, cookies), and readers given to a blocking client, its multipart forms among them. Redirects
+//!   are recorded hop by hop with [`reqwest::redirect_policy`]; without it, the last host is, once it has answered.
 //! - Detection finds registered values in the forms listed in the README. Encrypted or compressed
 //!   bodies, and readers passed as a body, are counted, not scanned.
 //! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
@@ -115,7 +118,7 @@
 
 // A verb without the integrations that call it is not dead, just not asked for in this build.
 #![cfg_attr(
-    not(all(feature = "axum", feature = "diesel", feature = "ureq")),
+    not(all(feature = "axum", feature = "diesel", feature = "reqwest", feature = "ureq")),
     allow(dead_code, unused_imports)
 )]
 

@@ -104,9 +104,10 @@ fn serve(mut stream: TcpStream, connection: usize, seen: &Mutex<Vec<Seen>>, answ
             .lines()
             .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         let end = if lower.contains("transfer-encoding: chunked") {
+            // Nobody sends another request before this one is answered.
             read_until(&mut stream, &mut buffer, |bytes| {
-                let last = find(bytes, b"0\r\n\r\n")?;
-                (last == 0 || bytes[..last].ends_with(b"\r\n")).then_some(last + 5)
+                let ended = bytes == b"0\r\n\r\n" || bytes.ends_with(b"\r\n0\r\n\r\n");
+                ended.then_some(bytes.len())
             })
         } else {
             let length = length.unwrap_or(0);
