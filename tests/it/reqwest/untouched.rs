@@ -29,7 +29,7 @@ fn pieces(texts: &'static [&'static str]) -> Body {
 }
 
 /// With a boundary of the usual length: now and then a random one is shorter.
-fn form() -> multipart::Form {
+fn plain_form() -> multipart::Form {
     let forms = std::iter::repeat_with(multipart::Form::new);
     forms.take(1000).find(|form| form.boundary().len() == 67).unwrap()
 }
@@ -60,12 +60,12 @@ twice! {
         client.put(url).body(pieces(&["one", "two", "", "three"])).send().await?.text().await?;
         client.put(url).body(pieces(&[])).send().await?.text().await?;
         client.put(url).body(slowly(&["slow", "er"])).send().await?.text().await?;
-        let form = form().text("name", "value").text("other", "välue");
+        let form = plain_form().text("name", "value").text("other", "välue");
         client.post(url).multipart(form).send().await?.text().await?;
         let part = multipart::Part::stream_with_length(slowly(&["abc", "de"]), 5).file_name("f.txt");
-        client.post(url).multipart(form().text("a", "b").part("f", part)).send().await?.text().await?;
+        client.post(url).multipart(plain_form().text("a", "b").part("f", part)).send().await?.text().await?;
         let part = multipart::Part::stream(pieces(&["abc", "de"]));
-        client.post(url).multipart(form().part("f", part)).send().await?.text().await?;
+        client.post(url).multipart(plain_form().part("f", part)).send().await?.text().await?;
         let request = client.delete(url).header("x-a", "1").basic_auth("u", Some("p"));
         request.send().await?.text().await?;
         let mut request = Request::new(Method::PATCH, url.parse()?);
