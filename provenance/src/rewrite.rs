@@ -51,6 +51,8 @@ pub trait Other<T> {
     fn __pick(&self, frame: &Frame) -> Pick<Never>;
     /// A place that runs a whole request.
     fn __pick_run(&self, frame: &Frame) -> Pick<Never>;
+    /// The argument of a function that sends a whole request.
+    fn __through<R>(self, frame: &Frame, send: impl FnOnce(T) -> R) -> R;
     /// A function's result that is no `Result`.
     fn __failed(&self) -> bool;
 }
@@ -78,6 +80,11 @@ impl<T> Other<T> for Wrap<T> {
     fn __pick_run(&self, frame: &Frame) -> Pick<Never> {
         frame.other();
         Pick::Other
+    }
+
+    fn __through<R>(self, frame: &Frame, send: impl FnOnce(T) -> R) -> R {
+        frame.other();
+        send(self.0)
     }
 
     fn __failed(&self) -> bool {

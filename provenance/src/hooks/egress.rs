@@ -239,8 +239,8 @@ pub(crate) fn begin(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Pendin
     }
 }
 
-/// Records what has left already, as far as anyone can tell: not before it, and without an outcome.
-pub(crate) fn record_after(tracker: &Tracker, outgoing: &Outgoing<'_>) {
+/// Records what has left already, as far as anyone can tell.
+pub(crate) fn record_after(tracker: &Tracker, outgoing: &Outgoing<'_>, outcome: Outcome) {
     input::settle(tracker);
     let mut seen = see(tracker, outgoing);
     if let Some(violation) = seen.violation {
@@ -248,7 +248,7 @@ pub(crate) fn record_after(tracker: &Tracker, outgoing: &Outgoing<'_>) {
     }
     seen.share.extras.insert("evidence".into(), "after".into());
     let ticket = tracker.record(seen.share);
-    tracker.outcome(&ticket, Outcome::Unknown);
+    tracker.outcome(&ticket, outcome);
 }
 
 struct Seen {
@@ -298,6 +298,17 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
     share
         .extras
         .insert("recipient_declared".into(), recipient.declared.into());
+    if let Some(known) = recipient.registered(tracker.config()) {
+        for (key, value) in [
+            ("recipient_role", &known.role),
+            ("recipient_country", &known.country),
+            ("recipient_safeguard", &known.safeguard),
+        ] {
+            if let Some(value) = value {
+                share.extras.insert(key.into(), value.as_str().into());
+            }
+        }
+    }
     if let Some(site) = outgoing.site {
         declare(&mut share, &site.site);
     }
