@@ -32,7 +32,6 @@ mod stream;
 mod windows;
 
 pub(crate) use declared::Declared;
-pub(crate) use frame::Begun;
 pub use frame::{Call, Entered, Frame};
 pub(crate) use stream::Watcher;
 

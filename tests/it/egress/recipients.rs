@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use provenance::config::{Config, OnViolation, Recipient};
-use provenance::{Tracked, egress};
+use provenance::egress;
 use provenance_tests::{Evidence, tag, text};
 use serde_json::{Value as Json, json};
 use ureq::{Agent, Error};

@@ -76,18 +76,17 @@ fn late_findings_are_found_by_category_and_held_by_the_chain() {
         };
         let page = reader.events(&query).unwrap();
         assert_eq!(page.events.len(), 1);
-        assert_eq!(page.events[0].actor.is_empty(), false);
+        assert!(!page.events[0].actor.is_empty());
         assert_eq!(page.events[0].matched_tags.len(), 2);
     }
     evidence.tracker.close();
 
     // Whoever takes a late tag out breaks the chain.
-    let database = rusqlite_free(&evidence.database());
-    assert!(!database);
+    assert!(!still_holds_without(&evidence.database()));
 }
 
 /// Removes the late tags; whether the chain still holds.
-fn rusqlite_free(database: &std::path::Path) -> bool {
+fn still_holds_without(database: &std::path::Path) -> bool {
     use diesel::prelude::*;
     let mut connection = diesel::SqliteConnection::establish(database.to_str().unwrap()).unwrap();
     let sql = "DELETE FROM event_tags WHERE seq IN (SELECT seq FROM events WHERE outcome_of IS NOT NULL)";
@@ -165,7 +164,7 @@ fn files_and_memory_are_scanned_whole_before_they_leave() {
     let wire = Wire::start();
     let path = evidence.folder.path().join("body.txt");
     // Beyond what one scan takes.
-    let body = long(30_000_000);
+    let body = long(10_000_000);
     std::fs::write(&path, &body).unwrap();
     let open = || std::fs::File::open(&path).unwrap();
     assert!(put(&wire.url("/x"), open(), None).is_err());
@@ -218,11 +217,11 @@ fn compressed_bodies_are_scanned_decoded() {
     let url = wire.url("/x");
     zipped(&url, "gzip", &gzipped(json!({"email": ALICE}).to_string().as_bytes())).unwrap();
     // Long, and hard to compress.
-    let noise: String = (0..200_000_u64)
+    let noise: String = (0..50_000_u64)
         .map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
         .collect();
     let long = gzipped(format!("{noise} {ALICE} {noise}").as_bytes());
-    assert!(long.len() > 100_000);
+    assert!(long.len() > 200_000);
     zipped(&url, "gzip", &long).unwrap();
     zipped(&url, "br", b"opaque").unwrap();
     zipped(&url, "gzip", format!("no gzip at all: {ALICE}").as_bytes()).unwrap();
@@ -258,7 +257,7 @@ impl Read for Endless {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.0 += 1;
         match self.0 {
-            0..200 => {
+            0..40 => {
                 buffer.fill(b'x');
                 Ok(buffer.len())
             }

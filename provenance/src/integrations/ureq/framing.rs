@@ -1,10 +1,12 @@
 //! How ureq would frame a body. It does not say, and a body that is replaced must be framed alike:
-//! so it is asked, by a request that goes nowhere.
+//! so it is asked, by a request that goes nowhere. A builder's `send` takes the type out of the body; a GET
+//! shows whether there is a body at all, as a POST always has one.
 
 use std::sync::LazyLock;
 
 use ureq::config::Config;
-use ureq::http::{HeaderValue, Uri};
+use ureq::http::{HeaderValue, Request, Uri, header};
+use ureq::middleware::MiddlewareNext;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Agent, AsSendBody, Error, SendBody};
@@ -43,8 +45,6 @@ impl Framing {
                 framing.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
             } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
                 framing.chunked = value.eq_ignore_ascii_case(b"chunked");
-            } else if name.eq_ignore_ascii_case(b"content-type") {
-                framing.content_type = HeaderValue::from_bytes(value).ok();
             }
         }
         framing
@@ -68,7 +68,26 @@ impl<'b, T: AsSendBody> Again<'b, T> {
     }
 }
 
+/// Sees the request as a builder makes it, and goes on to [`NOWHERE`].
 static ASKED: LazyLock<Agent> = LazyLock::new(|| {
+    let ask = |request: Request<SendBody>, _: MiddlewareNext| {
+        let (parts, body) = request.into_parts();
+        let bare = Request::get("http://framing.invalid/").body(body)?;
+        match NOWHERE.run(bare) {
+            Err(Error::Other(answer)) => Err(Error::Other(match answer.downcast::<Framing>() {
+                Ok(mut framing) => {
+                    framing.content_type = parts.headers.get(header::CONTENT_TYPE).cloned();
+                    framing
+                }
+                Err(other) => other,
+            })),
+            other => other,
+        }
+    };
+    Agent::config_builder().middleware(ask).build().into()
+});
+
+static NOWHERE: LazyLock<Agent> = LazyLock::new(|| {
     let config = Agent::config_builder()
         .user_agent("")
         .accept("")
@@ -137,6 +156,8 @@ mod tests {
         assert_eq!(Framing::of(&mut ()), Framing::default());
         assert_eq!(Framing::of(&mut SendBody::none()), Framing::default());
         assert_eq!(Framing::of(&mut "four"), length(4));
+        let json = SendBody::from_json(&[1]).map(|mut body| Framing::of(&mut body));
+        assert!(json.is_ok_and(|json| json.length.is_some() && json.content_type.is_some()));
         assert_eq!(Framing::of(&mut &[0_u8; 0]), length(0));
         assert_eq!(Framing::of(&mut "four".as_body()), length(4));
         assert_eq!(Framing::of(&mut SendBody::from_reader(&mut std::io::empty())), chunked);
