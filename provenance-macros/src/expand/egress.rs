@@ -127,7 +127,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         };
         #[allow(unused_imports)]
         use #krate::__private::egress::Other as _;
-        let #frame = #krate::__private::egress::Frame::begin(&#site_ident, #loose);
+        let #frame = #krate::__private::egress::Frame::begin(&#site_ident, #loose, #sends);
         #payload
         #rest
     })
