@@ -164,7 +164,7 @@ fn files_and_memory_are_scanned_whole_before_they_leave() {
     let wire = Wire::start();
     let path = evidence.folder.path().join("body.txt");
     // Beyond what one scan takes.
-    let body = long(10_000_000);
+    let body = long(18_000_000);
     std::fs::write(&path, &body).unwrap();
     let open = || std::fs::File::open(&path).unwrap();
     assert!(put(&wire.url("/x"), open(), None).is_err());
