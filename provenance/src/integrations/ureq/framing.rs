@@ -22,7 +22,7 @@ pub(super) struct Framing {
 impl Framing {
     /// Asks. A [`SendBody`] forgets its length by this.
     pub(super) fn of<T: AsSendBody>(body: &mut T) -> Self {
-        match ASKED.post("http://framing.invalid/").send(Again(body).as_body()) {
+        match ASKED.post("http://framing.invalid/").send(body.as_body()) {
             Err(Error::Other(answer)) => answer
                 .downcast()
                 .map_or_else(|_| Framing::default(), |framing| *framing),
@@ -58,15 +58,6 @@ impl std::fmt::Display for Framing {
 }
 
 impl std::error::Error for Framing {}
-
-/// A body that stays with its owner.
-struct Again<'b, T>(&'b mut T);
-
-impl<'b, T: AsSendBody> Again<'b, T> {
-    fn as_body(self) -> SendBody<'b> {
-        self.0.as_body()
-    }
-}
 
 /// Sees the request as a builder makes it, and goes on to [`NOWHERE`].
 static ASKED: LazyLock<Agent> = LazyLock::new(|| {

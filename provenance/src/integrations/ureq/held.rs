@@ -23,10 +23,10 @@ pub(super) fn is<T, U>() -> bool {
 }
 
 /// The value as what it is.
-fn as_type<'a, T, U>(value: &'a T) -> Option<&'a U> {
+fn as_type<T, U>(value: &T) -> Option<&U> {
     is::<T, U>().then(|| {
         // SAFETY: `T` and `U` are one type, up to lifetimes. `U` is named here alone, with none but those
-        // that end with the borrow `'a` of `value`, and a `T` outlives that.
+        // that last as long as the borrow of `value`, and a `T` outlives that.
         unsafe { &*std::ptr::from_ref(value).cast::<U>() }
     })
 }
