@@ -250,7 +250,7 @@ fn bodies_are_byte_identical_and_connections_are_kept() {
     let plain = Wire::start();
     bodies_plain(&ureq::agent(), &plain, &file).unwrap();
     let sends = plain.seen.lock().unwrap().len();
-    assert_eq!(sends, 27);
+    assert_eq!(sends, 26);
     let connections = plain.seen.lock().unwrap().last().unwrap().0 + 1;
     assert!(connections < 5, "{connections}");
 
