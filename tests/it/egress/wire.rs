@@ -12,10 +12,12 @@ use serde_json::json;
 use ureq::unversioned::multipart::{Form, Part};
 use ureq::{Agent, Error, SendBody};
 
+type Arrived = Vec<(usize, Vec<u8>)>;
+
 /// Every byte that arrives, and on which connection.
 pub(super) struct Wire {
     pub(super) address: SocketAddr,
-    pub(super) seen: Arc<Mutex<Vec<(usize, Vec<u8>)>>>,
+    pub(super) seen: Arc<Mutex<Arrived>>,
 }
 
 impl Wire {
