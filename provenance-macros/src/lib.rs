@@ -207,7 +207,9 @@ pub fn provenance_input(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `name` | text | the name to record instead of the function's: `"Client::send"` for a method |
 /// | `crate` | path | where the `provenance` crate is, for re-exports |
 ///
-/// `#[payload]` on an argument says that it is sent, for transports other than HTTP clients.
+/// `#[payload]` on an argument says that it is sent, for transports other than HTTP clients. It is recorded
+/// before it is sent, but for the first run of a function whose transport has a method named as a
+/// client's (`send`).
 ///
 /// With `allow(..)`, a `#[payload]` whose type declares a field of another category does not build:
 ///

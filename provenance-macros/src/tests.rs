@@ -280,3 +280,25 @@ fn egress_payload_of_the_whole() {
         }
     ));
 }
+
+#[test]
+#[cfg(feature = "reqwest")]
+fn egress_async() {
+    insta::assert_snapshot!(method(
+        expand::egress::attribute,
+        quote!(recipient = "mailchimp"),
+        quote! {
+            async fn subscribe(&self, request: RequestBuilder) -> reqwest::Result<Response> {
+                self.client.post(URL).json(&1).send().await?;
+                self.client.execute(self.client.get(URL).build()?).await?;
+                let later = self.client.get(URL).send();
+                spawn(async move { client.get(URL).send().await });
+                other.execute(&mut connection).await;
+                timeout(SECOND, other.execute(message().borrowed())).await;
+                let kept = kept.send();
+                join(kept, later).await;
+                request.send().await
+            }
+        }
+    ));
+}

@@ -136,7 +136,7 @@
 //! # Limits
 //!
 //! - It records what its hooks see. Writes that go around an annotated struct (`.set(..)`, raw SQL),
-//!   calls outside `#[egress]` on agents without [`ureq::middleware`], and helper functions without
+//!   calls outside `#[egress]` on clients without [`ureq::middleware`] or [`reqwest::middleware`], and helper functions without
 //!   the attribute are not seen. What can be counted is counted as a blind spot on `/status`.
 //! - Call rewriting sees method calls in the function's own body: not calls made by fully
 //!   qualified path, inside `macro_rules!`, through a request builder stored in a temporary's field, or on one that a
@@ -150,8 +150,25 @@
 //! - A `tracing` event has the id of ours only where that was waited for: of shares, with
 //!   `egress.durability: before_send`. With OpenTelemetry's context activation switched off, trace ids come from
 //!   `traceparent`.
-//! - Detection finds registered values in the forms listed in the README. Encrypted bodies,
-//!   those compressed by other than gzip or zlib, and readers passed as a body are counted, not scanned.
+//! - Of reqwest: the free functions `reqwest::get` and `reqwest::blocking::get`, headers that a client adds by itself
+//!   (`default_headers`, cookies), and readers given to a blocking client, its multipart forms among them. Redirects
+//!   are recorded hop by hop with [`reqwest::redirect_policy`]; without it, the last host is, once it has answered.
+//! - Detection finds registered values in the forms listed in the README. Bodies under `gzip` and `deflate`
+//!   are scanned decoded, in memory up to `egress.read_ahead`; encrypted ones, and those under other
+//!   encodings, are counted.
+//! - A body longer than `egress.read_ahead` that is neither in memory nor in a file is scanned as it passes, in
+//!   windows: its findings follow with the outcome, a value of more than 4 KiB may be missed on a border,
+//!   and the names of its fields are not kept. Where a violation blocks, it is cut off at the first one,
+//!   after what came before has left; `egress.streams: refuse` sends none of it.
+//! - ureq follows redirects by itself and tells afterwards: hops are recorded after they were made, and
+//!   cannot be blocked. Over `https` it tells the last host alone, unless the agent has
+//!   `save_redirect_history(true)`; of redirects that end in an error, nothing. What it does not tell is
+//!   counted as `unseen_redirect`, where its error says that there was a redirect. It never sends a body twice.
+//! - An `#[egress]` function that returns without a call is a blind spot, unless its body has calls that
+//!   could be sends and none of them was reached: then it returned early, or sends through a helper there.
+//! - A `#[payload]` is recorded before the function runs where its body has no call that could be a client's.
+//!   Where such a call turns out to be another transport's (`mailer.send(..)`), the first run of the function
+//!   records it afterwards (`evidence: after`), every later one before.
 //! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
 //! - SQLite's own gaps (failed `RETURNING`, `DO NOTHING`, an UPDATE that met no row) are recorded with
 //!   `certain: false` and the reason. PostgreSQL and MySQL connections go through the same generic hooks,
@@ -159,7 +176,7 @@
 
 // A verb without the integrations that call it is not dead, just not asked for in this build.
 #![cfg_attr(
-    not(all(feature = "axum", feature = "diesel", feature = "ureq")),
+    not(all(feature = "axum", feature = "diesel", feature = "reqwest", feature = "ureq")),
     allow(dead_code, unused_imports)
 )]
 

@@ -136,7 +136,7 @@ pub(crate) mod egress {
 
     impl Frame {
         /// Nothing.
-        pub fn begin(_: &'static EgressSite, _: bool) -> Self {
+        pub fn begin(_: &'static EgressSite, _: bool, _: bool) -> Self {
             Frame
         }
 

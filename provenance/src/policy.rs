@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::config::{Config, OnViolation};
+use ipnet::IpNet;
+
+use crate::config::{Config, OnViolation, Recipient};
 
 /// The recipient of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,9 +15,17 @@ pub(crate) struct Resolved {
     pub(crate) declared: bool,
 }
 
+impl Resolved {
+    /// What `recipients` says of it.
+    pub(crate) fn registered<'c>(&self, config: &'c Config) -> Option<&'c Recipient> {
+        config.recipients.get(&self.name)
+    }
+}
+
 /// Resolves a host against the attribute's recipient and the config's register.
 ///
-/// A host that is named exactly goes before a suffix, a longer suffix before a shorter one.
+/// A host that is named exactly goes before a suffix, a longer suffix before a shorter one, and a
+/// narrow range of addresses before a wide one.
 pub(crate) fn recipient(config: &Config, attribute: Option<&str>, host: &str) -> Resolved {
     if let Some(name) = attribute {
         return Resolved {
@@ -70,6 +80,11 @@ fn precision(pattern: &str, host: &str) -> Option<usize> {
             let below = host.strip_suffix(suffix.as_str())?.strip_suffix('.')?;
             (!below.is_empty() && !suffix.is_empty()).then_some(suffix.len())
         }
+        None if pattern.contains('/') => {
+            let range = pattern.trim().parse::<IpNet>().ok()?;
+            let address = host.parse::<IpAddr>().ok()?.to_canonical();
+            range.contains(&address).then_some(usize::from(range.prefix_len()))
+        }
         None => (bare(pattern) == host).then_some(usize::MAX),
     }
 }
@@ -89,8 +104,6 @@ fn bare(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Recipient;
-
     fn config() -> Config {
         let hosts = |hosts: &[&str]| Recipient {
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
@@ -101,6 +114,7 @@ mod tests {
                 "localhost".into(),
                 "*.svc.cluster.local".into(),
                 "Metrics.Example".into(),
+                "192.168.0.0/16".into(),
             ],
             recipients: [
                 ("aws".to_owned(), hosts(&["*.amazonaws.com"])),
@@ -109,6 +123,8 @@ mod tests {
                     hosts(&["email.eu-west-1.amazonaws.com", "SMTP.Example.com"]),
                 ),
                 ("storage".to_owned(), hosts(&["*.s3.amazonaws.com"])),
+                ("office".to_owned(), hosts(&["10.0.0.0/8", "2001:db8::/32"])),
+                ("printer".to_owned(), hosts(&["10.1.0.0/16", "10.9.9.9"])),
             ]
             .into(),
             ..Config::default()
@@ -136,13 +152,25 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_matched_by_the_narrowest_range() {
+        resolves("10.2.0.1", "office", true);
+        resolves("10.1.0.1:8080", "printer", true);
+        resolves("10.9.9.9", "printer", true);
+        resolves("[2001:db8::7]:443", "office", true);
+        resolves("::ffff:10.1.0.1", "printer", true);
+        for elsewhere in ["11.0.0.1", "2001:db9::1", "10.1.0.1.evil.example", "10.1"] {
+            assert!(!recipient(&config(), None, elsewhere).declared, "{elsewhere}");
+        }
+    }
+
+    #[test]
     fn case_port_and_trailing_dot_do_not_matter() {
         resolves("smtp.example.com", "mail", true);
         resolves("SMTP.example.COM.", "mail", true);
         resolves("smtp.example.com:587", "mail", true);
         resolves("smtp.example.com.:587", "mail", true);
-        resolves("[2001:DB8::1]:443", "2001:db8::1", false);
-        resolves("2001:db8::1", "2001:db8::1", false);
+        resolves("[2001:DB9::1]:443", "2001:db9::1", false);
+        resolves("2001:db9::1", "2001:db9::1", false);
     }
 
     #[test]
@@ -185,6 +213,8 @@ mod tests {
     fn ignored_hosts_take_suffixes() {
         assert!(is_ignored(&config(), "billing.svc.cluster.local"));
         assert!(is_ignored(&config(), "metrics.example"));
+        assert!(is_ignored(&config(), "192.168.7.7:80"));
+        assert!(!is_ignored(&config(), "192.169.7.7"));
         assert!(!is_ignored(&config(), "svc.cluster.local"));
     }
 

@@ -86,6 +86,8 @@ pub trait Other<T> {
     fn __pick_run(&self, frame: &Frame) -> Pick<Never>;
     /// A place that runs a whole request, now or later.
     fn __pick_execute(&self, frame: &Frame) -> Pick<NeverAt<T>>;
+    /// The argument of a function that sends a whole request.
+    fn __through<R>(self, frame: &Frame, send: impl FnOnce(T) -> R) -> R;
     /// A function's result that is no `Result`.
     fn __failed(&self) -> bool;
 }
@@ -133,6 +135,11 @@ impl<T> Other<T> for Wrap<T> {
     fn __pick_execute(&self, frame: &Frame) -> Pick<NeverAt<T>> {
         frame.other();
         Pick::Other(Same)
+    }
+
+    fn __through<R>(self, frame: &Frame, send: impl FnOnce(T) -> R) -> R {
+        frame.other();
+        send(self.0)
     }
 
     fn __failed(&self) -> bool {

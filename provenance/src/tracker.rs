@@ -23,7 +23,7 @@ use crate::recorder::Written;
 use crate::recorder::{Recorder, Ticket};
 use crate::registry::Registry;
 use crate::scope::Scope;
-use crate::site::Site;
+use crate::site::{EgressSite, Site};
 use crate::store::write::{self, Instance, Record, Writer};
 use crate::telemetry::{self, Told};
 use crate::tracked::{Field, Value};
@@ -67,6 +67,9 @@ struct Inner {
     headers: Vec<Named>,
     cookies: Vec<Named>,
     blind_spots: DashMap<(BlindSpot, String), u64>,
+    /// `#[egress]` functions by the address of their site: whether a client that a feature knows was
+    /// seen there, or only others.
+    transports: DashMap<usize, bool>,
     open: AtomicBool,
     /// What [`Tracker::set_on_violation`] said: 0 nothing, else one of [`SWITCH`], from 1.
     on_violation: AtomicU8,
@@ -138,6 +141,8 @@ pub(crate) enum BlindSpot {
     UninstrumentedConnection,
     /// An `#[egress]` function in which no call was seen.
     EgressWithoutCall,
+    /// A client followed redirects and does not tell where to.
+    UnseenRedirect,
     /// A share whose record was not on disk in time.
     EvidenceFailure,
     /// A row whose identifiers belong to two people: they were not linked.
@@ -155,6 +160,7 @@ impl BlindSpot {
             BlindSpot::ModelWithoutHook => "model_without_hook",
             BlindSpot::UninstrumentedConnection => "uninstrumented_connection",
             BlindSpot::EgressWithoutCall => "egress_without_call",
+            BlindSpot::UnseenRedirect => "unseen_redirect",
             BlindSpot::EvidenceFailure => "evidence_failure",
             BlindSpot::OwnerConflict => "owner_conflict",
             BlindSpot::HookPanicked => "hook_panicked",
@@ -329,6 +335,7 @@ impl Tracker {
             headers: named(&config, HEADER),
             cookies: named(&config, COOKIE),
             blind_spots: DashMap::new(),
+            transports: DashMap::new(),
             open: AtomicBool::new(true),
             on_violation: AtomicU8::new(0),
             hashes: Hashes::new(),
@@ -398,6 +405,16 @@ impl Tracker {
         SWITCH.get(number.checked_sub(1)?).copied()
     }
 
+    fn egress_status(&self) -> Json {
+        let egress = self.config().egress;
+        json!({
+            "on_violation": self.switched().unwrap_or(egress.on_violation).as_str(),
+            "switched": self.switched().is_some(),
+            "read_ahead": egress.read_ahead,
+            "streams": egress.streams.as_str(),
+        })
+    }
+
     /// What a violation does at this recipient.
     pub(crate) fn on_violation(&self, recipient: &str) -> OnViolation {
         self.switched()
@@ -441,6 +458,8 @@ impl Tracker {
             "registry_size": inner.registry.len(),
             "registry": { "values": inner.registry.len(), "max_values": inner.config.max_values, "evicted": evicted, "expired": expired },
             "queue": inner.recorder.status(),
+            "egress": self.egress_status(),
+            "recipients": inner.config.recipients.iter().map(|(name, recipient)| (name.as_str(), recipient.status())).collect::<HashMap<_, _>>(),
             "instance": self.instance_id(),
             "service": inner.instance.service,
             "environment": inner.instance.environment,
@@ -460,6 +479,25 @@ impl Tracker {
         let listed = spots.len() < MAX_BLIND_SPOTS;
         let key = (kind, if listed { site.to_owned() } else { "(others)".to_owned() });
         *spots.entry(key).or_insert(0) += 1;
+    }
+
+    /// A client that a feature knows sends at this site.
+    pub(crate) fn has_client(&self, site: &'static EgressSite) {
+        self.0.transports.insert(std::ptr::from_ref(site) as usize, true);
+    }
+
+    /// What sends at this site is no client that a feature knows, as far as was seen.
+    pub(crate) fn has_others(&self, site: &'static EgressSite) {
+        self.0
+            .transports
+            .entry(std::ptr::from_ref(site) as usize)
+            .or_insert(false);
+    }
+
+    /// Whether only clients that no feature knows were seen at this site.
+    pub(crate) fn sends_by_others(&self, site: &'static EgressSite) -> bool {
+        let known = self.0.transports.get(&(std::ptr::from_ref(site) as usize));
+        known.is_some_and(|client| !*client)
     }
 
     /// What an attribute's static declares, resolved once.

@@ -311,7 +311,7 @@ fn mistakes_are_named_with_file_line_key_expectation_and_the_nearest_key() {
     );
     yaml(
         "ignored_hosts:\n  - localhost\n  - https://example.com\n",
-        "a.yaml:3: ignored_hosts: expected a host name such as api.example.com or *.example.com, found `https://example.com`",
+        "a.yaml:3: ignored_hosts: expected a host name such as api.example.com or *.example.com, or addresses as 10.0.0.0/8, found `https://example.com`",
     );
     yaml(
         "input_fields:\n  email:\n    category: contact_email\n",
@@ -376,7 +376,7 @@ fn every_syntax_names_the_line() {
     );
     assert_eq!(
         error("a.json", "{\n  \"ignored_hosts\": [\n    \"a b\"\n]}"),
-        "a.json:3: ignored_hosts: expected a host name such as api.example.com or *.example.com, found `a b`"
+        "a.json:3: ignored_hosts: expected a host name such as api.example.com or *.example.com, or addresses as 10.0.0.0/8, found `a b`"
     );
     assert_eq!(
         error("a.toml", "enabled = true\n\n[audit]\nbnid = 7\n"),

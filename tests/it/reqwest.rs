@@ -338,7 +338,11 @@ fn errors_become_a_kind() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let client = Client::builder().timeout(Duration::from_millis(200)).build().unwrap();
+    let client = Client::builder()
+        .timeout(Duration::from_millis(500))
+        .redirect(reqwest::redirect::Policy::limited(1))
+        .build()
+        .unwrap();
     #[egress(recipient = "crm")]
     async fn broken(client: &Client, url: &str) -> reqwest::Result<u16> {
         let body = Body::wrap_stream(stream::iter([Ok("a"), Err(std::io::Error::other("no more"))]));

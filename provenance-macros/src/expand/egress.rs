@@ -133,7 +133,7 @@ pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> Toke
         #[allow(unused_imports)]
         use #krate::__private::egress::Other as _;
         #policy
-        let #frame = #krate::__private::egress::Frame::begin(&#site_ident, #loose);
+        let #frame = #krate::__private::egress::Frame::begin(&#site_ident, #loose, #sends);
         #payload
         #rest
     })

@@ -49,7 +49,7 @@ use crate::vocabulary::Kind;
 /// | `key_file` | path | beside the database | file with the master key |
 /// | `service` | text | name of the program's file | service on every event |
 /// | `environment` | text | none | environment on every event, such as `production` |
-/// | `ignored_hosts` | list of hosts | `[localhost]` | calls outside `#[egress]` to these go unrecorded; `*.suffix` is allowed |
+/// | `ignored_hosts` | list of hosts | `[localhost]` | calls outside `#[egress]` to these go unrecorded; `*.suffix` and `10.0.0.0/8` are allowed |
 /// | `input_fields.<parameter>` | map | the usual field names | what inputs of this name (in any case) are |
 /// | `input_fields.header:<name>`, `input_fields.cookie:<name>` | map | none | a request header or a cookie of this name (in any case); those not named so are not looked at |
 /// | `tracked_models.<model or table>.fields.<column>` | map | none | models that must be recorded: one that no `#[tracked_model]` serves is a warning at start and a blind spot; shown on `/status`, recorded through attributes alone |
@@ -60,8 +60,9 @@ use crate::vocabulary::Kind;
 /// | .. `secret` | `true`, `false` | from category and name | neither fingerprint nor length is kept on disk |
 /// | .. `owner` | word | none | inputs: the kind of owner that this value identifies, such as `email` or `user` |
 /// | .. `owner_attribute` | word | none | models: the field that says whose the value is |
-/// | `recipients.<name>.hosts` | list of hosts | none | its hosts, exact or `*.suffix` |
-/// | .. `role`, `legal_name`, `safeguard` | text | none | `processor`, `controller`, ..; its name; what covers the transfer, such as `SCC` |
+/// | `recipients.<name>.hosts` | list of hosts | none | its hosts: exact, `*.suffix`, or addresses as `10.0.0.0/8`. The most precise one wins. Addresses are those that a URL names; names are not resolved |
+/// | .. `role` | `controller`, `joint_controller`, `processor`, `sub_processor`, `third_party`, `authority`, `internal` | none | what it is to you |
+/// | .. `legal_name`, `safeguard` | text | none | its name; what covers the transfer, such as `SCC` |
 /// | .. `country` | ISO 3166-1 alpha-2 | none | where it is |
 /// | .. `on_violation` | `record`, `block` | `egress.on_violation` | for this recipient |
 /// | `egress.durability` | `before_send`, `batched` | `before_send` | when the record of a share must be on disk |
@@ -198,9 +199,9 @@ pub struct TrackedModel {
 /// One entry of `recipients`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Recipient {
-    /// Host names, exact or `*.suffix`.
+    /// Host names, exact or `*.suffix`; addresses, or ranges of them as `10.0.0.0/8`.
     pub hosts: Vec<String>,
-    /// `processor`, `controller`, `joint_controller`, `internal`, ...
+    /// `controller`, `joint_controller`, `processor`, `sub_processor`, `third_party`, `authority` or `internal`.
     pub role: Option<String>,
     /// Legal name.
     pub legal_name: Option<String>,
@@ -210,6 +211,20 @@ pub struct Recipient {
     pub safeguard: Option<String>,
     /// Overrides `egress.on_violation`.
     pub on_violation: Option<OnViolation>,
+}
+
+impl Recipient {
+    /// As `/status` shows it.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        serde_json::json!({
+            "hosts": self.hosts,
+            "role": self.role,
+            "legal_name": self.legal_name,
+            "country": self.country,
+            "safeguard": self.safeguard,
+            "on_violation": self.on_violation.map(OnViolation::as_str),
+        })
+    }
 }
 
 /// `egress`.
@@ -246,6 +261,16 @@ pub enum OnViolation {
     Block,
 }
 
+impl OnViolation {
+    /// The word of the configuration.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            OnViolation::Record => "record",
+            OnViolation::Block => "block",
+        }
+    }
+}
+
 /// `egress.streams`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Streams {
@@ -253,6 +278,16 @@ pub enum Streams {
     Watch,
     /// It is not sent at all.
     Refuse,
+}
+
+impl Streams {
+    /// The word of the configuration.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Streams::Watch => "watch",
+            Streams::Refuse => "refuse",
+        }
+    }
 }
 
 /// `egress.on_evidence_failure`.

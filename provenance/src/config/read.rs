@@ -36,6 +36,16 @@ const KEYS: &[&str] = &[
 
 const ON_VIOLATION: Choices<OnViolation> = &[("record", OnViolation::Record), ("block", OnViolation::Block)];
 
+const ROLES: Choices<&str> = &[
+    ("controller", "controller"),
+    ("joint_controller", "joint_controller"),
+    ("processor", "processor"),
+    ("sub_processor", "sub_processor"),
+    ("third_party", "third_party"),
+    ("authority", "authority"),
+    ("internal", "internal"),
+];
+
 /// The configuration that `file` holds.
 pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
     let mut config = Config {
@@ -178,7 +188,7 @@ fn recipient(_: &str, at: At<'_>) -> Result<Recipient, Error> {
     at.section(&keys, |key, at| {
         match key {
             "hosts" => recipient.hosts = at.hosts()?,
-            "role" => recipient.role = Some(at.word()?.to_owned()),
+            "role" => recipient.role = Some(at.choice(ROLES)?.to_owned()),
             "legal_name" => recipient.legal_name = Some(at.word()?.to_owned()),
             "country" => recipient.country = Some(at.country()?),
             "safeguard" => recipient.safeguard = Some(at.word()?.to_owned()),
@@ -408,10 +418,14 @@ impl<'a> At<'a> {
                     node,
                 };
                 let host = at.word()?;
+                let is_range = host.contains('/') && host.trim().parse::<ipnet::IpNet>().is_ok();
+                if is_range {
+                    return Ok(host.trim().to_owned());
+                }
                 let name = host.strip_prefix("*.").unwrap_or(host);
                 if name.is_empty() || name.contains(|c: char| "/*@?#".contains(c) || c.is_whitespace()) {
                     return Err(at.error(format!(
-                        "expected a host name such as api.example.com or *.example.com, found `{}`",
+                        "expected a host name such as api.example.com or *.example.com, or addresses as 10.0.0.0/8, found `{}`",
                         shown(host)
                     )));
                 }

@@ -33,7 +33,6 @@ mod stream;
 mod windows;
 
 pub(crate) use declared::Declared;
-pub(crate) use frame::Begun;
 pub use frame::{Call, Entered, Frame};
 pub(crate) use stream::Watcher;
 
@@ -404,6 +403,17 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
     share
         .extras
         .insert("recipient_declared".into(), recipient.declared.into());
+    if let Some(known) = recipient.registered(tracker.config()) {
+        for (key, value) in [
+            ("recipient_role", &known.role),
+            ("recipient_country", &known.country),
+            ("recipient_safeguard", &known.safeguard),
+        ] {
+            if let Some(value) = value {
+                share.extras.insert(key.into(), value.as_str().into());
+            }
+        }
+    }
     if let Some(site) = outgoing.site {
         declare(&mut share, &site.site);
     }

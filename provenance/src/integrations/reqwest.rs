@@ -1,5 +1,12 @@
 //! reqwest 0.13: the senders that rewritten calls go through, a middleware for reqwest-middleware, and a
 //! redirect policy that records each hop.
+//!
+//! Under [`egress`](macro@crate::egress), `send()` and `execute(..)` of reqwest's async and blocking clients are recorded,
+//! on disk before their bytes leave. A task waits for that without holding its thread. A request that the policy blocks gives
+//! a [`reqwest::Error`] whose source is [`Blocked`](crate::Blocked), and opens no connection.
+//!
+//! A streamed body is polled ahead for as long as it need not wait, up to `egress.read_ahead`, and watched from there
+//! on. What a blocking client reads from a reader goes unseen, and is counted.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,19 +1,23 @@
 //! ureq 3: the senders that rewritten calls go through, and a middleware for agents.
 
-use std::io::Read;
-
 use ureq::http::{HeaderMap, Method, Request, Response, Uri, header};
 use ureq::middleware::{Middleware, MiddlewareNext};
-use ureq::{AsSendBody, Body as ResponseBody, Error, SendBody};
+use ureq::{Body as ResponseBody, Error, SendBody};
 
 use crate::hooks::egress::{Blocked, Body, Frame, Outgoing, Pending, Target, begin};
 use crate::policy;
-use crate::tracker;
+use crate::tracker::{self, Tracker};
 use crate::vocabulary::Outcome;
 
+mod ahead;
+mod carry;
+mod framing;
+mod held;
+mod hops;
 mod rewritten;
 
-const BODY_CAP: usize = 8 << 20;
+use carry::carry;
+use hops::{Hops, Trail};
 
 type Answer = Result<Response<ResponseBody>, Error>;
 
@@ -25,16 +29,18 @@ struct Recorded;
 /// `Agent::config_builder().middleware(provenance::ureq::middleware())`.
 ///
 /// Hosts in `ignored_hosts` are left alone. A request that a rewritten call has recorded
-/// passes through, so that one send is one event.
+/// passes through, so that one send is one event. Of several middlewares, those that the agent got later see
+/// the request as it leaves: add this one last.
 ///
-/// ureq hides how long a body is, so the middleware reads up to 8 MiB ahead and passes on
-/// what it read. Up to there, a body that was a reader is sent with a `Content-Length` instead of
-/// in chunks, a POST of `()` with `Content-Length: 0`, and a reader that waits for the answer to
-/// its own beginning would wait forever. Above, a body of known length is sent in chunks unless
-/// the request sets `Content-Length` itself, and the rest is not scanned; that is counted as a
-/// blind spot.
+/// A body is read up to `egress.read_ahead` bytes before anything is sent, and passed on in the
+/// same pieces and under the same headers. What is longer is scanned as it passes; there, a
+/// `Content-Length` moves up among the request's own headers.
 ///
-/// Redirects: ureq follows them below its middlewares, so the event names the first host.
+/// Redirects: ureq follows them below its middlewares. Every hop is recorded when the answer is there, if
+/// the request was for plain `http` or the agent has `save_redirect_history(true)`; else the first
+/// and the last host, and a blind spot that there may have been others. (To ask for the history of one request
+/// would cost it the agent's TLS sessions.) A response of plain `http` has a `get_redirect_history()` that
+/// it would not have otherwise.
 pub fn middleware() -> impl Middleware {
     Recorder
 }
@@ -46,71 +52,66 @@ impl Middleware for Recorder {
         if request.extensions().get::<Recorded>().is_some() {
             return next.handle(request);
         }
-        let ignored = |tracker: &tracker::Tracker| {
+        let ahead = |tracker: &Tracker| {
             let host = request.uri().host().unwrap_or_default();
-            policy::is_ignored(tracker.config(), host)
+            (!policy::is_ignored(tracker.config(), host)).then(|| tracker.config().egress.read_ahead)
         };
-        match tracker::with(ignored) {
-            None | Some(true) => next.handle(request),
-            Some(false) => record(request, next),
+        match tracker::with(ahead).flatten() {
+            None => next.handle(request),
+            Some(most) => record(request, next, most),
         }
     }
 }
 
-fn record(request: Request<SendBody>, next: MiddlewareNext) -> Answer {
+fn record(request: Request<SendBody>, next: MiddlewareNext, most: usize) -> Answer {
     Frame::seen_by_middleware();
-    let (parts, body) = request.into_parts();
-    let mut reader = body.into_reader();
-    let mut bytes = Vec::new();
-    if let Err(error) = (&mut reader).take(BODY_CAP as u64 + 1).read_to_end(&mut bytes) {
-        return Err(Error::Io(error));
-    }
-    let whole = bytes.len() <= BODY_CAP;
-    let content_type = content_type(&parts.headers);
-    let seen = if bytes.is_empty() {
-        Body::Empty
-    } else if whole {
-        Body::Bytes {
-            bytes: &bytes,
-            content_type,
-        }
-    } else {
-        Body::Stream {
-            beginning: &bytes,
-            content_type,
-        }
-    };
-    let url = Url::new(&parts.method, &parts.uri, "");
-    let outgoing = Outgoing {
-        site: None,
-        recipient: None,
-        purpose: None,
-        target: url.target(),
-        headers: headers(&parts.headers),
-        body: seen,
-        declared: &[],
-        enforceable: true,
-        hop: None,
-    };
-    let pending = tracker::with(|tracker| begin(tracker, &outgoing))
-        .transpose()
-        .map_err(refused)?;
-    drop(outgoing);
-    let answer = if bytes.is_empty() && !sends_a_body(&parts.method) {
-        next.handle(Request::from_parts(parts, SendBody::none()))
-    } else if whole {
-        next.handle(Request::from_parts(parts, (&mut bytes.as_slice()).as_body()))
-    } else {
-        let mut rest = bytes.as_slice().chain(reader);
-        next.handle(Request::from_parts(parts, SendBody::from_reader(&mut rest)))
-    };
-    finish(pending, &answer);
-    answer
+    let (mut parts, body) = request.into_parts();
+    let trail = Trail::of(&parts.method, &parts.uri, &parts.headers);
+    let seen = parts.clone();
+    carry(
+        body,
+        most,
+        |body, _| {
+            let url = Url::new(&seen.method, &seen.uri, "");
+            let outgoing = Outgoing {
+                site: None,
+                recipient: None,
+                purpose: None,
+                target: url.target(),
+                headers: headers(&seen.headers),
+                body: with_type(body, content_type(&seen.headers)),
+                declared: &[],
+                enforceable: true,
+                hop: None,
+            };
+            let begun = tracker::with(|tracker| begin(tracker, &outgoing)).transpose();
+            let pending = begun.map_err(refused)?;
+            let watcher = pending.as_ref().and_then(Pending::watcher);
+            Ok((pending, watcher))
+        },
+        |pending, body, said| {
+            // A type belongs to `send`, which is above.
+            said.add_length(&mut parts.headers);
+            let answer = next.handle(trail.asked(Request::from_parts(parts, body)));
+            trail.finish(&Hops::Middleware, pending, answer)
+        },
+    )
 }
 
-/// The methods that ureq gives a body, be it an empty one.
-fn sends_a_body(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+fn with_type<'a>(body: Body<'a>, content_type: Option<&'a str>) -> Body<'a> {
+    match body {
+        Body::Bytes { bytes, .. } => Body::Bytes { bytes, content_type },
+        Body::Stream { beginning, .. } => Body::Stream {
+            beginning,
+            content_type,
+        },
+        Body::Long { beginning, rest, .. } => Body::Long {
+            beginning,
+            rest,
+            content_type,
+        },
+        Body::Empty | Body::Unseen => body,
+    }
 }
 
 /// A request's address in parts.
@@ -163,13 +164,12 @@ fn refused(blocked: Blocked) -> Error {
     Error::Other(Box::new(blocked))
 }
 
-fn finish(pending: Option<Pending>, answer: &Answer) {
-    if let Some(pending) = pending {
-        pending.finish(match answer {
-            Ok(response) => Outcome::Status(response.status().as_u16()),
-            Err(Error::StatusCode(code)) => Outcome::Status(*code),
-            Err(error) => Outcome::Error(kind(error)),
-        });
+fn outcome(answer: &Answer) -> Outcome {
+    match answer {
+        Ok(response) => Outcome::Status(response.status().as_u16()),
+        Err(Error::StatusCode(code)) => Outcome::Status(*code),
+        Err(Error::Other(error)) if error.is::<Blocked>() => Outcome::Blocked,
+        Err(error) => Outcome::Error(kind(error)),
     }
 }
 
@@ -193,7 +193,6 @@ fn kind(error: &Error) -> &'static str {
         Error::Protocol(_) | Error::LargeResponseHeader(..) => "protocol",
         Error::RedirectFailed | Error::TooManyRedirects => "redirect",
         Error::BodyExceedsLimit(_) | Error::Json(_) => "body",
-        Error::Other(error) if error.is::<Blocked>() => "blocked",
         // The variants of TLS back-ends exist only where the host enables them.
         other => match other.to_string().split(':').next() {
             Some("rustls" | "native-tls" | "PEM" | "der") => "tls",

@@ -89,6 +89,7 @@ impl Server {
 }
 
 fn serve(mut stream: TcpStream, connection: usize, seen: &Mutex<Vec<Seen>>, answer: &dyn Fn(&str) -> String) {
+    stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut buffer = Vec::new();
     loop {
@@ -103,9 +104,10 @@ fn serve(mut stream: TcpStream, connection: usize, seen: &Mutex<Vec<Seen>>, answ
             .lines()
             .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         let end = if lower.contains("transfer-encoding: chunked") {
+            // Nobody sends another request before this one is answered.
             read_until(&mut stream, &mut buffer, |bytes| {
-                let last = find(bytes, b"0\r\n\r\n")?;
-                (last == 0 || bytes[..last].ends_with(b"\r\n")).then_some(last + 5)
+                let ended = bytes == b"0\r\n\r\n" || bytes.ends_with(b"\r\n0\r\n\r\n");
+                ended.then_some(bytes.len())
             })
         } else {
             let length = length.unwrap_or(0);
@@ -126,12 +128,8 @@ fn serve(mut stream: TcpStream, connection: usize, seen: &Mutex<Vec<Seen>>, answ
         };
         let length = if is_head { 0 } else { text.len() };
         let text = if is_head { "" } else { text };
-        if write!(
-            stream,
-            "HTTP/1.1 {status} X\r\n{location}content-length: {length}\r\n\r\n{text}"
-        )
-        .is_err()
-        {
+        let answer = format!("HTTP/1.1 {status} X\r\n{location}content-length: {length}\r\n\r\n{text}");
+        if stream.write_all(answer.as_bytes()).is_err() {
             return;
         }
     }

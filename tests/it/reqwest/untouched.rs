@@ -28,6 +28,17 @@ fn pieces(texts: &'static [&'static str]) -> Body {
     Body::wrap_stream(stream::iter(texts.iter().map(|text| Ok::<_, std::io::Error>(*text))))
 }
 
+/// With a boundary of the usual length: now and then a random one is shorter.
+fn plain_form() -> multipart::Form {
+    let forms = std::iter::repeat_with(multipart::Form::new);
+    forms.take(1000).find(|form| form.boundary().len() == 67).unwrap()
+}
+
+fn blocking_form() -> blocking::multipart::Form {
+    let forms = std::iter::repeat_with(blocking::multipart::Form::new);
+    forms.take(1000).find(|form| form.boundary().len() == 67).unwrap()
+}
+
 /// Its pieces come one by one, each after a wait.
 fn slowly(texts: &'static [&'static str]) -> Body {
     Body::wrap_stream(stream::unfold(texts.iter(), |mut texts| async {
@@ -49,12 +60,12 @@ twice! {
         client.put(url).body(pieces(&["one", "two", "", "three"])).send().await?.text().await?;
         client.put(url).body(pieces(&[])).send().await?.text().await?;
         client.put(url).body(slowly(&["slow", "er"])).send().await?.text().await?;
-        let form = multipart::Form::new().text("name", "value").text("other", "välue");
+        let form = plain_form().text("name", "value").text("other", "välue");
         client.post(url).multipart(form).send().await?.text().await?;
         let part = multipart::Part::stream_with_length(slowly(&["abc", "de"]), 5).file_name("f.txt");
-        client.post(url).multipart(multipart::Form::new().text("a", "b").part("f", part)).send().await?.text().await?;
+        client.post(url).multipart(plain_form().text("a", "b").part("f", part)).send().await?.text().await?;
         let part = multipart::Part::stream(pieces(&["abc", "de"]));
-        client.post(url).multipart(multipart::Form::new().part("f", part)).send().await?.text().await?;
+        client.post(url).multipart(plain_form().part("f", part)).send().await?.text().await?;
         let request = client.delete(url).header("x-a", "1").basic_auth("u", Some("p"));
         request.send().await?.text().await?;
         let mut request = Request::new(Method::PATCH, url.parse()?);
@@ -76,7 +87,7 @@ twice! {
         client.post(url).send()?.text()?;
         client.put(url).body(blocking::Body::new(std::io::Cursor::new("reader"))).send()?.text()?;
         client.put(url).body(blocking::Body::sized(std::io::Cursor::new("sized"), 5)).send()?.text()?;
-        client.post(url).multipart(blocking::multipart::Form::new().text("name", "value")).send()?.text()?;
+        client.post(url).multipart(blocking_form().text("name", "value")).send()?.text()?;
         let request = client.get(url);
         request.send()?.text()?;
         let request = client.delete(url).build()?;

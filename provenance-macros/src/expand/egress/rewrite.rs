@@ -11,9 +11,10 @@ use std::collections::HashSet;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
 use syn::parse::Parser;
+use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
-use syn::{Block, Expr, ExprMethodCall, Item, Local, LocalInit, Member, PatIdent, Path, parse_quote_spanned};
+use syn::{Block, Expr, ExprCall, ExprMethodCall, Item, Local, LocalInit, Member, PatIdent, Path, parse_quote_spanned};
 
 /// The static that every function under `#[egress]` has.
 pub(super) fn site_ident() -> Ident {
@@ -174,6 +175,9 @@ impl VisitMut for Rewriter<'_> {
             Expr::Call(call) => {
                 self.visit_expr_mut(&mut call.func);
                 call.args.iter_mut().for_each(|arg| self.visit_argument(arg));
+                if let Some(rewritten) = self.rewritten_function(call) {
+                    *expr = rewritten;
+                }
             }
             Expr::MethodCall(call) => {
                 self.visit_operands(call);
@@ -271,6 +275,23 @@ impl Rewriter<'_> {
                 }
                 #krate::__private::egress::Pick::Other(#bound) => #other,
             })
+        })
+    }
+
+    /// `ureq::run(request)`: the one function of a client that sends a request it is given.
+    fn rewritten_function(&mut self, call: &ExprCall) -> Option<Expr> {
+        let Expr::Path(path) = &*call.func else { return None };
+        let segments: Vec<String> = path.path.segments.iter().map(|s| s.ident.to_string()).collect();
+        let known = segments == ["ureq", "run"] && path.qself.is_none();
+        let plain = path.path.segments.iter().all(|segment| segment.arguments.is_none());
+        let (true, true, Some(request), 1) = (known, plain, call.args.first(), call.args.len()) else {
+            return None;
+        };
+        let (krate, holder, function) = (self.krate, self.holder(), &call.func);
+        let span = Span::mixed_site().located_at(call.func.span());
+        self.seen(Method::Run);
+        Some(parse_quote_spanned! {span=>
+            #krate::__private::egress::Wrap(#request).__through(#holder, |request| #function(request))
         })
     }
 

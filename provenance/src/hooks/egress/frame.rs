@@ -4,7 +4,7 @@
 //! clients that a feature knows, an inherent `__hook` answers with a sender that records; for
 //! every other type, `Other` (see `rewrite.rs`) gives the receiver back. A receiver that is a place
 //! (`req`, `self.tx`) must not be moved unless it is a client's, so it is looked at first: `Other`
-//! answers `Pick::Other`, and the arm for clients becomes dead code by `Never::go`.
+//! answers `Pick::Other(..)`, and the arm for clients becomes dead code by `Never::go`.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -32,12 +32,14 @@ struct Inner {
     /// Not to be missed when nothing was sent through it: made for a closure that may run
     /// anywhere, or for a function that has such closures.
     loose: bool,
+    /// The function has calls that could be sends. If none of them is reached, it returned before.
+    has_calls: bool,
     declared: Mutex<Arc<Vec<Declared>>>,
     /// Sends that were recorded.
     sends: AtomicUsize,
     /// Calls that looked like a send, on a type that is no client.
     others: AtomicUsize,
-    /// The payload as a share of the function as a whole, if a client that no feature knows sends it.
+    /// The share of the function as a whole, if it was recorded before one of those.
     whole: Mutex<Option<Pending>>,
 }
 
@@ -47,14 +49,16 @@ thread_local! {
 
 impl Frame {
     /// The function begins. Without a tracker in force, everything below is the identity.
-    /// `loose`: calls of its may happen where this frame is not known.
-    pub fn begin(site: &'static EgressSite, loose: bool) -> Self {
+    /// `loose`: calls of its may happen where this frame is not known. `has_calls`: some of its body's
+    /// were rewritten.
+    pub fn begin(site: &'static EgressSite, loose: bool, has_calls: bool) -> Self {
         Frame(tracker::with(|tracker| {
             Arc::new(Inner {
                 site,
                 tracker: tracker.clone(),
                 scope: Scope::current(),
                 loose,
+                has_calls,
                 declared: Mutex::default(),
                 sends: AtomicUsize::new(0),
                 others: AtomicUsize::new(0),
@@ -74,14 +78,14 @@ impl Frame {
             .try_with(|entered| entered.try_borrow().ok()?.iter().rev().find(of_site).cloned())
             .ok()
             .flatten()
-            .unwrap_or_else(|| Frame::begin(site, true))
+            .unwrap_or_else(|| Frame::begin(site, true, true))
     }
 
     /// Counts a send that a middleware records by itself while the innermost function runs.
     pub(crate) fn seen_by_middleware() {
         let innermost = ENTERED.try_with(|entered| entered.try_borrow().ok()?.last().cloned());
         if let Ok(Some(Frame(Some(inner)))) = innermost {
-            inner.sends.fetch_add(1, Ordering::Relaxed);
+            inner.sent();
         }
     }
 
@@ -124,12 +128,6 @@ impl Frame {
     /// Whether anything is recorded at all.
     pub(crate) fn is_live(&self) -> bool {
         self.live().is_some()
-    }
-
-    /// The tracker that records it, if any does.
-    #[cfg(feature = "reqwest")]
-    pub(crate) fn tracker(&self) -> Option<&Tracker> {
-        self.live().map(|inner| &inner.tracker)
     }
 
     /// A function may outlive the guard: from then on it sends as without us.
@@ -191,7 +189,7 @@ impl Frame {
         begin: impl FnOnce(&Tracker, &Outgoing<'_>) -> Result<P, Blocked>,
     ) -> Result<Option<P>, Blocked> {
         let Some(inner) = self.live() else { return Ok(None) };
-        inner.sends.fetch_add(1, Ordering::Relaxed);
+        inner.sent();
         let _scope = inner.scope_elsewhere();
         let declared = inner.declared();
         let outgoing = Outgoing {
@@ -208,10 +206,56 @@ impl Frame {
         inner.tracker.attempt(|tracker| begin(tracker, &outgoing)).transpose()
     }
 
+    /// Records a redirect that a client has followed by itself.
+    pub(crate) fn record_hop(&self, target: Target<'_>, headers: Vec<(&str, &[u8])>, hop: Hop, outcome: Outcome) {
+        let Some(inner) = self.live() else { return };
+        let _scope = inner.scope_elsewhere();
+        let outgoing = Outgoing {
+            site: Some(inner.site),
+            recipient: None,
+            purpose: None,
+            target,
+            headers,
+            body: Body::Empty,
+            declared: &[],
+            enforceable: false,
+            hop: Some(hop),
+        };
+        inner
+            .tracker
+            .attempt(|tracker| record_after(tracker, &outgoing, "redirect_followed", outcome));
+    }
+
+    /// Counts what could not be seen here.
+    pub(crate) fn blind_spot(&self, kind: BlindSpot) {
+        if let Some(inner) = self.live() {
+            inner.tracker.blind_spot(kind, inner.site.site.path);
+        }
+    }
+
+    /// How much of a body is read before it is sent; `None` where nothing is in force.
+    pub(crate) fn read_ahead(&self) -> Option<usize> {
+        self.live().map(|inner| inner.tracker.config().egress.read_ahead)
+    }
+
     /// A receiver of a client's method name that is no client.
+    /// A site at which such calls alone were seen sends by them: from the second time on, its
+    /// payload is recorded before.
     pub(crate) fn other(&self) {
-        if let Some(inner) = &self.0 {
-            inner.others.fetch_add(1, Ordering::Relaxed);
+        let Some(inner) = self.live() else { return };
+        let first = inner.others.fetch_add(1, Ordering::Relaxed) == 0;
+        if !first || inner.sends.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        let declared = inner.declared();
+        if !declared.is_empty() && inner.tracker.sends_by_others(inner.site) {
+            let _scope = inner.scope_elsewhere();
+            let outgoing = inner.outgoing_as_a_whole(&declared);
+            let pending = inner
+                .tracker
+                .attempt(|tracker| begin(tracker, &outgoing).ok())
+                .flatten();
+            *inner.whole.lock().unwrap_or_else(PoisonError::into_inner) = pending;
         }
     }
 
@@ -254,6 +298,13 @@ impl Inner {
         }
     }
 
+    /// A client sends through it.
+    fn sent(&self) {
+        if self.sends.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.tracker.has_client(self.site);
+        }
+    }
+
     fn outgoing_as_a_whole<'a>(&self, declared: &'a [Declared]) -> Outgoing<'a> {
         Outgoing {
             site: Some(self.site),
@@ -271,19 +322,20 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if *self.sends.get_mut() > 0 || !self.tracker.is_open() {
+        // Recorded before, and nobody tells how it ended.
+        let whole = self.whole.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if whole.is_some() || *self.sends.get_mut() > 0 || !self.tracker.is_open() {
             return;
         }
-        let recorded = self.whole.get_mut().is_ok_and(|whole| whole.is_some());
         let declared = self.declared();
-        if recorded {
-            // With the outcome that it gets when it is dropped: unknown.
-        } else if self.others.load(Ordering::Relaxed) > 0 && !declared.is_empty() {
+        let others = *self.others.get_mut() > 0;
+        if others && !declared.is_empty() {
             // What looked like a send was one, by a client that no feature knows.
+            self.tracker.has_others(self.site);
             let _scope = self.scope_elsewhere();
             let whole = self.outgoing_as_a_whole(&declared);
             record_after(&self.tracker, &whole, "unknown_client", Outcome::Unknown);
-        } else if !self.loose {
+        } else if !self.loose && (others || !self.has_calls) {
             self.tracker
                 .blind_spot(BlindSpot::EgressWithoutCall, self.site.site.path);
         }

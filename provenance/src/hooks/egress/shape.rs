@@ -117,7 +117,11 @@ pub(super) fn http_target(tracker: &Tracker, method: &str, host: &str, path: &st
 
 /// A host, unless it tells somebody's value (`alice-liddell.example.com`).
 pub(super) fn host<'h>(tracker: &Tracker, host: &'h str) -> &'h str {
-    if tracker.tells(host) { "{value}" } else { host }
+    match host {
+        _ if tracker.tells(host) => "{value}",
+        _ if host.len() > 256 || host.contains(char::is_control) => "{text}",
+        host => host,
+    }
 }
 
 /// A name without what stands before an `@` (the local part of an address, a password).
@@ -130,6 +134,8 @@ pub(super) fn name(tracker: &Tracker, name: &str) -> String {
     let kept = without_userinfo(name).split(['?', '#']).next().unwrap_or_default();
     if kept.len() > 256 || is_registered(tracker, kept, Media::Text) {
         "{value}".into()
+    } else if kept.contains(char::is_control) {
+        "{text}".into()
     } else {
         kept.to_owned()
     }

@@ -136,11 +136,8 @@ impl Watcher {
     pub(super) fn tell(&self, outcome: Outcome) -> (Outcome, Option<Box<Late>>) {
         let watched = &*self.0;
         let late = watched.tracker.attempt(|tracker| watched.late(tracker, &outcome));
-        let cut = watched.state().cut;
-        (
-            if cut { Outcome::Blocked } else { outcome },
-            late.flatten().map(Box::new),
-        )
+        let outcome = self.blocked().map_or(outcome, |_| Outcome::Blocked);
+        (outcome, late.flatten().map(Box::new))
     }
 }
 

@@ -26,7 +26,7 @@ impl Origin {
     fn read_ahead(&self) -> Option<usize> {
         let limit = |tracker: &Tracker| tracker.config().egress.read_ahead;
         match self {
-            Origin::Function(frame) => frame.tracker().map(limit),
+            Origin::Function(frame) => frame.read_ahead(),
             Origin::Host => tracker::with(limit),
         }
     }

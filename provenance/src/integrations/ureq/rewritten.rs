@@ -5,12 +5,15 @@ use std::io::Read;
 use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
-use ureq::http::Request;
+use ureq::http::{HeaderValue, Request};
 use ureq::typestate::{WithBody, WithoutBody};
-use ureq::{Agent, AsSendBody, RequestBuilder};
+use ureq::{Agent, AsSendBody, Error, RequestBuilder, SendBody};
 
-use super::{Answer, BODY_CAP, Recorded, Url, content_type, finish, headers, refused};
-use crate::hooks::egress::{Begun, Body, Frame};
+use super::carry::{Said, carry};
+use super::framing::Framing;
+use super::hops::{Hops, Trail};
+use super::{Answer, Recorded, Url, content_type, headers, refused, with_type};
+use crate::hooks::egress::{Body, Frame, Pending, Watcher};
 use crate::rewrite::{Pick, Wrap};
 
 impl<B> Wrap<RequestBuilder<B>> {
@@ -105,43 +108,59 @@ impl<B> Sender<B> {
         }
     }
 
-    /// Records the request, lets `send` do what the user called, and records how it ended.
-    fn run(
-        mut self,
-        body: Body<'_>,
-        content_type: Option<&str>,
-        send: impl FnOnce(RequestBuilder<B>) -> Answer,
-    ) -> Answer {
-        let queried = self
-            .builder
+    /// Records the request; nothing is in force, or it may be sent.
+    fn begin(self, body: Body<'_>, content_type: Option<&str>) -> Result<Started<B>, Error> {
+        let Sender { mut builder, frame } = self;
+        let queried = builder
             .extensions_mut()
             .and_then(|extensions| extensions.remove::<Queried>())
             .unwrap_or_default();
-        let pending = match self.begin(&queried, body, content_type) {
-            Ok(pending) => pending,
-            Err(blocked) => return Err(refused(blocked)),
+        let recorded = match (builder.method_ref(), builder.uri_ref(), builder.headers_ref()) {
+            (Some(method), Some(uri), Some(map)) => {
+                let url = Url::new(method, uri, &queried.0);
+                let body = with_type(body, self::content_type(map).or(content_type));
+                let pending = frame.begin_send(url.target(), headers(map), body).map_err(refused)?;
+                pending.map(|pending| (pending, Trail::of(method, uri, map)))
+            }
+            // The builder holds an error: nothing will be sent, and ureq says why.
+            _ => None,
         };
-        if pending.is_some()
-            && let Some(extensions) = self.builder.extensions_mut()
-        {
-            extensions.insert(Recorded);
+        if let Some((_, trail)) = &recorded {
+            if let Some(extensions) = builder.extensions_mut() {
+                extensions.insert(Recorded);
+            }
+            if trail.may_ask() {
+                builder = builder.config().save_redirect_history(true).build();
+            }
         }
-        let answer = send(self.builder);
-        finish(pending, &answer);
-        answer
+        Ok(Started {
+            builder,
+            frame,
+            recorded,
+        })
+    }
+}
+
+/// A request that may be sent.
+struct Started<B> {
+    builder: RequestBuilder<B>,
+    frame: Frame,
+    recorded: Option<(Pending, Trail)>,
+}
+
+impl<B> Started<B> {
+    fn watched(self) -> (Self, Option<Watcher>) {
+        let watcher = self.recorded.as_ref().and_then(|(pending, _)| pending.watcher());
+        (self, watcher)
     }
 
-    fn begin(&self, queried: &Queried, body: Body<'_>, default_type: Option<&str>) -> Begun {
-        let builder = &self.builder;
-        let (Some(method), Some(uri), Some(map)) = (builder.method_ref(), builder.uri_ref(), builder.headers_ref())
-        else {
-            // The builder holds an error: nothing will be sent, and ureq says why.
-            return Ok(None);
-        };
-        let url = Url::new(method, uri, &queried.0);
-        let content_type = content_type(map).or(default_type);
-        self.frame
-            .begin_send(url.target(), headers(map), with_type(body, content_type))
+    /// Lets `send` do what the user called, and records how it ended.
+    fn send(self, send: impl FnOnce(RequestBuilder<B>) -> Answer) -> Answer {
+        let answer = send(self.builder);
+        match self.recorded {
+            Some((pending, trail)) => trail.finish(&Hops::Call(&self.frame), Some(pending), answer),
+            None => answer,
+        }
     }
 }
 
@@ -149,24 +168,35 @@ impl Sender<WithoutBody> {
     /// As [`RequestBuilder::call`].
     #[allow(clippy::missing_errors_doc)]
     pub fn call(self) -> Answer {
-        self.run(Body::Empty, None, RequestBuilder::call)
+        self.begin(Body::Empty, None)?.send(RequestBuilder::call)
     }
 }
 
 #[allow(clippy::missing_errors_doc)]
 impl Sender<WithBody> {
     /// As [`RequestBuilder::send`].
-    pub fn send(self, mut data: impl AsSendBody) -> Answer {
-        if !self.frame.is_live() {
+    pub fn send(self, data: impl AsSendBody) -> Answer {
+        let Some(most) = self.frame.read_ahead() else {
             return self.builder.send(data);
-        }
-        let seen = Seen::of(&mut data);
-        self.run(seen.body(), None, |builder| builder.send(data))
+        };
+        carry(
+            data,
+            most,
+            |body, content_type| Ok(self.begin(body, content_type)?.watched()),
+            |started, body, said| {
+                started.send(|mut builder| {
+                    if let Some(map) = builder.headers_mut() {
+                        said.add(map);
+                    }
+                    builder.send(body)
+                })
+            },
+        )
     }
 
     /// As [`RequestBuilder::send_empty`].
     pub fn send_empty(self) -> Answer {
-        self.run(Body::Empty, None, RequestBuilder::send_empty)
+        self.begin(Body::Empty, None)?.send(RequestBuilder::send_empty)
     }
 
     /// As [`RequestBuilder::send_form`].
@@ -184,23 +214,39 @@ impl Sender<WithBody> {
         pairs
             .iter()
             .for_each(|(key, value)| pair(&mut encoded, key.as_ref(), value.as_ref()));
-        let seen = Seen::whole(encoded.into_bytes());
-        self.run(seen.body(), Some("application/x-www-form-urlencoded"), |builder| {
-            builder.send_form(pairs)
-        })
+        let body = whole(encoded.as_bytes());
+        self.begin(body, Some("application/x-www-form-urlencoded"))?
+            .send(|builder| builder.send_form(pairs))
     }
 
-    /// As [`RequestBuilder::send_json`]. The value is serialised a second time, for the scan.
+    /// As [`RequestBuilder::send_json`]. The value is serialised once, as ureq does it.
     pub fn send_json(self, data: impl Serialize) -> Answer {
         if !self.frame.is_live() {
             return self.builder.send_json(data);
         }
-        let seen = match serde_json::to_vec(&data) {
-            Ok(bytes) => Seen::whole(bytes),
-            // ureq will fail the same way, and send nothing.
-            Err(_) => return self.builder.send_json(data),
-        };
-        self.run(seen.body(), Some("application/json"), |builder| builder.send_json(data))
+        let mut bytes = Vec::new();
+        SendBody::from_json(&data)?.into_reader().read_to_end(&mut bytes)?;
+        let said = Said::content_type(JSON.as_ref());
+        self.begin(whole(&bytes), Some("application/json"))?
+            .send(|mut builder| {
+                if let Some(map) = builder.headers_mut() {
+                    said.add(map);
+                }
+                builder.send(&bytes)
+            })
+    }
+}
+
+/// The type that ureq gives its JSON.
+static JSON: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
+    let body = SendBody::from_json(&()).ok();
+    body.and_then(|mut body| Framing::of(&mut body).content_type)
+});
+
+fn whole(bytes: &[u8]) -> Body<'_> {
+    Body::Bytes {
+        bytes,
+        content_type: None,
     }
 }
 
@@ -230,6 +276,22 @@ agents!(
     &LazyLock<Agent>
 );
 
+impl<T: AsSendBody> Wrap<Request<T>> {
+    /// A request is about to be run by a function, on an agent of its own.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn __through(self, frame: &Frame, send: impl FnOnce(Request<T>) -> Answer) -> Answer {
+        if !frame.is_live() {
+            return send(self.0);
+        }
+        // What `ureq::run` does.
+        let runner = Runner {
+            agent: ureq::agent(),
+            frame: frame.clone(),
+        };
+        runner.run(self.0)
+    }
+}
+
 /// A place holds an agent.
 pub struct Agents(Agent);
 
@@ -256,101 +318,46 @@ impl Runner {
     /// As [`Agent::run`].
     #[allow(clippy::missing_errors_doc)]
     pub fn run(self, request: Request<impl AsSendBody>) -> Answer {
-        if !self.frame.is_live() {
+        let Some(most) = self.frame.read_ahead() else {
             return self.agent.run(request);
-        }
-        let (mut parts, mut body) = request.into_parts();
-        let seen = Seen::of(&mut body);
-        let url = Url::new(&parts.method, &parts.uri, "");
-        let body_seen = with_type(seen.body(), content_type(&parts.headers));
-        let pending = self
-            .frame
-            .begin_send(url.target(), headers(&parts.headers), body_seen)
-            .map_err(refused)?;
-        parts.extensions.insert(Recorded);
-        let answer = self.agent.run(Request::from_parts(parts, body));
-        finish(pending, &answer);
-        answer
-    }
-}
-
-/// A copy of a body's bytes, as far as they can be read without consuming them.
-enum Seen {
-    Bytes { bytes: Vec<u8>, whole: bool },
-    Empty,
-    Unseen,
-}
-
-impl Seen {
-    fn whole(bytes: Vec<u8>) -> Self {
-        Seen::Bytes { bytes, whole: true }
-    }
-
-    fn of<T: AsSendBody>(body: &mut T) -> Self {
-        if is::<T, ()>() {
-            return Seen::Empty;
-        }
-        if !is_bytes::<T>() {
-            return Seen::Unseen;
-        }
-        let mut bytes = Vec::new();
-        let mut reader = body.as_body().into_reader().take(BODY_CAP as u64 + 1);
-        match reader.read_to_end(&mut bytes) {
-            Ok(_) => Seen::Bytes {
-                whole: bytes.len() <= BODY_CAP,
-                bytes,
+        };
+        let (mut parts, data) = request.into_parts();
+        let seen = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
+        carry(
+            data,
+            most,
+            |body, _| {
+                let (method, uri, map) = &seen;
+                let url = Url::new(method, uri, "");
+                let body = with_type(body, content_type(map));
+                let begun = self.frame.begin_send(url.target(), headers(map), body);
+                let pending = begun.map_err(refused)?;
+                let watcher = pending.as_ref().and_then(Pending::watcher);
+                Ok((pending, watcher))
             },
-            Err(_) => Seen::Unseen,
-        }
-    }
-
-    fn body(&self) -> Body<'_> {
-        match self {
-            Seen::Empty => Body::Empty,
-            Seen::Unseen => Body::Unseen,
-            Seen::Bytes { bytes, .. } if bytes.is_empty() => Body::Empty,
-            Seen::Bytes { bytes, whole: true } => Body::Bytes {
-                bytes,
-                content_type: None,
+            |pending, body, said| {
+                said.add_length(&mut parts.headers);
+                let trail = Trail::of(&seen.0, &seen.1, &seen.2);
+                if pending.is_some() {
+                    parts.extensions.insert(Recorded);
+                }
+                let mut request = Request::from_parts(parts, body);
+                if pending.is_some() && trail.may_ask() {
+                    request = self
+                        .agent
+                        .configure_request(request)
+                        .save_redirect_history(true)
+                        .build();
+                }
+                trail.finish(&Hops::Call(&self.frame), pending, self.agent.run(request))
             },
-            Seen::Bytes { bytes, whole: false } => Body::Stream {
-                beginning: bytes,
-                content_type: None,
-            },
-        }
+        )
     }
-}
-
-fn is<T, U>() -> bool {
-    typeid::of::<T>() == typeid::of::<U>()
-}
-
-/// The bodies whose `as_body` gives the same bytes each time. ureq seals the trait, so that the
-/// list is known; arrays have a type for each length, and are known by their name.
-fn is_bytes<T>() -> bool {
-    is::<T, &str>()
-        || is::<T, String>()
-        || is::<T, &String>()
-        || is::<T, Vec<u8>>()
-        || is::<T, &Vec<u8>>()
-        || is::<T, &[u8]>()
-        || std::any::type_name::<T>().starts_with("&[u8; ")
 }
 
 /// Query parameters that a builder was given and does not show, percent-encoded.
 #[derive(Clone, Default)]
 struct Queried(String);
-
-fn with_type<'a>(body: Body<'a>, content_type: Option<&'a str>) -> Body<'a> {
-    match body {
-        Body::Bytes { bytes, .. } => Body::Bytes { bytes, content_type },
-        Body::Stream { beginning, .. } => Body::Stream {
-            beginning,
-            content_type,
-        },
-        Body::Empty | Body::Unseen | Body::Long { .. } => body,
-    }
-}
 
 fn pair(query: &mut String, key: &str, value: &str) {
     let encode = form_urlencoded::byte_serialize;
