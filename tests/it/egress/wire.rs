@@ -12,12 +12,13 @@ use serde_json::json;
 use ureq::unversioned::multipart::{Form, Part};
 use ureq::{Agent, Error, SendBody};
 
-type Arrived = Vec<(usize, Vec<u8>)>;
+/// A request's bytes, and the number of the connection on which they came.
+type Request = (usize, Vec<u8>);
 
-/// Every byte that arrives, and on which connection.
+/// Every byte that arrives.
 pub(super) struct Wire {
     pub(super) address: SocketAddr,
-    pub(super) seen: Arc<Mutex<Arrived>>,
+    pub(super) seen: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Wire {
