@@ -731,3 +731,26 @@ fn an_event_of_the_layer_alone_says_what_the_scope_says() {
     assert_eq!(event["extras"]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
     assert!(event["request_id"].is_string());
 }
+
+#[test]
+fn names_of_headers_and_cookies_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |key: &str| {
+        let path = folder.path().join("c.yaml");
+        std::fs::write(&path, format!("input_fields:\n  {key}: {{category: contact.email}}\n")).unwrap();
+        provenance::Config::load(Some(&path))
+    };
+    for (key, read) in [
+        ("header:X-User-Email", "header:x-user-email"),
+        ("cookie:contact", "cookie:contact"),
+    ] {
+        assert!(load(key).unwrap().input_fields.contains_key(read));
+    }
+    for wrong in ["\"header:\"", "\"header:x user\"", "\"cookie:a;b\""] {
+        let error = load(wrong).unwrap_err();
+        assert!(
+            error.is_config() && error.to_string().contains("header:x-user-email"),
+            "{error}"
+        );
+    }
+}
