@@ -402,13 +402,18 @@ mod frames {
 
     use super::*;
 
+    /// What looks like a boundary, and is none.
+    fn value() -> impl Strategy<Value = String> {
+        "[ -~\r\n]{0,40}(\r\n--b|--b-b|\r\n)?[a-z]{1,8}".prop_filter("a boundary", |value| !value.contains("\r\n--b-b"))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
         /// However a body is cut into frames, the same parts are seen, and the handler gets them whole.
         #[test]
         fn how_a_body_is_cut_does_not_matter(
-            values in proptest::collection::vec(("[ -~\r\n]{0,40}(\r\n--b|--b-b|\r\n)?[a-z]{1,8}", any::<bool>()), 1..6),
+            values in proptest::collection::vec((value(), any::<bool>()), 1..6),
             cuts in proptest::collection::vec(1_usize..60, 1..200),
         ) {
             let body = values.iter().enumerate().map(|(index, (value, is_file))| {
