@@ -402,13 +402,18 @@ mod frames {
 
     use super::*;
 
+    /// What looks like a boundary, and is none.
+    fn value() -> impl Strategy<Value = String> {
+        "[ -~\r\n]{0,40}(\r\n--b|--b-b|\r\n)?[a-z]{1,8}".prop_filter("a boundary", |value| !value.contains("\r\n--b-b"))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
         /// However a body is cut into frames, the same parts are seen, and the handler gets them whole.
         #[test]
         fn how_a_body_is_cut_does_not_matter(
-            values in proptest::collection::vec(("[ -~\r\n]{0,40}(\r\n--b|--b-b|\r\n)?[a-z]{1,8}", any::<bool>()), 1..6),
+            values in proptest::collection::vec((value(), any::<bool>()), 1..6),
             cuts in proptest::collection::vec(1_usize..60, 1..200),
         ) {
             let body = values.iter().enumerate().map(|(index, (value, is_file))| {
@@ -730,4 +735,27 @@ fn an_event_of_the_layer_alone_says_what_the_scope_says() {
     let event = &evidence.of("DATA_COLLECTION")[0];
     assert_eq!(event["extras"]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
     assert!(event["request_id"].is_string());
+}
+
+#[test]
+fn names_of_headers_and_cookies_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |key: &str| {
+        let path = folder.path().join("c.yaml");
+        std::fs::write(&path, format!("input_fields:\n  {key}: {{category: contact.email}}\n")).unwrap();
+        provenance::Config::load(Some(&path))
+    };
+    for (key, read) in [
+        ("header:X-User-Email", "header:x-user-email"),
+        ("cookie:contact", "cookie:contact"),
+    ] {
+        assert!(load(key).unwrap().input_fields.contains_key(read));
+    }
+    for wrong in ["\"header:\"", "\"header:x user\"", "\"cookie:a;b\""] {
+        let error = load(wrong).unwrap_err();
+        assert!(
+            error.is_config() && error.to_string().contains("header:x-user-email"),
+            "{error}"
+        );
+    }
 }

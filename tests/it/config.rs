@@ -698,9 +698,12 @@ fn a_configured_model_that_no_hook_serves_is_a_warning_and_a_blind_spot() {
     let (stderr, status) = started(&models);
     let warnings: Vec<_> = stderr.lines().filter(|line| line.contains("tracked_models")).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("`Unserved`"), "{stderr}");
+    // This program has inputs that cannot be visited, too.
+    let spots = status["blind_spots"].as_array().unwrap().iter();
+    let spots: Vec<_> = spots.filter(|spot| spot["kind"] == "model_without_hook").collect();
     assert_eq!(
-        status["blind_spots"],
-        serde_json::json!([{"kind": "model_without_hook", "site": "Unserved", "count": 1}])
+        spots,
+        [&serde_json::json!({"kind": "model_without_hook", "site": "Unserved", "count": 1})]
     );
     assert_eq!(status["build"].as_str().unwrap().len(), 16);
 }

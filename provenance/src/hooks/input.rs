@@ -127,6 +127,9 @@ impl Collected {
 /// Leaves `collected` on the scope, for the typed hook to take over.
 #[cfg(feature = "axum")]
 pub(crate) fn leave_pending(scope: &Scope, mut collected: Collected) {
+    if collected.items.is_empty() && collected.owner.is_none() {
+        return;
+    }
     let mut before = take_pending(scope).unwrap_or_default();
     before.items.append(&mut collected.items);
     if let Some((rank, owner)) = collected.owner {
