@@ -62,7 +62,7 @@ struct Inner {
     blind_spots: DashMap<(BlindSpot, String), u64>,
     open: AtomicBool,
     hashes: Hashes,
-    /// By kind and raw value; secrets are not among them.
+    /// By kind and raw value; declared secrets are not among them.
     values: Memo<(Fingerprint, Arc<Entry>)>,
     /// By kind and raw value.
     people: Memo<Owner>,

@@ -230,6 +230,9 @@ fn report(what: &str, gate: f64, Compared { plain, ours, writer }: &Compared) {
     println!("| {what} | {plain:.0} | {ours:.0} | {ratio:.2} | {gate:.2} | {met} | {writer:.0} |");
 }
 
+/// One part of the table of figures.
+type Part = fn(&mut Tables) -> anyhow::Result<()>;
+
 /// The same table twice: one that nothing watches, and one that is watched.
 struct Tables {
     plain: SqliteConnection,
@@ -261,7 +264,7 @@ fn main() -> anyhow::Result<()> {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     println!("| call | plain ns | ours ns | ours / plain | gate | | writer's thread ns |");
     println!("|---|---|---|---|---|---|---|");
-    let parts: [(&str, fn(&mut Tables) -> anyhow::Result<()>); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("send", send),
         ("query", query),
         ("insert", insert),
@@ -321,7 +324,11 @@ fn insert(tables: &mut Tables) -> anyhow::Result<()> {
                     .execute(&mut tables.watched);
             }
         };
-        report(what, 1.10, &compare(Clock::Cpu, ROWS as usize, tables, before, plain, ours)?);
+        report(
+            what,
+            1.10,
+            &compare(Clock::Cpu, ROWS as usize, tables, before, plain, ours)?,
+        );
     }
     Ok(())
 }
@@ -353,7 +360,11 @@ fn load(tables: &mut Tables) -> anyhow::Result<()> {
         let ours = |tables: &mut Tables| {
             let _ = black_box(people::table.select(Known::as_select()).load(&mut tables.watched));
         };
-        report(what, 1.15, &compare(Clock::Cpu, ROWS as usize, tables, before, plain, ours)?);
+        report(
+            what,
+            1.15,
+            &compare(Clock::Cpu, ROWS as usize, tables, before, plain, ours)?,
+        );
     }
     Ok(())
 }
