@@ -74,7 +74,7 @@ struct Inner {
     /// What [`Tracker::set_on_violation`] said: 0 nothing, else one of [`SWITCH`], from 1.
     on_violation: AtomicU8,
     hashes: Hashes,
-    /// By kind and raw value; secrets are not among them.
+    /// By kind and raw value; declared secrets are not among them.
     values: Memo<(Fingerprint, Arc<Entry>)>,
     /// By kind and raw value.
     people: Memo<Owner>,

@@ -705,3 +705,32 @@ fn child_with_a_default_instrumentation() {
     assert_eq!(SEEN.load(Ordering::Relaxed) - before, 2);
     assert_eq!(evidence.of("DATA_STORAGE").len(), 2);
 }
+
+#[test]
+fn a_row_that_was_forgotten_is_known_again_once_it_is_read_again() {
+    let evidence = Evidence::new(|config| config.max_values = 4);
+    let _scoped = evidence.scoped();
+    let mut db = connect();
+    for n in 0..10 {
+        let row = row(n, &format!("ada{n}@example.com"));
+        let (email, plan) = (row.email.as_str(), "free");
+        let income = Some(1000.5 + f64::from(n));
+        let plain = PlainUser { email, income, plan };
+        diesel::insert_into(users::table)
+            .values(&plain)
+            .execute(&mut db)
+            .unwrap();
+    }
+    let mut found = |id: i32| {
+        let user: User = users::table.find(id).select(User::as_select()).first(&mut db).unwrap();
+        provenance::share("letters")
+            .payload(&user.email)
+            .begin()
+            .unwrap()
+            .sent();
+        !fields(evidence.of("DATA_SHARE").last().unwrap()).is_empty()
+    };
+    for id in (1..=10).chain(1..=10).chain([10, 10, 1, 1]) {
+        assert!(found(id), "{id}");
+    }
+}

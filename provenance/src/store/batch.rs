@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Binary, Text};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::chain::{self, EventParts, Hash, TagParts};
-use super::schema::{event_tags, events, fingerprints, owner_links};
+use super::schema::{fingerprints, owner_links};
 use super::write::{Record, Value};
 use crate::Error;
 use crate::detect::Entry;
@@ -28,13 +28,13 @@ const CHUNK: usize = 32;
 /// A batch as rows, chained from `next_seq` on.
 pub(super) struct Prepared<'a> {
     instance: i64,
-    pub(super) events: Vec<EventRow>,
-    tags: Vec<TagRow>,
+    pub(super) events: Vec<EventRow<'a>>,
+    tags: Vec<TagRow<'a>>,
     pub(super) leaves: Vec<Hash>,
     pub(super) tickets: Vec<(&'a Ticket, i64)>,
     values: Vec<&'a Value>,
     links: Vec<(&'a Owner, &'a Owner)>,
-    counts: BTreeMap<String, i64>,
+    counts: BTreeMap<&'a str, i64>,
     /// By the key of `fingerprints`, so that the updates run along it.
     seen: BTreeMap<(Fingerprint, Cow<'a, str>, &'a str), Seen>,
 }
@@ -98,26 +98,25 @@ impl<'a> Prepared<'a> {
     }
 
     fn event(&mut self, event: &'a Event, seq: i64, salt: &[u8; 16]) {
-        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         let row = EventRow {
             instance: self.instance,
             seq,
             created_at: event.created_at.0,
-            event_type: event.event_type.as_str().to_owned(),
-            actor: (*event.actor).to_owned(),
-            target: text(&event.target),
+            event_type: event.event_type.as_str(),
+            actor: &event.actor,
+            target: event.target.as_deref(),
             payload: payload(event),
-            owner: event.owner.as_ref().map(|owner| owner.as_str().to_owned()),
-            recipient: text(&event.recipient),
-            request_id: text(&event.request_id),
-            user_id: text(&event.user_id),
+            owner: event.owner.as_ref().map(Owner::as_str),
+            recipient: event.recipient.as_deref(),
+            request_id: event.request_id.as_deref(),
+            user_id: event.user_id.as_deref(),
             extras: extras(event),
             outcome_of: None,
             outcome: None,
-            salt: salt.to_vec(),
-            leaf: Vec::new(),
+            salt: *salt,
+            leaf: [0; 32],
         };
-        *self.counts.entry(row.event_type.clone()).or_insert(0) += 1;
+        *self.counts.entry(row.event_type).or_insert(0) += 1;
         let first_tag = self.tags.len();
         for (idx, tag) in (0..).zip(&event.tags) {
             self.tag(tag, event.created_at, seq, idx);
@@ -133,13 +132,13 @@ impl<'a> Prepared<'a> {
             seq,
             idx,
             event_at: event_at.0,
-            fingerprint: tag.fingerprint.map(|f| f.0.to_vec()),
-            category: (*tag.category).to_owned(),
-            canonical: canonical.to_string(),
-            field: (*tag.field).to_owned(),
-            description: (*tag.description).to_owned(),
-            owner: owner.map(str::to_owned),
-            source: (*tag.source).to_owned(),
+            fingerprint: tag.fingerprint.as_ref().map(|fingerprint| fingerprint.0.as_slice()),
+            category: &tag.category,
+            canonical: canonical.clone(),
+            field: &tag.field,
+            description: &tag.description,
+            owner,
+            source: &tag.source,
             pii: i64::from(tag.pii),
             created_at: tag.created_at.0,
             detail: json(detail),
@@ -170,21 +169,20 @@ impl<'a> Prepared<'a> {
         salt: &[u8; 16],
     ) {
         let first_tag = self.tags.len();
-        let empty = || "{}".to_owned();
         let row = EventRow {
             instance: self.instance,
             seq,
             created_at: created_at.0,
-            event_type: EventType::DataShare.as_str().to_owned(),
-            actor: String::new(),
+            event_type: EventType::DataShare.as_str(),
+            actor: "",
             target: None,
-            payload: late.map_or_else(empty, |late| json(&late.payload)),
-            owner: late.and_then(|late| Some(late.owner.as_ref()?.as_str().to_owned())),
+            payload: late.map_or(Cow::Borrowed("{}"), |late| json(&late.payload)),
+            owner: late.and_then(|late| Some(late.owner.as_ref()?.as_str())),
             // For those who ask for a category, and find only the late tags.
-            recipient: late.and_then(|late| Some((**late.recipient.as_ref()?).to_owned())),
-            request_id: late.and_then(|late| Some((**late.request_id.as_ref()?).to_owned())),
+            recipient: late.and_then(|late| late.recipient.as_deref()),
+            request_id: late.and_then(|late| late.request_id.as_deref()),
             user_id: None,
-            extras: late.map_or_else(empty, |late| json(&late.extras)),
+            extras: late.map_or(Cow::Borrowed("{}"), |late| json(&late.extras)),
             outcome_of: Some(of),
             outcome: Some(match outcome {
                 Outcome::Status(status) => format!("status {status}"),
@@ -194,8 +192,8 @@ impl<'a> Prepared<'a> {
                 Outcome::Blocked => "blocked".to_owned(),
                 Outcome::Unknown => "unknown".to_owned(),
             }),
-            salt: salt.to_vec(),
-            leaf: Vec::new(),
+            salt: *salt,
+            leaf: [0; 32],
         };
         if let Some(late) = late {
             for (idx, tag) in (0..).zip(&late.tags) {
@@ -206,31 +204,17 @@ impl<'a> Prepared<'a> {
         self.push(row, first_tag);
     }
 
-    fn push(&mut self, mut row: EventRow, first_tag: usize) {
+    fn push(&mut self, mut row: EventRow<'a>, first_tag: usize) {
         let tags = self.tags.iter().skip(first_tag).map(TagRow::parts);
         let leaf = chain::leaf(&row.parts(), tags);
-        row.leaf = leaf.to_vec();
+        row.leaf = leaf;
         self.leaves.push(leaf);
         self.events.push(row);
     }
 
     pub(super) fn insert(&self, connection: &mut SqliteConnection) -> QueryResult<()> {
-        let (chunks, rest) = self.events.as_chunks::<CHUNK>();
-        for chunk in chunks {
-            diesel::insert_into(events::table).values(chunk).execute(connection)?;
-        }
-        for row in rest {
-            diesel::insert_into(events::table).values(row).execute(connection)?;
-        }
-        let (chunks, rest) = self.tags.as_chunks::<CHUNK>();
-        for chunk in chunks {
-            diesel::insert_into(event_tags::table)
-                .values(chunk)
-                .execute(connection)?;
-        }
-        for row in rest {
-            diesel::insert_into(event_tags::table).values(row).execute(connection)?;
-        }
+        insert(&self.events, connection)?;
+        insert(&self.tags, connection)?;
         let instance = self.instance;
         for (event_type, count) in &self.counts {
             Statement(Count {
@@ -292,6 +276,90 @@ impl<T: Written> QueryId for Statement<T> {
 
 impl<T> RunQueryDsl<SqliteConnection> for Statement<T> {}
 
+/// A row of a table that only grows.
+trait Row {
+    /// Stands for the table.
+    type Name: 'static;
+    /// Up to the rows. A failure ends the transaction: to undo one statement of it, SQLite would have
+    /// to keep copies of what each changes.
+    const INTO: &'static str;
+
+    fn columns<'b>(&'b self, columns: Columns<'_, 'b>) -> QueryResult<()>;
+}
+
+/// Writes `(?, ?, ..)`.
+struct Columns<'o, 'b> {
+    out: AstPass<'o, 'b, Sqlite>,
+    between: &'static str,
+}
+
+impl<'b> Columns<'_, 'b> {
+    fn number(&mut self, number: &'b i64) -> QueryResult<()> {
+        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
+        self.out.push_bind_param::<BigInt, _>(number)
+    }
+
+    fn text(&mut self, text: &'b str) -> QueryResult<()> {
+        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
+        self.out.push_bind_param::<Text, _>(text)
+    }
+
+    fn bytes(&mut self, bytes: &'b [u8]) -> QueryResult<()> {
+        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
+        self.out.push_bind_param::<Binary, _>(bytes)
+    }
+
+    fn opt_number(&mut self, number: &'b Option<i64>) -> QueryResult<()> {
+        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
+        self.out.push_bind_param::<Nullable<BigInt>, _>(number)
+    }
+
+    fn opt_text(&mut self, text: &'b Option<&'b str>) -> QueryResult<()> {
+        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
+        self.out.push_bind_param::<Nullable<Text>, _>(text)
+    }
+
+    fn opt_string(&mut self, text: &'b Option<String>) -> QueryResult<()> {
+        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
+        self.out.push_bind_param::<Nullable<Text>, _>(text)
+    }
+
+    fn opt_bytes(&mut self, bytes: &'b Option<&'b [u8]>) -> QueryResult<()> {
+        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
+        self.out.push_bind_param::<Nullable<Binary>, _>(bytes)
+    }
+}
+
+impl<R: Row, const N: usize> Written for &[R; N] {
+    type Name = [R::Name; N];
+
+    fn write<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(R::INTO);
+        let mut between = " (";
+        for row in self.iter() {
+            row.columns(Columns {
+                out: out.reborrow(),
+                between,
+            })?;
+            between = "), (";
+        }
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+fn insert<R: Row>(rows: &[R], connection: &mut SqliteConnection) -> QueryResult<()> {
+    let (chunks, rest) = rows.as_chunks::<CHUNK>();
+    for chunk in chunks {
+        Statement(chunk).execute(connection)?;
+    }
+    let (rest, _) = rest.as_chunks::<1>();
+    for row in rest {
+        Statement(row).execute(connection)?;
+    }
+    Ok(())
+}
+
 /// Adds to a total.
 struct Count<'a> {
     instance: i64,
@@ -347,7 +415,7 @@ impl Written for Sight<'_> {
 }
 
 /// The payload with the shapes of its fields.
-fn payload(event: &Event) -> String {
+fn payload(event: &Event) -> Cow<'static, str> {
     if event.shapes.is_empty() {
         return json(&event.payload);
     }
@@ -369,11 +437,11 @@ fn payload(event: &Event) -> String {
         text.push('}');
     }
     text.push_str("}}");
-    with_members(text, &event.payload)
+    with_members(text, &event.payload).into()
 }
 
 /// The extras with the site.
-fn extras(event: &Event) -> String {
+fn extras(event: &Event) -> Cow<'static, str> {
     let Some(site) = event.site else {
         return json(&event.extras);
     };
@@ -382,7 +450,7 @@ fn extras(event: &Event) -> String {
     text.push_str(",\"file\":");
     quote(&mut text, site.file);
     let _ = write!(text, ",\"line\":{}}}}}", site.line);
-    with_members(text, &event.extras)
+    with_members(text, &event.extras).into()
 }
 
 /// A JSON object's text with further members, which it does not have yet.
@@ -399,33 +467,59 @@ fn quote(text: &mut String, word: &str) {
     text.push_str(&serde_json::to_string(word).unwrap_or_else(|_| "\"\"".to_owned()));
 }
 
-fn json(map: &serde_json::Map<String, serde_json::Value>) -> String {
+fn json(map: &serde_json::Map<String, serde_json::Value>) -> Cow<'static, str> {
+    if map.is_empty() {
+        return "{}".into();
+    }
     // A map of JSON values is always JSON.
-    serde_json::to_string(map).unwrap_or_else(|_| "{}".to_owned())
+    serde_json::to_string(map).map_or("{}".into(), Cow::Owned)
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = events, treat_none_as_default_value = false)]
-pub(super) struct EventRow {
+pub(super) struct EventRow<'a> {
     instance: i64,
     seq: i64,
     created_at: i64,
-    event_type: String,
-    actor: String,
-    target: Option<String>,
-    payload: String,
-    owner: Option<String>,
-    recipient: Option<String>,
-    request_id: Option<String>,
-    user_id: Option<String>,
-    extras: String,
+    event_type: &'a str,
+    actor: &'a str,
+    target: Option<&'a str>,
+    payload: Cow<'a, str>,
+    owner: Option<&'a str>,
+    recipient: Option<&'a str>,
+    request_id: Option<&'a str>,
+    user_id: Option<&'a str>,
+    extras: Cow<'a, str>,
     outcome_of: Option<i64>,
     outcome: Option<String>,
-    salt: Vec<u8>,
-    leaf: Vec<u8>,
+    salt: [u8; 16],
+    leaf: Hash,
 }
 
-impl EventRow {
+impl Row for EventRow<'_> {
+    type Name = EventRow<'static>;
+    const INTO: &'static str = "INSERT OR ROLLBACK INTO events (instance, seq, created_at, event_type, actor, target, \
+        payload, owner, recipient, request_id, user_id, extras, outcome_of, outcome, salt, leaf) VALUES";
+
+    fn columns<'b>(&'b self, mut columns: Columns<'_, 'b>) -> QueryResult<()> {
+        columns.number(&self.instance)?;
+        columns.number(&self.seq)?;
+        columns.number(&self.created_at)?;
+        columns.text(self.event_type)?;
+        columns.text(self.actor)?;
+        columns.opt_text(&self.target)?;
+        columns.text(&self.payload)?;
+        columns.opt_text(&self.owner)?;
+        columns.opt_text(&self.recipient)?;
+        columns.opt_text(&self.request_id)?;
+        columns.opt_text(&self.user_id)?;
+        columns.text(&self.extras)?;
+        columns.opt_number(&self.outcome_of)?;
+        columns.opt_string(&self.outcome)?;
+        columns.bytes(&self.salt)?;
+        columns.bytes(&self.leaf)
+    }
+}
+
+impl EventRow<'_> {
     fn parts(&self) -> EventParts<'_> {
         EventParts {
             instance: self.instance,
@@ -433,60 +527,77 @@ impl EventRow {
             created_at: self.created_at,
             event_type: self.event_type.as_bytes(),
             actor: self.actor.as_bytes(),
-            recipient: bytes(&self.recipient),
+            recipient: self.recipient.map(str::as_bytes),
             outcome_of: self.outcome_of,
-            outcome: bytes(&self.outcome),
-            owner: bytes(&self.owner),
-            user_id: bytes(&self.user_id),
-            target: bytes(&self.target),
+            outcome: self.outcome.as_deref().map(str::as_bytes),
+            owner: self.owner.map(str::as_bytes),
+            user_id: self.user_id.map(str::as_bytes),
+            target: self.target.map(str::as_bytes),
             payload: self.payload.as_bytes(),
-            request_id: bytes(&self.request_id),
+            request_id: self.request_id.map(str::as_bytes),
             extras: self.extras.as_bytes(),
             salt: &self.salt,
         }
     }
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = event_tags, treat_none_as_default_value = false)]
-struct TagRow {
+struct TagRow<'a> {
     instance: i64,
     seq: i64,
     idx: i64,
     event_at: i64,
-    fingerprint: Option<Vec<u8>>,
-    category: String,
-    canonical: String,
-    field: String,
-    description: String,
-    owner: Option<String>,
-    source: String,
+    fingerprint: Option<&'a [u8]>,
+    category: &'a str,
+    canonical: Cow<'a, str>,
+    field: &'a str,
+    description: &'a str,
+    owner: Option<&'a str>,
+    source: &'a str,
     pii: i64,
     created_at: i64,
-    detail: String,
+    detail: Cow<'a, str>,
 }
 
-impl TagRow {
+impl Row for TagRow<'_> {
+    type Name = TagRow<'static>;
+    const INTO: &'static str = "INSERT OR ROLLBACK INTO event_tags (instance, seq, idx, event_at, fingerprint, \
+        category, canonical, field, description, owner, source, pii, created_at, detail) VALUES";
+
+    fn columns<'b>(&'b self, mut columns: Columns<'_, 'b>) -> QueryResult<()> {
+        columns.number(&self.instance)?;
+        columns.number(&self.seq)?;
+        columns.number(&self.idx)?;
+        columns.number(&self.event_at)?;
+        columns.opt_bytes(&self.fingerprint)?;
+        columns.text(self.category)?;
+        columns.text(&self.canonical)?;
+        columns.text(self.field)?;
+        columns.text(self.description)?;
+        columns.opt_text(&self.owner)?;
+        columns.text(self.source)?;
+        columns.number(&self.pii)?;
+        columns.number(&self.created_at)?;
+        columns.text(&self.detail)
+    }
+}
+
+impl TagRow<'_> {
     fn parts(&self) -> TagParts<'_> {
         TagParts {
             idx: self.idx,
             event_at: self.event_at,
-            fingerprint: self.fingerprint.as_deref(),
+            fingerprint: self.fingerprint,
             category: self.category.as_bytes(),
             canonical: self.canonical.as_bytes(),
             field: self.field.as_bytes(),
             description: self.description.as_bytes(),
-            owner: bytes(&self.owner),
+            owner: self.owner.map(str::as_bytes),
             source: self.source.as_bytes(),
             pii: self.pii,
             created_at: self.created_at,
             detail: self.detail.as_bytes(),
         }
     }
-}
-
-fn bytes(text: &Option<String>) -> Option<&[u8]> {
-    text.as_deref().map(str::as_bytes)
 }
 
 /// A registered value, on its way in and out.
