@@ -109,9 +109,9 @@
 //! - Detection finds registered values in the forms listed in the README. Encrypted or compressed
 //!   bodies, and readers passed as a body, are counted, not scanned.
 //! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
-//! - SQLite's own gaps (failed `RETURNING`, `DO NOTHING`, an UPDATE that met no row) are recorded with
-//!   `certain: false` and the reason. PostgreSQL and MySQL connections go through the same generic hooks,
-//!   and are not tested yet.
+//! - What a database does not tell Diesel (an UPDATE that met no row, `DO NOTHING`, a failed `RETURNING` of
+//!   SQLite's or diesel-async's) is recorded with `certain: false` and the reason; `sqlite-probe` closes
+//!   SQLite's gaps. SQLite and PostgreSQL are tested; MySQL goes through the same hooks, and is not.
 
 // A verb without the integrations that call it is not dead, just not asked for in this build.
 #![cfg_attr(
