@@ -170,9 +170,9 @@
 //!   Where such a call turns out to be another transport's (`mailer.send(..)`), the first run of the function
 //!   records it afterwards (`evidence: after`), every later one before.
 //! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
-//! - SQLite's own gaps (failed `RETURNING`, `DO NOTHING`, an UPDATE that met no row) are recorded with
-//!   `certain: false` and the reason. PostgreSQL and MySQL connections go through the same generic hooks,
-//!   and are not tested yet.
+//! - What a database does not tell Diesel (an UPDATE that met no row, `DO NOTHING`, a failed `RETURNING` of
+//!   SQLite's or diesel-async's) is recorded with `certain: false` and the reason; `sqlite-probe` closes
+//!   SQLite's gaps. SQLite and PostgreSQL are tested; MySQL goes through the same hooks, and is not.
 
 // A verb without the integrations that call it is not dead, just not asked for in this build.
 #![cfg_attr(

@@ -306,9 +306,10 @@ impl<'t> Lexer<'t> {
         let before = self.rest;
         if !self.take("WORK")? && self.take("TRANSACTION")? {
             let named = self.rest;
-            if self.take("TO")? || self.take("AND")? {
-                self.rest = named;
-            } else if !matches!(self.next()?, Some(Token::Word(_) | Token::Quoted(_))) {
+            let is_named = !self.take("TO")?
+                && !self.take("AND")?
+                && matches!(self.next()?, Some(Token::Word(_) | Token::Quoted(_)));
+            if !is_named {
                 self.rest = named;
             }
         }
