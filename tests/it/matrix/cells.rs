@@ -51,16 +51,16 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
             ("update_of_one_row", ROW_COUNT),
             ("update_of_no_row", ROW_COUNT),
             ("update_of_many_rows", ROW_COUNT),
-            ("save_changes", EXACT),
+            ("save_changes", RETURNING_UPDATE),
         ],
     ),
     (
         "`RETURNING`",
         &[
-            ("insert_returning_the_model", EXACT),
-            ("insert_returning_an_id", RETURNING_SAYS),
-            ("insert_returning_that_fails", RETURNING_SAYS),
-            ("update_returning_the_model", EXACT),
+            ("insert_returning_the_model", RETURNING),
+            ("insert_returning_an_id", RETURNING),
+            ("insert_returning_that_fails", RETURNING),
+            ("update_returning_the_model", RETURNING_UPDATE),
             ("update_returning_no_row", RETURNING_UPDATE),
         ],
     ),
@@ -69,9 +69,10 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
         &[
             ("do_nothing_that_won", CONFLICT),
             ("do_nothing_that_lost", CONFLICT),
-            ("upsert_that_inserts", CONFLICT),
-            ("upsert_that_updates", CONFLICT),
-            ("upsert_from_excluded", CONFLICT),
+            ("upsert_that_inserts", UPSERT),
+            ("upsert_that_updates", UPSERT),
+            ("upsert_of_the_same_values", CONFLICT),
+            ("upsert_from_excluded", UPSERT),
             (
                 "replace",
                 [Exact, Exact, Absent("sqlite_alone"), Absent("sqlite_alone")],
@@ -167,7 +168,12 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
             ("bb8_pool", [Absent("async"), Exact, Absent("async"), Exact]),
             (
                 "dropped_future",
-                [Absent("async"), Exact, Absent("async"), Uncertain("unfinished")],
+                [
+                    Absent("async"),
+                    Exact,
+                    Absent("async"),
+                    Uncertain("statements_overlapped"),
+                ],
             ),
         ],
     ),
@@ -176,8 +182,15 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
 const EXACT: [Cell; 4] = [Exact; 4];
 const ROW_COUNT: [Cell; 4] = postgresql(Uncertain("row_count_not_reported"));
 const CONFLICT: [Cell; 4] = postgresql(Uncertain("on_conflict"));
-const RETURNING_UPDATE: [Cell; 4] = postgresql(Uncertain("returning_not_confirmed"));
-const RETURNING_SAYS: [Cell; 4] = [Exact, Exact, Exact, Uncertain("returning_not_confirmed")];
+/// The probe counts rows; which of two values a row got, SQLite does not say.
+const UPSERT: [Cell; 4] = [Uncertain("on_conflict"); 4];
+const RETURNING_UPDATE: [Cell; 4] = [
+    Exact,
+    Exact,
+    Uncertain("row_count_not_reported"),
+    Uncertain("returning_not_confirmed"),
+];
+const RETURNING: [Cell; 4] = [Exact, Exact, Exact, Uncertain("returning_not_confirmed")];
 
 const fn postgresql(cell: Cell) -> [Cell; 4] {
     [Exact, Exact, cell, cell]
@@ -187,20 +200,22 @@ const fn postgresql(cell: Cell) -> [Cell; 4] {
 pub(super) const NOTES: &[(&str, &str)] = &[
     (
         "row_count_not_reported",
-        "Diesel does not tell how many rows an UPDATE or DELETE met; on SQLite the probe asks the database.",
+        "Diesel does not tell how many rows a statement met; on SQLite the probe asks the database. On PostgreSQL a \
+         statement ends before the rows of its `RETURNING` are read.",
     ),
     (
         "returning_not_confirmed",
-        "The statement is reported as ended before its rows are read, and no tracked model read one: it may have failed \
-         or met no row.",
+        "diesel-async reports the statement's end before the server has answered, and its rows or its error come \
+         after that.",
     ),
     (
         "on_conflict",
-        "Diesel does not tell whether the row was new or an existing one won; on SQLite the probe asks the database.",
+        "Diesel does not tell whether the row was new or an existing one won. On SQLite the probe asks the database, \
+         which does not tell either which of two values an upsert stored.",
     ),
     (
-        "unfinished",
-        "The future was dropped after the statement had been handed over: whether the server ran it is not reported.",
+        "statements_overlapped",
+        "A future was dropped while its statement ran: whether the server ended it is not reported.",
     ),
     (
         "inside_the_database",
