@@ -11,8 +11,10 @@ use provenance::{Scope, set_owner, tracked_model};
 use provenance_tests::{Evidence, fields, tag, text};
 use serde_json::Value as Json;
 
+mod loads;
 mod postgres;
 mod probe;
+mod routes;
 mod shapes;
 mod transactions;
 

@@ -13,6 +13,7 @@ use super::no_probe as probe;
 use super::probe;
 use super::shape::{self, Built, Conflict, Facts, Shape, Verb};
 use super::slot::{Slot, Statement};
+use crate::hooks::access;
 use crate::hooks::storage::{Doubt, Write};
 use crate::tracker::{self, BlindSpot};
 use crate::vocabulary::Action;
@@ -86,14 +87,20 @@ impl<I> Watch<I> {
                 }
             }
             InstrumentationEvent::FinishEstablishConnection { .. } => self.probe = probe::opened_here(),
-            InstrumentationEvent::StartQuery { query, .. } => self.begin(*query, out),
+            InstrumentationEvent::StartQuery { query, .. } => {
+                access::statement_ended();
+                self.begin(*query, out);
+            }
             InstrumentationEvent::CacheQuery { .. } => {
                 // The text of `sql_query` is never cached.
                 if let Some(running) = self.running.last().filter(|_| self.driver != Driver::Async) {
                     self.built.learn(running.shape);
                 }
             }
-            InstrumentationEvent::FinishQuery { query, error, .. } => self.end(*query, *error, out),
+            InstrumentationEvent::FinishQuery { query, error, .. } => {
+                self.end(*query, *error, out);
+                access::statement_ended();
+            }
             // Diesel takes the connection for itself: what has not ended by now never will.
             InstrumentationEvent::BeginTransaction { .. }
             | InstrumentationEvent::CommitTransaction { .. }
