@@ -102,6 +102,9 @@ pub(crate) enum Action {
     Insert,
     /// Changed rows.
     Update,
+    /// Removed rows.
+    #[cfg(feature = "sql-fallback")]
+    Delete,
 }
 
 impl Action {
@@ -110,6 +113,8 @@ impl Action {
         match self {
             Action::Insert => "insert",
             Action::Update => "update",
+            #[cfg(feature = "sql-fallback")]
+            Action::Delete => "delete",
         }
     }
 }

@@ -24,6 +24,8 @@ use diesel::connection::{
 #[doc(hidden)]
 pub mod bind;
 mod slot;
+#[cfg(feature = "sql-fallback")]
+mod sql;
 mod watch;
 
 use watch::Watch;
