@@ -12,6 +12,8 @@ mod features;
 mod hostile;
 mod input;
 mod inventory;
+mod matrix;
 mod quickstart;
 mod restart;
+mod sql_fallback;
 mod ui;

@@ -33,7 +33,8 @@ struct Stored {
     owners: Option<Arc<[Owner]>>,
 }
 
-/// What the database's driver does not tell of a statement that succeeded.
+/// What nobody tells of a write that succeeded at first sight. The words stand in a table in
+/// [`integrations::diesel`](crate::integrations::diesel).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Doubt {
     /// An existing row may have won.
@@ -42,6 +43,16 @@ pub(crate) enum Doubt {
     RowCountNotReported,
     /// A RETURNING statement whose rows nobody of ours read may have failed.
     ReturningNotConfirmed,
+    /// Fewer rows were stored than the statement has.
+    SomeRowsIgnored,
+    /// Several statements were open at once, or one was never seen to end.
+    StatementsOverlapped,
+    /// A statement of the transaction may have failed, so that its COMMIT rolled back.
+    TransactionMayHaveAborted,
+    /// How the transaction ended was not understood.
+    TransactionNotFollowed,
+    /// The COMMIT was not answered.
+    CommitNotConfirmed,
 }
 
 impl Doubt {
@@ -50,6 +61,11 @@ impl Doubt {
             Doubt::OnConflict => "on_conflict",
             Doubt::RowCountNotReported => "row_count_not_reported",
             Doubt::ReturningNotConfirmed => "returning_not_confirmed",
+            Doubt::SomeRowsIgnored => "some_rows_ignored",
+            Doubt::StatementsOverlapped => "statements_overlapped",
+            Doubt::TransactionMayHaveAborted => "transaction_may_have_aborted",
+            Doubt::TransactionNotFollowed => "transaction_not_followed",
+            Doubt::CommitNotConfirmed => "commit_not_confirmed",
         }
     }
 }
@@ -89,6 +105,32 @@ impl Write {
             observed,
             owners,
         });
+    }
+
+    pub(crate) fn is_of_table(&self, other: &Write) -> bool {
+        self.site.table == other.site.table
+    }
+
+    pub(crate) fn becomes(&mut self, action: Action) {
+        self.action = action;
+    }
+
+    /// Takes the values of `other`, each once. `true` if both had the same ones.
+    pub(crate) fn absorb(&mut self, other: Write) -> bool {
+        let mut known = vec![false; self.values.len()];
+        let mut more = Vec::new();
+        for value in other.values {
+            let is = |own: &Stored| {
+                own.column.name == value.column.name && own.observed.fingerprint == value.observed.fingerprint
+            };
+            match self.values.iter().position(is).and_then(|at| known.get_mut(at)) {
+                Some(known) => *known = true,
+                None => more.push(value),
+            }
+        }
+        let same = more.is_empty() && known.iter().all(|known| *known);
+        self.values.append(&mut more);
+        same
     }
 
     /// The write was not seen to its end.

@@ -102,6 +102,8 @@ pub(crate) enum Action {
     Insert,
     /// Changed rows.
     Update,
+    /// New rows, or changed ones where they were there (`ON CONFLICT DO UPDATE`).
+    Upsert,
     /// Removed rows.
     #[cfg(feature = "sql-fallback")]
     Delete,
@@ -113,6 +115,7 @@ impl Action {
         match self {
             Action::Insert => "insert",
             Action::Update => "update",
+            Action::Upsert => "insert-or-update",
             #[cfg(feature = "sql-fallback")]
             Action::Delete => "delete",
         }

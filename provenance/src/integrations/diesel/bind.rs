@@ -9,6 +9,7 @@ use diesel::internal::derives::as_expression::Bound;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::SqlType;
 
+use super::ledger::Dialect;
 use super::slot::Slot;
 use crate::hooks::storage::{self, Seen, Write};
 use crate::site::{Column, ModelSite};
@@ -103,23 +104,25 @@ pub struct Bind<V> {
 }
 
 impl<V> Bind<V> {
-    fn stage(&self) {
+    fn stage(&self, dialect: Dialect) {
         tracker::with(|tracker| match Slot::in_hand() {
-            Some(slot) => self.stage_in(tracker, &slot),
+            Some(slot) => self.stage_in(tracker, &slot, dialect),
             None => tracker.blind_spot(BlindSpot::UninstrumentedConnection, self.record.site.site.path),
         });
     }
 
-    fn stage_in(&self, tracker: &Tracker, slot: &Slot) {
+    fn stage_in(&self, tracker: &Tracker, slot: &Slot, dialect: Dialect) {
         let values = match &self.shown {
             Shown::ByValue(visit) => self.record.look(tracker, |visitor| visit(&self.value, visitor)),
             Shown::Before(before) => before.0.clone(),
         };
+        let Record { site, action, owners } = &self.record;
+        let mut statement = slot.statement();
+        statement.served.count(*action, site, self.column);
         if values.is_empty() {
             return;
         }
-        let Record { site, action, owners } = &self.record;
-        let mut statement = slot.statement();
+        statement.dialect = Some(dialect);
         let known = statement.writes.iter().position(|write| write.is_of(site, *action));
         let at = known.unwrap_or_else(|| {
             statement.writes.push(Write::new(tracker, site, *action));
@@ -157,7 +160,7 @@ where
     V: ToSql<ST, DB>,
 {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.stage();
+        self.stage(Dialect::of::<DB>());
         self.value.to_sql(out)
     }
 }

@@ -6,13 +6,35 @@
 //! [`instrumentation_with`]. Writes on a connection that does not report are counted as blind
 //! spots, never recorded.
 //!
+//! # What is certain
+//! A statement's writes are recorded when its transaction is committed; one that failed, or was
+//! rolled back, leaves nothing. Transactions are followed by the text that reaches the database, so
+//! Diesel's `transaction`, `batch_execute("BEGIN")`, `sql_query("SAVEPOINT a")` and several statements
+//! in one text may mix. Diesel reports no row counts and not every error: what may not have been
+//! stored is recorded with `certain: false`, and `extras.reason` says why:
+//!
+//! | `reason` | what is not known | where |
+//! |---|---|---|
+//! | `on_conflict` | whether a row that was there won (`DO NOTHING`, `OR IGNORE`), or which of two rows an upsert stored | PostgreSQL, MySQL, SQLite without the probe; with it, upserts that insert and update different values |
+//! | `row_count_not_reported` | whether an UPDATE met a row | PostgreSQL, MySQL; SQLite without the probe, unless a tracked model read a `RETURNING` row; with it, where only a trigger wrote |
+//! | `returning_not_confirmed` | whether the statement failed: the error comes with rows that nobody of ours read | diesel-async; SQLite without the probe |
+//! | `some_rows_ignored` | which rows of an INSERT were stored: fewer than it has | SQLite with the probe |
+//! | `statements_overlapped` | which of several open statements ended (pipelining, a future that was dropped) | diesel-async, until its next Diesel transaction |
+//! | `transaction_may_have_aborted` | whether a statement of the transaction failed unseen: COMMIT then rolls back, and reports success | diesel-async, where the last statement before COMMIT was a query; MySQL after an error |
+//! | `transaction_not_followed` | how the transaction ended: a text that cannot be followed, such as `PREPARE TRANSACTION` | anywhere |
+//! | `commit_not_confirmed` | whether a COMMIT that nobody answered arrived | PostgreSQL, MySQL |
+//!
+//! On SQLite the feature `sqlite-probe` asks SQLite itself how many rows a statement changed and
+//! whether a transaction is open; then an UPDATE that met no row, a lost `DO NOTHING` and a failed
+//! `RETURNING` leave no event at all, and nearly everything else is certain. It takes no hook of the
+//! connection's; it adds a SQL function, `provenance_probe`, to connections that Diesel opens. It
+//! belongs to the instrumentation that the connection was opened with: one that `set_instrumentation`
+//! puts in its place works without.
+//!
 //! # Limits
-//! Use Diesel's `transaction`. Of transactions in SQL text, a `batch_execute("BEGIN")`, `COMMIT` or
-//! `ROLLBACK` by itself is understood; `sql_query("BEGIN")`, several statements in one text and
-//! `SAVEPOINT` are not. Diesel does not report row counts: an UPDATE without a `RETURNING`
-//! row that a tracked model loads, an `ON CONFLICT` clause and, on SQLite, an INSERT .. RETURNING
-//! into something else than a tracked model are recorded as `certain: false`. Values that bypass
-//! the model (`set(email.eq(..))`, SQL text) are not seen.
+//! A trigger or rule that leaves out a row unseen makes a certain INSERT of PostgreSQL's wrong.
+//! Values that bypass the model (`set(email.eq(..))`, SQL text), and deletes, are seen with the feature
+//! `sql-fallback` alone.
 
 use std::cell::Cell;
 use std::sync::{Mutex, Once, OnceLock, PoisonError};
@@ -23,10 +45,24 @@ use diesel::connection::{
 
 #[doc(hidden)]
 pub mod bind;
+mod boundary;
+mod ledger;
+#[cfg(not(feature = "sqlite-probe"))]
+mod no_probe;
+#[cfg(not(feature = "sql-fallback"))]
+mod no_sql;
+#[cfg(feature = "sqlite-probe")]
+mod probe;
+mod shape;
 mod slot;
 #[cfg(feature = "sql-fallback")]
 mod sql;
 mod watch;
+
+#[cfg(not(feature = "sqlite-probe"))]
+use no_probe as probe;
+#[cfg(not(feature = "sql-fallback"))]
+use no_sql as sql;
 
 use watch::Watch;
 
@@ -59,6 +95,7 @@ thread_local! {
 pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
+        probe::install();
         if let Some(host) = get_default_instrumentation() {
             let _ = HOST.set(Mutex::new(host));
         }

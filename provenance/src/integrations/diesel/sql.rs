@@ -15,7 +15,8 @@
 //! | in the text | recorded as |
 //! |---|---|
 //! | `INSERT`, `REPLACE` with a list of columns: `VALUES`, `SELECT` of values, MySQL's `SET`; inside `WITH` too | `insert` |
-//! | `UPDATE .. SET`, `ON CONFLICT DO UPDATE`, `ON DUPLICATE KEY UPDATE` | `update` |
+//! | `UPDATE .. SET` | `update` |
+| `ON CONFLICT DO UPDATE`, `ON DUPLICATE KEY UPDATE` with values of their own | `insert-or-update` |
 //! | `DELETE`, `TRUNCATE` | `delete`; its tags are the values that the `WHERE` says the rows have |
 //! | `SELECT`, a tracked column or `*` in its first list, and no model took a row | counted by table: `reads_without_model` on `/status` |
 //!
@@ -52,7 +53,7 @@ mod text;
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use diesel::connection::DebugQuery;
@@ -60,6 +61,7 @@ use diesel::connection::DebugQuery;
 use self::binds::{Binds, Bound};
 use self::plan::{Dialect, Literal, Plan, Term};
 use self::text::Shown;
+use super::shape::{Conflict, Facts, Shape, Verb};
 use crate::columns::ColumnMap;
 use crate::hooks::storage::Write;
 use crate::site::{Column, ModelSite};
@@ -73,7 +75,8 @@ const MAX_WEIGHT: usize = 1 << 16;
 const MAX_SHAPES: usize = 4096;
 
 /// What one connection knows of the texts that it has run.
-pub(super) struct Fallback<S> {
+#[derive(Default)]
+pub(super) struct Fallback {
     dialect: Option<Dialect>,
     /// The map that plans were made by.
     map: Option<Arc<ColumnMap>>,
@@ -82,13 +85,13 @@ pub(super) struct Fallback<S> {
     plans: HashMap<u64, Arc<Plan>>,
     weight: usize,
     /// By type of query.
-    shapes: HashMap<S, Shape>,
+    shapes: HashMap<Shape, Type>,
     /// The text that Diesel has cached for the statement that runs.
     cached: Option<u64>,
 }
 
 /// What a type of query stands for.
-enum Shape {
+enum Type {
     /// One text: Diesel caches the prepared statement under the type alone.
     Built { text: u64, plan: Arc<Plan> },
     /// Many.
@@ -130,31 +133,14 @@ pub(super) struct Begun {
 /// A write around a model.
 pub(super) struct Around {
     pub(super) write: Write,
-    /// Rows that are written; of an INSERT.
-    pub(super) rows: usize,
-    pub(super) on_conflict: bool,
-    pub(super) returning: bool,
+    pub(super) facts: Facts,
     /// How many rows it met depends on what was in the database.
     pub(super) uncounted: bool,
     /// The text writes nothing else, so what the database says of it is said of this.
     pub(super) alone: bool,
 }
 
-impl<S: Hash + Eq> Default for Fallback<S> {
-    fn default() -> Self {
-        Fallback {
-            dialect: None,
-            map: None,
-            hasher: RandomState::new(),
-            plans: HashMap::new(),
-            weight: 0,
-            shapes: HashMap::new(),
-            cached: None,
-        }
-    }
-}
-
-impl<S: Hash + Eq + Copy> Fallback<S> {
+impl Fallback {
     /// The connection is opened by this URL.
     pub(super) fn opened(&mut self, url: &str) {
         self.dialect = Some(Dialect::of_url(url));
@@ -192,12 +178,18 @@ impl<S: Hash + Eq + Copy> Fallback<S> {
     }
 
     /// Reads a statement that has succeeded: what it wrote that no model has recorded.
-    pub(super) fn end(&mut self, tracker: &Tracker, query: &dyn DebugQuery, shape: S, seen: Seen<'_>) -> Vec<Around> {
+    pub(super) fn end(
+        &mut self,
+        tracker: &Tracker,
+        query: &dyn DebugQuery,
+        shape: Shape,
+        seen: Seen<'_>,
+    ) -> Vec<Around> {
         if !self.follow(tracker) {
             return Vec::new();
         }
         let cached = self.cached.take();
-        if let Some(Shape::Built { text, plan }) = self.shapes.get(&shape)
+        if let Some(Type::Built { text, plan }) = self.shapes.get(&shape)
             && cached.is_none_or(|cached| cached == *text)
         {
             if plan.is_nothing() {
@@ -272,28 +264,22 @@ impl<S: Hash + Eq + Copy> Fallback<S> {
     /// that it is none of the host's (`sql_query` is never cached); it may still be one of
     /// diesel-async's, which hands texts over. Those show their binds as they collected them, so
     /// that a text without binds proves nothing.
-    fn learn(&mut self, shape: S, text: u64, plan: &Arc<Plan>, cached: Option<u64>, query: &dyn DebugQuery) {
+    fn learn(&mut self, shape: Shape, text: u64, plan: &Arc<Plan>, cached: Option<u64>, query: &dyn DebugQuery) {
         if self.shapes.len() >= MAX_SHAPES && !self.shapes.contains_key(&shape) {
             return;
         }
         match self.shapes.get(&shape) {
-            Some(Shape::Built { .. }) => {
-                self.shapes.insert(shape, Shape::Text);
+            Some(Type::Built { .. }) => {
+                self.shapes.insert(shape, Type::Text);
             }
-            Some(Shape::Text) => {}
+            Some(Type::Text) => {}
             None if cached == Some(text) && plan.shows_binds => {
                 let shown = Shown::whole(query);
                 let built =
                     Binds::parse(&shown.binds).is_some_and(|binds| !binds.collected && !binds.values.is_empty());
                 let plan = plan.clone();
-                self.shapes.insert(
-                    shape,
-                    if built {
-                        Shape::Built { text, plan }
-                    } else {
-                        Shape::Text
-                    },
-                );
+                self.shapes
+                    .insert(shape, if built { Type::Built { text, plan } } else { Type::Text });
             }
             None => {}
         }
@@ -467,13 +453,26 @@ impl Values {
 
 impl Around {
     fn new(tracker: &Tracker, plan: &Plan, write: &plan::Write) -> Self {
+        let sibling = |of: &&plan::Write| of.table.table == write.table.table && of.action != write.action;
+        let upsert = write.on_conflict && plan.writes.iter().any(|of| sibling(&of));
         Around {
             write: Write::new(tracker, write.table, write.action),
-            rows: write.rows.len(),
-            on_conflict: write.on_conflict,
-            returning: write.returning,
+            facts: Facts {
+                verb: match write.action {
+                    Action::Update if !upsert => Verb::Update,
+                    Action::Delete => Verb::Other,
+                    _ => Verb::Insert,
+                },
+                conflict: match write.on_conflict {
+                    true if upsert => Conflict::Updated,
+                    true => Conflict::Ignored,
+                    false => Conflict::None,
+                },
+                returning: write.returning,
+                rows: write.rows.len(),
+            },
             uncounted: write.uncounted,
-            alone: plan.writes.len() == 1 && plan.unread.is_empty(),
+            alone: upsert || (plan.writes.len() == 1 && plan.unread.is_empty()),
         }
     }
 }

@@ -1,213 +1,531 @@
 //! One connection's statements and transactions: what was committed, and what was not.
 
-use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
+use diesel::result::{DatabaseErrorKind, Error};
 
+use super::boundary::{self, Step};
+use super::ledger::{Dialect, Failure, Ledger, Settled};
+#[cfg(not(feature = "sqlite-probe"))]
+use super::no_probe as probe;
+#[cfg(feature = "sqlite-probe")]
+use super::probe;
+use super::shape::{self, Built, Conflict, Facts, Shape, Verb};
 use super::slot::{Slot, Statement};
+use super::sql::{Around, Begun, Fallback, Seen};
 use crate::hooks::storage::{Doubt, Write};
 use crate::tracker::{self, BlindSpot};
 use crate::vocabulary::Action;
+use probe::{Changed, Probe, Reading};
 
 /// Watches one connection, and passes every event on.
 pub(super) struct Watch<I> {
     inner: I,
-    /// The statement that runs. One that never ended, because a bind failed, is discarded by the next.
-    slot: Option<Arc<Slot>>,
-    /// Announced before its SQL runs; applied when that SQL has ended.
-    boundary: Option<Boundary>,
-    /// Writes of the open transaction, a level a savepoint.
-    levels: Vec<Vec<Write>>,
-    /// A COMMIT failed. Diesel rolls back at once, unless the database did.
-    commit_failed: bool,
+    driver: Driver,
+    /// Statements that were begun and have not ended; more than one under pipelining, after a
+    /// dropped future, and after a bind that failed.
+    running: Vec<Running>,
+    built: Built,
+    ledger: Ledger<Write>,
+    probe: Option<Probe>,
+    fallback: Fallback,
 }
 
-/// The end or the beginning of a transaction level; 1 is the outermost.
-#[derive(Clone, Copy)]
-enum Boundary {
-    Begin(usize),
-    Commit(usize),
-    Rollback(usize),
+/// How statements follow each other, as the first end of one shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Driver {
+    Unknown,
+    /// One after the other; a statement that has not ended when the next begins never ran.
+    Sequential,
+    /// diesel-async: any number at once, ended by their text alone; rows, and errors with them, come
+    /// after the end.
+    Async,
+}
+
+struct Running {
+    slot: Option<Arc<Slot>>,
+    shape: Shape,
+    /// Begun as text.
+    text: bool,
+    before: Option<Reading>,
+    /// What its text says, where it may end by its text alone.
+    begun: Option<Begun>,
+}
+
+/// Statements that a connection may have open before the oldest are given up.
+const MAX_RUNNING: usize = 256;
+
+/// A statement that has ended: all that is known of it.
+struct Finished<'q> {
+    query: &'q dyn DebugQuery,
+    shape: Shape,
+    /// Begun as text.
+    text: bool,
+    error: Option<&'q Error>,
+    statement: Statement,
+    begun: Option<Begun>,
+    /// As SQLite says.
+    changed: Option<Changed>,
+    /// Other statements were open, so that this may be the end of one of them.
+    overlapped: bool,
 }
 
 impl<I> Watch<I> {
     pub(super) fn new(inner: I) -> Self {
         Watch {
             inner,
-            slot: None,
-            boundary: None,
-            levels: Vec::new(),
-            commit_failed: false,
+            driver: Driver::Unknown,
+            running: Vec::new(),
+            built: Built::default(),
+            ledger: Ledger::default(),
+            probe: None,
+            fallback: Fallback::default(),
         }
     }
 
-    fn observe(&mut self, event: &InstrumentationEvent<'_>) {
+    fn observe(&mut self, event: &InstrumentationEvent<'_>, out: &mut Vec<Settled<Write>>) {
         match event {
-            InstrumentationEvent::StartQuery { .. } => {
-                if self.commit_failed && self.boundary.is_none() {
-                    self.commit_failed = false;
-                    self.levels.clear();
-                }
-                self.slot = tracker::with(|_| Slot::open());
-            }
-            InstrumentationEvent::FinishQuery { query, error, .. } => {
-                let statement = self.slot.take().map(|slot| slot.close()).unwrap_or_default();
-                match self.boundary.take().or_else(|| self.raw_boundary(*query)) {
-                    Some(boundary) => self.cross(boundary, error.is_none()),
-                    None if error.is_none() => self.keep(statement, *query),
-                    None => {}
+            InstrumentationEvent::StartEstablishConnection { url, .. } => {
+                self.fallback.opened(url);
+                if may_be_sqlite(url) {
+                    probe::expect();
                 }
             }
-            InstrumentationEvent::BeginTransaction { depth, .. } => {
-                self.boundary = Some(Boundary::Begin(level(depth.get())));
+            InstrumentationEvent::FinishEstablishConnection { .. } => self.probe = probe::opened_here(),
+            InstrumentationEvent::StartQuery { query, .. } => self.begin(*query, out),
+            InstrumentationEvent::CacheQuery { sql, .. } => {
+                // The text of `sql_query` is never cached.
+                if let Some(running) = self.running.last().filter(|_| self.driver != Driver::Async) {
+                    self.built.learn(running.shape);
+                    self.fallback.cached(sql);
+                }
             }
-            InstrumentationEvent::CommitTransaction { depth, .. } => {
-                self.boundary = Some(Boundary::Commit(level(depth.get())));
-            }
-            InstrumentationEvent::RollbackTransaction { depth, .. } => {
-                self.boundary = Some(Boundary::Rollback(level(depth.get())));
-            }
+            InstrumentationEvent::FinishQuery { query, error, .. } => self.end(*query, *error, out),
+            // Diesel takes the connection for itself: what has not ended by now never will.
+            InstrumentationEvent::BeginTransaction { .. }
+            | InstrumentationEvent::CommitTransaction { .. }
+            | InstrumentationEvent::RollbackTransaction { .. } => self.give_up(0, out),
             _ => {}
         }
     }
 
-    /// A transaction that the host begins or ends by text, `batch_execute("BEGIN IMMEDIATE")`.
-    fn raw_boundary(&self, query: &dyn DebugQuery) -> Option<Boundary> {
-        // Writing out a query costs about as much as a small one takes. Diesel wraps a batch's
-        // text as it is, and anything that it has built behind one thinner reference.
-        if size_of_val(query) != size_of::<&str>() {
-            return None;
+    fn begin(&mut self, query: &dyn DebugQuery, out: &mut Vec<Settled<Write>>) {
+        if self.driver == Driver::Sequential {
+            self.running.clear();
+        } else {
+            self.give_up(MAX_RUNNING, out);
         }
-        let text = Sql::of(query)
-            .0
-            .trim_end_matches([' ', '\n', '\t', ';'])
-            .to_ascii_uppercase();
-        if text.contains(';') {
-            return None;
+        let before = self.probe.as_ref().and_then(Probe::read);
+        if let Some(reading) = before {
+            self.ledger.is_open(!reading.autocommit, false, out);
         }
-        let mut words = text.split_ascii_whitespace();
-        match (words.next()?, words.next()) {
-            ("BEGIN", _) | ("START", Some("TRANSACTION")) => Some(Boundary::Begin(1)),
-            ("COMMIT" | "END", _) => Some(Boundary::Commit(1)),
-            ("ROLLBACK", _) if !text.contains(" TO ") => Some(Boundary::Rollback(1)),
-            _ => None,
+        let begun = match self.driver {
+            Driver::Sequential => None,
+            Driver::Unknown | Driver::Async => tracker::with(|tracker| self.fallback.begin(tracker, query)).flatten(),
+        };
+        self.running.push(Running {
+            slot: tracker::with(|_| Slot::open()),
+            shape: Shape::of(query),
+            text: shape::is_text(query),
+            before,
+            begun,
+        });
+    }
+
+    fn end(&mut self, query: &dyn DebugQuery, error: Option<&Error>, out: &mut Vec<Settled<Write>>) {
+        let text = shape::is_text(query);
+        match self.running.last() {
+            Some(running) if text && !running.text => self.driver = Driver::Async,
+            Some(_) if !text => self.driver = Driver::Sequential,
+            _ => {}
+        }
+        let overlapped = self.driver == Driver::Async && self.running.len() > 1;
+        let running = if overlapped {
+            // The database answers in the order in which it was asked.
+            Some(self.running.remove(0))
+        } else {
+            self.running.drain(..).last()
+        };
+        let Some(running) = running else { return };
+        let after = self.probe.as_ref().and_then(Probe::read);
+        let statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+        self.settle_dialect(statement.dialect, out);
+        let finished = Finished {
+            query,
+            shape: running.shape,
+            text: running.text,
+            error,
+            statement,
+            begun: running.begun,
+            changed: after.zip(running.before).map(|(after, before)| after.since(&before)),
+            overlapped,
+        };
+        self.finished(finished, after, out);
+    }
+
+    /// Learns which database it is, from the first value that was serialised for it.
+    fn settle_dialect(&mut self, dialect: Option<Dialect>, out: &mut Vec<Settled<Write>>) {
+        if self.probe.is_some() {
+            self.ledger.dialect = Dialect::Sqlite;
+        }
+        let Some(dialect) = dialect.filter(|dialect| *dialect != Dialect::Other) else {
+            return;
+        };
+        if self.probe.is_some() && dialect != Dialect::Sqlite {
+            // Of a connection that somebody else opened on this thread.
+            self.probe = None;
+            self.ledger.lose(out);
+        }
+        self.ledger.dialect = dialect;
+    }
+
+    /// Each statement of the connection comes by here once, when it has ended.
+    fn finished(&mut self, finished: Finished<'_>, after: Option<Reading>, out: &mut Vec<Settled<Write>>) {
+        let failed = finished.error.is_some();
+        let steps = self.boundaries(&finished);
+        if !steps.is_empty() {
+            if !failed {
+                tracker::with(|tracker| self.fallback.lost(tracker, finished.query));
+            }
+            let first = out.len();
+            let failure = finished.error.map(|error| failure(error, true));
+            self.ledger.cross(steps, failure, out);
+            if let Some(reading) = after
+                && reading.autocommit == self.ledger.in_transaction()
+            {
+                self.contradicted(failed, reading, first, out);
+            }
+            return;
+        }
+        if let Some(reading) = after {
+            self.ledger.is_open(!reading.autocommit, failed, out);
+        }
+        match finished.error {
+            Some(error) => self.ledger.failed(failure(error, false)),
+            None => self.ledger.succeeded(),
+        }
+        if finished.overlapped {
+            self.ledger.unproven(Doubt::StatementsOverlapped);
+            self.keep_doubtful(finished.statement, finished.begun, out);
+        } else if !failed {
+            self.keep(finished, out);
         }
     }
 
+    /// What a text says of transactions. Of what Diesel has built, nothing is read.
+    fn boundaries(&self, finished: &Finished<'_>) -> Vec<Step> {
+        let built = !finished.text && (!finished.statement.writes.is_empty() || self.built.knows(finished.shape));
+        if built {
+            return Vec::new();
+        }
+        boundary::read(&shape::text(finished.query))
+    }
+
+    /// A text that was understood says one thing of the transaction, the database another.
+    fn contradicted(&mut self, failed: bool, reading: Reading, first: usize, out: &mut Vec<Settled<Write>>) {
+        for (_, doubt) in out.iter_mut().skip(first) {
+            doubt.get_or_insert(Doubt::TransactionNotFollowed);
+        }
+        self.ledger.is_open(!reading.autocommit, failed, out);
+    }
+
     /// A statement succeeded: its writes wait for the transaction, or stand.
-    fn keep(&mut self, statement: Statement, query: &dyn DebugQuery) {
-        if statement.writes.is_empty() {
+    fn keep(&mut self, finished: Finished<'_>, out: &mut Vec<Settled<Write>>) {
+        let Finished {
+            query,
+            shape,
+            mut statement,
+            begun,
+            changed,
+            ..
+        } = finished;
+        let mut around = self.around(begun, Some((query, shape)), &mut statement);
+        if statement.writes.is_empty() && !around.is_empty() {
+            self.keep_around(around, statement.rows, changed, out);
             return;
         }
-        let sql = Sql::of(query);
+        statement.writes.extend(around.drain(..).map(|around| around.write));
+        if statement.writes.is_empty() {
+            if self.driver == Driver::Async && !finished.text {
+                // An error comes with the rows, and nobody sees it.
+                self.ledger.unproven(Doubt::TransactionMayHaveAborted);
+            }
+            return;
+        }
+        let facts = self.built.facts(shape, query);
+        let rows = statement.rows;
+        let same = merge_upsert(&mut statement.writes, facts);
+        let judge = Judge {
+            facts,
+            rows,
+            same,
+            changed,
+            driver: self.driver,
+            dialect: self.ledger.dialect,
+        };
         for mut write in statement.writes {
-            match sql.doubt(write.action(), statement.rows) {
-                Ok(doubt) => write.doubt = doubt,
-                Err(NotThisStatement) => {
+            match judge.verdict(write.action()) {
+                Verdict::Stored => {}
+                Verdict::Doubtful(doubt) => write.doubt = Some(doubt),
+                Verdict::Nothing => continue,
+                Verdict::NotThisStatement => {
                     write.missed(BlindSpot::UninstrumentedConnection);
                     continue;
                 }
             }
-            match self.levels.last_mut() {
-                Some(level) => level.push(write),
-                None => write.committed(),
-            }
+            self.ledger.keep(write, out);
+        }
+        if self.driver == Driver::Async && facts.returning {
+            self.ledger.unproven(Doubt::ReturningNotConfirmed);
         }
     }
 
-    /// The SQL of a boundary has run.
-    fn cross(&mut self, boundary: Boundary, succeeded: bool) {
-        self.commit_failed = false;
-        match boundary {
-            Boundary::Begin(depth) if succeeded => {
-                // Levels deeper than Diesel's are of a transaction that ended unseen.
-                self.levels.resize_with(depth - 1, Vec::new);
-                self.levels.push(Vec::new());
+    /// What the text of a statement says that no model has said.
+    fn around(
+        &mut self,
+        begun: Option<Begun>,
+        ended: Option<(&dyn DebugQuery, Shape)>,
+        statement: &mut Statement,
+    ) -> Vec<Around> {
+        let seen = Seen {
+            served: &statement.served,
+            rows: statement.rows,
+            staged: &mut statement.writes,
+        };
+        let around = tracker::with(|tracker| match (begun, ended) {
+            (Some(begun), _) => self.fallback.end_begun(tracker, begun, seen),
+            (None, Some((query, shape))) if self.driver != Driver::Async => {
+                self.fallback.end(tracker, query, shape, seen)
             }
-            Boundary::Begin(_) => {}
-            Boundary::Commit(depth) if succeeded => {
-                let from = (depth - 1).min(self.levels.len());
-                let writes: Vec<Write> = self.levels.drain(from..).flatten().collect();
-                match self.levels.last_mut() {
-                    Some(level) => level.extend(writes),
-                    None => writes.into_iter().for_each(Write::committed),
-                }
+            (None, _) => Vec::new(),
+        });
+        around.unwrap_or_default()
+    }
+
+    /// Writes that went around every model.
+    fn keep_around(
+        &mut self,
+        around: Vec<Around>,
+        rows: usize,
+        changed: Option<Changed>,
+        out: &mut Vec<Settled<Write>>,
+    ) {
+        let mut returning = false;
+        for Around {
+            mut write,
+            facts,
+            uncounted,
+            alone,
+        } in merge_around(around)
+        {
+            returning |= facts.returning;
+            let judge = Judge {
+                facts,
+                rows,
+                same: false,
+                changed: changed.filter(|_| alone),
+                driver: self.driver,
+                dialect: self.ledger.dialect,
+            };
+            let verdict = match write.action() {
+                Action::Insert if uncounted && judge.changed.is_none() => Verdict::Doubtful(Doubt::RowCountNotReported),
+                Action::Insert | Action::Upsert => judge.insert(),
+                _ => judge.update(),
+            };
+            match verdict {
+                Verdict::Nothing | Verdict::NotThisStatement => continue,
+                Verdict::Doubtful(doubt) => write.doubt = Some(doubt),
+                Verdict::Stored => {}
             }
-            Boundary::Commit(depth) => self.commit_failed = depth == 1,
-            // Also when the ROLLBACK failed: what it was to undo, nothing confirms.
-            Boundary::Rollback(depth) => self.levels.truncate(depth - 1),
+            self.ledger.keep(write, out);
         }
+        if self.driver == Driver::Async && returning {
+            self.ledger.unproven(Doubt::ReturningNotConfirmed);
+        }
+    }
+
+    /// Writes of a statement whose end was not seen for certain.
+    fn keep_doubtful(&mut self, mut statement: Statement, begun: Option<Begun>, out: &mut Vec<Settled<Write>>) {
+        let around = self.around(begun, None, &mut statement);
+        statement.writes.extend(around.into_iter().map(|around| around.write));
+        for mut write in statement.writes {
+            write.doubt = Some(Doubt::StatementsOverlapped);
+            self.ledger.keep(write, out);
+        }
+    }
+
+    /// Gives up all but the latest `keep` open statements. They may have run.
+    fn give_up(&mut self, keep: usize, out: &mut Vec<Settled<Write>>) {
+        let surplus = self.running.len().saturating_sub(keep);
+        if surplus == 0 {
+            return;
+        }
+        let given_up: Vec<Running> = self.running.drain(..surplus).collect();
+        if self.driver == Driver::Sequential {
+            return;
+        }
+        for Running { slot, begun, .. } in given_up {
+            let Some(slot) = slot else { continue };
+            let statement = slot.close();
+            self.settle_dialect(statement.dialect, out);
+            self.keep_doubtful(statement, begun, out);
+        }
+        self.ledger.unproven(Doubt::StatementsOverlapped);
     }
 }
 
-fn level(depth: u32) -> usize {
-    usize::try_from(depth).unwrap_or(usize::MAX).max(1)
+/// Whether SQLite may be what Diesel opens by this URL.
+fn may_be_sqlite(url: &str) -> bool {
+    let of_others = ["postgres://", "postgresql://", "mysql://"];
+    let libpq = ["host=", "dbname=", "user=", "service="];
+    !of_others.iter().any(|scheme| url.starts_with(scheme)) && !libpq.iter().any(|key| url.contains(key))
+}
+
+fn failure(error: &Error, boundary: bool) -> Failure {
+    match error {
+        Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection, _) => {
+            Failure::Unanswered
+        }
+        // Also what a driver says of a connection that broke while it waited.
+        Error::DatabaseError(DatabaseErrorKind::Unknown, _) if boundary => Failure::Unanswered,
+        Error::DatabaseError(..) => Failure::Refused,
+        _ => Failure::Unanswered,
+    }
+}
+
+/// Makes one write of what an upsert inserts and what it puts in place of it. `true` if they are the
+/// same, so that it is stored either way.
+fn merge_upsert(writes: &mut Vec<Write>, facts: Facts) -> bool {
+    if facts.conflict != Conflict::Updated {
+        return false;
+    }
+    let mut same = facts.rows == 1 && writes.len() == 2;
+    let mut merged: Vec<Write> = Vec::new();
+    for write in writes.drain(..) {
+        match merged.iter_mut().find(|other| other.is_of_table(&write)) {
+            Some(other) => same &= other.absorb(write),
+            None => merged.push(write),
+        }
+    }
+    for write in &mut merged {
+        write.becomes(Action::Upsert);
+    }
+    *writes = merged;
+    same
+}
+
+/// The same, for writes around a model. What an upsert puts in place may name other columns, so that
+/// they are never taken for the same.
+fn merge_around(around: Vec<Around>) -> Vec<Around> {
+    let mut merged: Vec<Around> = Vec::new();
+    for mut around in around {
+        if around.facts.conflict != Conflict::Updated {
+            merged.push(around);
+            continue;
+        }
+        let upsert = |other: &&mut Around| {
+            other.facts.conflict == Conflict::Updated && other.write.is_of_table(&around.write)
+        };
+        if let Some(other) = merged.iter_mut().find(upsert) {
+            other.write.absorb(around.write);
+        } else {
+            around.write.becomes(Action::Upsert);
+            merged.push(around);
+        }
+    }
+    merged
+}
+
+/// What became of a write by a statement that succeeded.
+enum Verdict {
+    Stored,
+    Doubtful(Doubt),
+    /// No row was written.
+    Nothing,
+    /// The values were bound on another connection, which does not report.
+    NotThisStatement,
+}
+
+struct Judge {
+    facts: Facts,
+    /// Rows that came back into tracked models before the statement ended.
+    rows: usize,
+    /// An upsert stores the same whether the row is new or not.
+    same: bool,
+    changed: Option<Changed>,
+    driver: Driver,
+    dialect: Dialect,
+}
+
+impl Judge {
+    fn verdict(&self, action: Action) -> Verdict {
+        match (action, self.facts.verb) {
+            (Action::Insert | Action::Upsert, Verb::Insert) => self.insert(),
+            (Action::Update, Verb::Update) => self.update(),
+            _ => Verdict::NotThisStatement,
+        }
+    }
+
+    fn insert(&self) -> Verdict {
+        match (self.changed, self.facts.conflict) {
+            (Some(Changed::Nothing), _) => Verdict::Nothing,
+            (Some(Changed::Otherwise), _) => Verdict::Doubtful(Doubt::RowCountNotReported),
+            (Some(Changed::Rows(_)), Conflict::Updated) if self.same => Verdict::Stored,
+            (Some(Changed::Rows(rows)), Conflict::None | Conflict::Ignored) if rows >= self.facts.rows => {
+                Verdict::Stored
+            }
+            (Some(Changed::Rows(_)), Conflict::None | Conflict::Ignored) => Verdict::Doubtful(Doubt::SomeRowsIgnored),
+            (_, Conflict::Ignored | Conflict::Updated) => Verdict::Doubtful(Doubt::OnConflict),
+            (None, Conflict::None) if self.may_have_failed() => Verdict::Doubtful(Doubt::ReturningNotConfirmed),
+            (None, Conflict::None) => Verdict::Stored,
+        }
+    }
+
+    /// Whether a RETURNING without rows that we saw may hide an error. Within a transaction of
+    /// PostgreSQL's that error aborts it: the ledger knows.
+    fn may_have_failed(&self) -> bool {
+        self.facts.returning
+            && self.rows == 0
+            && !(self.dialect == Dialect::Postgres && self.driver == Driver::Sequential)
+    }
+
+    fn update(&self) -> Verdict {
+        match self.changed {
+            Some(Changed::Nothing) => Verdict::Nothing,
+            Some(Changed::Rows(_)) => Verdict::Stored,
+            Some(Changed::Otherwise) => Verdict::Doubtful(Doubt::RowCountNotReported),
+            None if !self.facts.returning => Verdict::Doubtful(Doubt::RowCountNotReported),
+            None if self.rows > 0 => Verdict::Stored,
+            None if self.may_have_failed() => Verdict::Doubtful(Doubt::ReturningNotConfirmed),
+            None => Verdict::Doubtful(Doubt::RowCountNotReported),
+        }
+    }
 }
 
 impl<I: Instrumentation> Instrumentation for Watch<I> {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        self.observe(&event);
+        let mut settled = Vec::new();
+        self.observe(&event, &mut settled);
+        settle(settled);
         self.inner.on_connection_event(event);
     }
 }
 
-/// A statement's text as Diesel writes it: upper-case keywords, quoted names, no values.
-struct Sql(String);
-
-/// The values were bound on another connection, which does not report.
-struct NotThisStatement;
-
-impl Sql {
-    /// The text without the binds that Diesel shows after it. Never fails: what cannot be
-    /// shown (an empty changeset) is the empty text.
-    fn of(query: &dyn DebugQuery) -> Self {
-        let mut text = UntilBinds(String::new());
-        let _ = write!(text, "{query}");
-        Sql(text.0)
-    }
-
-    /// What Diesel does not tell of a write by this statement, `rows` of which came back.
-    fn doubt(&self, action: Action, rows: usize) -> Result<Option<Doubt>, NotThisStatement> {
-        let sql = self.0.as_str();
-        let may_conflict = sql.contains(" ON CONFLICT") || sql.contains(" ON DUPLICATE KEY");
-        let returning = sql.contains(" RETURNING ");
-        match action {
-            _ if may_conflict => Ok(Some(Doubt::OnConflict)),
-            Action::Insert if sql.starts_with("INSERT OR IGNORE") || sql.starts_with("INSERT IGNORE") => {
-                Ok(Some(Doubt::OnConflict))
-            }
-            Action::Insert
-                if ["INSERT ", "REPLACE ", "COPY "]
-                    .iter()
-                    .any(|verb| sql.starts_with(verb)) =>
-            {
-                Ok((returning && rows == 0).then_some(Doubt::ReturningNotConfirmed))
-            }
-            Action::Update if sql.starts_with("UPDATE ") => Ok(match (returning, rows) {
-                (true, 0) => Some(Doubt::ReturningNotConfirmed),
-                (true, _) => None,
-                (false, _) => Some(Doubt::RowCountNotReported),
-            }),
-            _ => Err(NotThisStatement),
-        }
+/// Also when the host puts another instrumentation in our place while a transaction is open.
+impl<I> Drop for Watch<I> {
+    fn drop(&mut self) {
+        let mut settled = Vec::new();
+        let open = self.probe.as_ref().is_some_and(Probe::is_alive);
+        self.ledger.abandon(open, &mut settled);
+        settle(settled);
     }
 }
 
-/// Takes text until Diesel begins to show binds: those are raw values.
-struct UntilBinds(String);
-
-impl fmt::Write for UntilBinds {
-    fn write_str(&mut self, piece: &str) -> fmt::Result {
-        match piece.find(" -- binds: ") {
-            Some(end) => {
-                self.0.push_str(piece.get(..end).unwrap_or_default());
-                Err(fmt::Error)
-            }
-            None => {
-                self.0.push_str(piece);
-                Ok(())
-            }
-        }
+/// Hands over what stands.
+fn settle(settled: Vec<Settled<Write>>) {
+    for (mut write, doubt) in settled {
+        write.doubt = write.doubt.or(doubt);
+        write.committed();
     }
 }

@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 use diesel::connection::DebugQuery;
 use zeroize::Zeroizing;
 
+use super::super::shape::is_text;
+
 /// Most bytes of SQL that are read: PostgreSQL's 65535 placeholders take a third of it.
 pub(super) const MAX_SQL: usize = 1 << 20;
 /// Most bytes of binds that are read.
@@ -43,7 +45,7 @@ impl Shown {
         // Never fails: what Diesel cannot show (an empty changeset) is the empty text.
         let _ = write!(shown, "{query}");
         // A batch has no binds, whatever its text says.
-        if !shown.binds_begun && !is_batch(query) {
+        if !shown.binds_begun && !is_text(query) {
             let text = std::mem::take(&mut shown.sql);
             let (sql, binds) = text.split_once(SEPARATOR).unwrap_or((&text, ""));
             shown.sql = Zeroizing::new(sql.to_owned());
@@ -82,10 +84,4 @@ fn push(text: &mut Zeroizing<String>, piece: &str) {
         *text = larger;
     }
     text.push_str(piece);
-}
-
-/// Whether the host gave the text itself (`batch_execute`): Diesel wraps that as it is, and anything
-/// that it has built behind one thinner reference.
-pub(super) fn is_batch(query: &dyn DebugQuery) -> bool {
-    size_of_val(query) == size_of::<&str>()
 }
