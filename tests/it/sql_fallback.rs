@@ -594,9 +594,9 @@ mod wrapper {
             .execute(&mut db)
             .await
             .unwrap();
-        let rows = vec![people::email.eq("b@x.org"), people::email.eq("c@x.org")];
-        diesel::insert_into(people::table)
-            .values(rows)
+        sql_query("INSERT INTO people (email) VALUES (?), (?)")
+            .bind::<Text, _>("b@x.org")
+            .bind::<Text, _>("c@x.org")
             .execute(&mut db)
             .await
             .unwrap();

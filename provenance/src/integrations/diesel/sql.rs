@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `INSERT`, `REPLACE` with a list of columns: `VALUES`, `SELECT` of values, MySQL's `SET`; inside `WITH` too | `insert` |
 //! | `UPDATE .. SET` | `update` |
-| `ON CONFLICT DO UPDATE`, `ON DUPLICATE KEY UPDATE` with values of their own | `insert-or-update` |
+//! | `ON CONFLICT DO UPDATE`, `ON DUPLICATE KEY UPDATE` with values of their own | `insert-or-update` |
 //! | `DELETE`, `TRUNCATE` | `delete`; its tags are the values that the `WHERE` says the rows have |
 //! | `SELECT`, a tracked column or `*` in its first list, and no model took a row | counted by table: `reads_without_model` on `/status` |
 //!

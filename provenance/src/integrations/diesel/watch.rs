@@ -424,9 +424,8 @@ fn merge_around(around: Vec<Around>) -> Vec<Around> {
             merged.push(around);
             continue;
         }
-        let upsert = |other: &&mut Around| {
-            other.facts.conflict == Conflict::Updated && other.write.is_of_table(&around.write)
-        };
+        let upsert =
+            |other: &&mut Around| other.facts.conflict == Conflict::Updated && other.write.is_of_table(&around.write);
         if let Some(other) = merged.iter_mut().find(upsert) {
             other.write.absorb(around.write);
         } else {
