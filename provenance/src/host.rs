@@ -44,7 +44,12 @@ pub fn init_with(config: Config) -> Result<Guard, Error> {
         if !tracker.config().retention.is_empty() {
             eprintln!("provenance: warning: {}", tracker::RETENTION);
         }
-        for model in crate::inventory::models_without_hook(tracker.config(), &crate::inventory::inventory()) {
+        // With `sql-fallback` the SQL text serves them.
+        let unserved = match cfg!(feature = "sql-fallback") {
+            true => Vec::new(),
+            false => crate::inventory::models_without_hook(tracker.config(), &crate::inventory::inventory()),
+        };
+        for model in unserved {
             eprintln!(
                 "provenance: warning: tracked_models names `{model}`, and no #[tracked_model] serves it: \
                  its writes are not recorded"

@@ -8,6 +8,8 @@ mod section;
 
 #[cfg(feature = "runtime")]
 pub(crate) use entry::build_hash;
+#[cfg(feature = "sql-fallback")]
+pub(crate) use entry::serves;
 #[cfg(feature = "runtime")]
 pub use entry::{Entry, hash, inventory, models_without_hook, parse, runtimes};
 

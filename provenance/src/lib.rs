@@ -122,6 +122,8 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+#[cfg(feature = "sql-fallback")]
+mod columns;
 #[cfg(feature = "runtime")]
 pub mod config;
 #[cfg(feature = "runtime")]

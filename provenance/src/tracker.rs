@@ -12,6 +12,8 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 
 use crate::Error;
+#[cfg(feature = "sql-fallback")]
+use crate::columns::ColumnMap;
 use crate::config::{Config, Fingerprints, Storage};
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
@@ -59,6 +61,11 @@ struct Inner {
     /// `input_fields`, by lower-case name.
     inputs: HashMap<String, Configured>,
     blind_spots: DashMap<(BlindSpot, String), u64>,
+    #[cfg(feature = "sql-fallback")]
+    columns: Arc<ColumnMap>,
+    /// Statements that read tracked columns without a model, by table.
+    #[cfg(feature = "sql-fallback")]
+    reads: DashMap<&'static str, u64>,
     open: AtomicBool,
 }
 
@@ -78,6 +85,8 @@ pub(crate) enum BlindSpot {
     UnscannedBody,
     /// A model in the config that no attribute serves.
     ModelWithoutHook,
+    /// A write around a model, to a table of one, of which the SQL text does not tell the values.
+    BypassedModel,
     /// A tracked value bound on a connection that our instrumentation does not see.
     UninstrumentedConnection,
     /// An `#[egress]` function in which no call was seen.
@@ -97,6 +106,7 @@ impl BlindSpot {
             BlindSpot::CappedInput => "capped_input",
             BlindSpot::UnscannedBody => "unscanned_body",
             BlindSpot::ModelWithoutHook => "model_without_hook",
+            BlindSpot::BypassedModel => "bypassed_model",
             BlindSpot::UninstrumentedConnection => "uninstrumented_connection",
             BlindSpot::EgressWithoutCall => "egress_without_call",
             BlindSpot::EvidenceFailure => "evidence_failure",
@@ -267,6 +277,10 @@ impl Tracker {
             declared: DashMap::new(),
             inputs,
             blind_spots: DashMap::new(),
+            #[cfg(feature = "sql-fallback")]
+            columns: Arc::new(ColumnMap::new(&config, &crate::inventory::inventory())),
+            #[cfg(feature = "sql-fallback")]
+            reads: DashMap::new(),
             open: AtomicBool::new(true),
             config,
         })))
@@ -359,10 +373,32 @@ impl Tracker {
             "notes": notes,
             "blind_spots": blind_spots.into_iter().map(|(kind, site, count)| json!({ "kind": kind, "site": site, "count": count })).collect::<Vec<_>>(),
         });
-        match status {
+        #[cfg_attr(not(feature = "sql-fallback"), allow(unused_mut))]
+        let mut status = match status {
             Json::Object(map) => map,
             _ => serde_json::Map::new(),
+        };
+        #[cfg(feature = "sql-fallback")]
+        {
+            let reads = inner
+                .reads
+                .iter()
+                .map(|of| ((*of.key()).to_owned(), Json::from(*of.value())));
+            status.insert("reads_without_model".into(), Json::Object(reads.collect()));
         }
+        status
+    }
+
+    /// Which columns of the database hold personal data.
+    #[cfg(feature = "sql-fallback")]
+    pub(crate) fn columns(&self) -> &Arc<ColumnMap> {
+        &self.0.columns
+    }
+
+    /// A statement read tracked columns of `table`, and no model took its rows.
+    #[cfg(feature = "sql-fallback")]
+    pub(crate) fn read_without_model(&self, table: &'static str) {
+        *self.0.reads.entry(table).or_insert(0) += 1;
     }
 
     pub(crate) fn blind_spot(&self, kind: BlindSpot, site: &str) {

@@ -15,4 +15,5 @@ mod inventory;
 mod matrix;
 mod quickstart;
 mod restart;
+mod sql_fallback;
 mod ui;
