@@ -2,7 +2,6 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
-use diesel::sqlite::Sqlite;
 use provenance::{Scope, set_owner, tracked_model};
 use provenance_tests::Evidence;
 use serde_json::json;
@@ -11,7 +10,7 @@ use super::{User, connect, insert, users};
 
 #[tracked_model(owner(email), table = users)]
 #[derive(QueryableByName, Debug)]
-#[diesel(table_name = users, check_for_backend(Sqlite))]
+#[diesel(table_name = users)]
 struct Named {
     #[tracked("contact.email")]
     #[diesel(sql_type = Text)]

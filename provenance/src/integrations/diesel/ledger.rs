@@ -171,6 +171,8 @@ impl<W> Ledger<W> {
                 }
             }
             Step::Release(name) => match self.find(&name, out) {
+                // Perhaps within a transaction that is not known.
+                Some(0) if self.lost => self.give_out(Some(Doubt::TransactionNotFollowed), out),
                 Some(0) => self.end(true, out),
                 Some(at) => {
                     let writes: Vec<W> = self.levels.drain(at..).flat_map(|level| level.writes).collect();
@@ -301,7 +303,7 @@ impl<W> Ledger<W> {
     /// The database itself says whether a transaction is open; `failed`: after a statement that failed.
     #[cfg_attr(not(feature = "sqlite-probe"), allow(dead_code))]
     pub(super) fn is_open(&mut self, open: bool, failed: bool, out: &mut Vec<Settled<W>>) {
-        if open == !self.levels.is_empty() {
+        if open != self.levels.is_empty() {
             self.lost = false;
         } else if open {
             self.levels.push(Level::new(None));

@@ -464,7 +464,7 @@ impl Around {
                     _ => Verb::Insert,
                 },
                 conflict: match write.on_conflict {
-                    true if upsert => Conflict::Updated,
+                    true if upsert || write.upsert => Conflict::Updated,
                     true => Conflict::Ignored,
                     false => Conflict::None,
                 },

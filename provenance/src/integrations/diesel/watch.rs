@@ -89,6 +89,9 @@ impl<I> Watch<I> {
         match event {
             InstrumentationEvent::StartEstablishConnection { url, .. } => {
                 self.fallback.opened(url);
+                if url.starts_with("postgres") {
+                    self.ledger.dialect = Dialect::Postgres;
+                }
                 if may_be_sqlite(url) {
                     probe::expect();
                 }
@@ -152,11 +155,15 @@ impl<I> Watch<I> {
             // The database answers in the order in which it was asked.
             Some(self.running.remove(0))
         } else {
-            self.running.drain(..).last()
+            self.running.drain(..).next_back()
         };
         let Some(running) = running else { return };
         let after = self.probe.as_ref().and_then(Probe::read);
-        let statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+        let mut statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+        if self.driver == Driver::Async {
+            // This statement's rows come later: another connection's were read on this thread.
+            statement.rows = 0;
+        }
         self.settle_dialect(statement.dialect, out);
         let finished = Finished {
             query,
@@ -519,6 +526,7 @@ impl<I: Instrumentation> Instrumentation for Watch<I> {
 impl<I> Drop for Watch<I> {
     fn drop(&mut self) {
         let mut settled = Vec::new();
+        self.give_up(0, &mut settled);
         let open = self.probe.as_ref().is_some_and(Probe::is_alive);
         self.ledger.abandon(open, &mut settled);
         settle(settled);

@@ -91,6 +91,8 @@ pub(super) struct Write {
     /// Kinds of owner that the rows' owners count by.
     pub(super) kinds: Vec<String>,
     pub(super) on_conflict: bool,
+    /// On a conflict it changes the row that is there, if only in columns that nobody tracks.
+    pub(super) upsert: bool,
     pub(super) returning: bool,
     /// How many rows it meets depends on what is in the database.
     pub(super) uncounted: bool,
@@ -517,9 +519,14 @@ impl<'m> Builder<'m> {
             Some(_) => return false,
         }
         let ignores = insert.ignore || insert.or == Some(SqliteOnConflict::Ignore);
+        let upsert = match &insert.on {
+            Some(OnInsert::OnConflict(conflict)) => matches!(conflict.action, OnConflictAction::DoUpdate(_)),
+            on => on.is_some(),
+        };
         let returning = insert.returning.is_some();
         self.push(table, Action::Insert, rows, |write| {
             write.on_conflict = ignores || insert.on.is_some();
+            write.upsert = upsert;
             write.returning = returning;
             write.uncounted = uncounted;
         });
@@ -604,6 +611,7 @@ impl<'m> Builder<'m> {
             rows,
             kinds: table.owners().map(|(_, kind)| kind.to_owned()).collect(),
             on_conflict: false,
+            upsert: false,
             returning: false,
             uncounted: false,
         };
