@@ -45,7 +45,12 @@ pub fn init_with(config: Config) -> Result<Guard, Error> {
             eprintln!("provenance: warning: {}", tracker::RETENTION);
         }
         let inventory = crate::inventory::inventory();
-        for model in crate::inventory::models_without_hook(tracker.config(), &inventory) {
+        // With `sql-fallback` the SQL text serves them.
+        let unserved = match cfg!(feature = "sql-fallback") {
+            true => Vec::new(),
+            false => crate::inventory::models_without_hook(tracker.config(), &inventory),
+        };
+        for model in unserved {
             eprintln!(
                 "provenance: warning: tracked_models names `{model}`, and no #[tracked_model] serves it: \
                  its writes are not recorded"

@@ -6,6 +6,8 @@ mod entry;
 #[cfg(feature = "runtime")]
 mod section;
 
+#[cfg(feature = "sql-fallback")]
+pub(crate) use entry::serves;
 #[cfg(feature = "runtime")]
 pub use entry::{Entry, hash, inventory, models_without_hook, parse, runtimes};
 #[cfg(feature = "runtime")]

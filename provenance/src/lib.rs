@@ -184,6 +184,8 @@
 #[path = "private.rs"]
 pub mod __private;
 mod allow;
+#[cfg(feature = "sql-fallback")]
+mod columns;
 #[cfg(feature = "runtime")]
 pub mod config;
 #[cfg(feature = "runtime")]

@@ -12,6 +12,8 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 
 use crate::Error;
+#[cfg(feature = "sql-fallback")]
+use crate::columns::ColumnMap;
 use crate::config::{COOKIE, Config, Fingerprints, HEADER, OnViolation, Storage};
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
@@ -70,6 +72,11 @@ struct Inner {
     /// `#[egress]` functions by the address of their site: whether a client that a feature knows was
     /// seen there, or only others.
     transports: DashMap<usize, bool>,
+    #[cfg(feature = "sql-fallback")]
+    columns: Arc<ColumnMap>,
+    /// Statements that read tracked columns without a model, by table.
+    #[cfg(feature = "sql-fallback")]
+    reads: DashMap<&'static str, u64>,
     open: AtomicBool,
     /// What [`Tracker::set_on_violation`] said: 0 nothing, else one of [`SWITCH`], from 1.
     on_violation: AtomicU8,
@@ -137,6 +144,8 @@ pub(crate) enum BlindSpot {
     UnscannedBody,
     /// A model in the config that no attribute serves.
     ModelWithoutHook,
+    /// A write around a model, to a table of one, of which the SQL text does not tell the values.
+    BypassedModel,
     /// A tracked value bound on a connection that our instrumentation does not see.
     UninstrumentedConnection,
     /// An `#[egress]` function in which no call was seen.
@@ -158,6 +167,7 @@ impl BlindSpot {
             BlindSpot::CappedInput => "capped_input",
             BlindSpot::UnscannedBody => "unscanned_body",
             BlindSpot::ModelWithoutHook => "model_without_hook",
+            BlindSpot::BypassedModel => "bypassed_model",
             BlindSpot::UninstrumentedConnection => "uninstrumented_connection",
             BlindSpot::EgressWithoutCall => "egress_without_call",
             BlindSpot::UnseenRedirect => "unseen_redirect",
@@ -336,6 +346,10 @@ impl Tracker {
             cookies: named(&config, COOKIE),
             blind_spots: DashMap::new(),
             transports: DashMap::new(),
+            #[cfg(feature = "sql-fallback")]
+            columns: Arc::new(ColumnMap::new(&config, &crate::inventory::inventory())),
+            #[cfg(feature = "sql-fallback")]
+            reads: DashMap::new(),
             open: AtomicBool::new(true),
             on_violation: AtomicU8::new(0),
             hashes: Hashes::new(),
@@ -468,10 +482,32 @@ impl Tracker {
             "notes": notes,
             "blind_spots": blind_spots.into_iter().map(|(kind, site, count)| json!({ "kind": kind, "site": site, "count": count })).collect::<Vec<_>>(),
         });
-        match status {
+        #[cfg_attr(not(feature = "sql-fallback"), allow(unused_mut))]
+        let mut status = match status {
             Json::Object(map) => map,
             _ => serde_json::Map::new(),
+        };
+        #[cfg(feature = "sql-fallback")]
+        {
+            let reads = inner
+                .reads
+                .iter()
+                .map(|of| ((*of.key()).to_owned(), Json::from(*of.value())));
+            status.insert("reads_without_model".into(), Json::Object(reads.collect()));
         }
+        status
+    }
+
+    /// Which columns of the database hold personal data.
+    #[cfg(feature = "sql-fallback")]
+    pub(crate) fn columns(&self) -> &Arc<ColumnMap> {
+        &self.0.columns
+    }
+
+    /// A statement read tracked columns of `table`, and no model took its rows.
+    #[cfg(feature = "sql-fallback")]
+    pub(crate) fn read_without_model(&self, table: &'static str) {
+        *self.0.reads.entry(table).or_insert(0) += 1;
     }
 
     pub(crate) fn blind_spot(&self, kind: BlindSpot, site: &str) {

@@ -19,4 +19,5 @@ mod other_frameworks;
 mod quickstart;
 mod reqwest;
 mod restart;
+mod sql_fallback;
 mod tracing;

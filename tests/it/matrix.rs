@@ -35,6 +35,7 @@ mod blocking;
 mod cells;
 mod facts;
 mod models;
+mod mysql;
 mod page;
 mod place;
 mod server;

@@ -10,6 +10,8 @@ use crate::scope::Scope;
 use crate::site::{Column, ModelSite};
 use crate::tracked::{Field, Sink, Value, Visitor};
 use crate::tracker::{BlindSpot, Observed, Tracker, declare};
+#[cfg(feature = "sql-fallback")]
+use crate::vocabulary::EventTag;
 use crate::vocabulary::{Action, Event, EventType, Owner};
 
 /// What one statement does to one table, from its binds to its commit. Holds no raw value.
@@ -19,6 +21,8 @@ pub(crate) struct Write {
     site: &'static ModelSite,
     action: Action,
     values: Vec<Stored>,
+    /// Whose the rows are, where no value says it.
+    pub(crate) owners: Option<Arc<[Owner]>>,
     /// Why it is not certain, if it is not.
     pub(crate) doubt: Option<Doubt>,
 }
@@ -73,8 +77,17 @@ impl Write {
             site,
             action,
             values: Vec::new(),
+            owners: None,
             doubt: None,
         }
+    }
+
+    /// Whether this value of a column belongs to it already.
+    #[cfg(feature = "sql-fallback")]
+    pub(crate) fn holds(&self, column: &Column, observed: &Observed) -> bool {
+        let is =
+            |value: &Stored| value.column.name == column.name && value.observed.fingerprint == observed.fingerprint;
+        self.values.iter().any(is)
     }
 
     pub(crate) fn action(&self) -> Action {
@@ -132,6 +145,7 @@ impl Write {
             site,
             action,
             values,
+            owners: of_rows,
             doubt,
         } = self;
         input::settle(&tracker);
@@ -150,11 +164,16 @@ impl Write {
         };
 
         let mut event = Event::new(EventType::DataStorage, actor);
-        declare(&mut event, &site.site);
+        // What the SQL text told is of no attribute.
+        if site.model.is_empty() {
+            event.extras.insert("seen".into(), "sql".into());
+        } else {
+            declare(&mut event, &site.site);
+            event.extras.insert("model".into(), site.model.into());
+        }
         event.target = Some(format!("db:{}", site.table).into());
         event.extras.insert("action".into(), action.as_str().into());
         event.extras.insert("table".into(), site.table.into());
-        event.extras.insert("model".into(), site.model.into());
         event.extras.insert("certain".into(), doubt.is_none().into());
         if let Some(doubt) = doubt {
             event.extras.insert("reason".into(), doubt.as_str().into());
@@ -162,11 +181,21 @@ impl Write {
         for (value, owner) in values.iter().zip(&owners) {
             describe(&mut event, &value.observed);
             let owner = owner.or(unnamed.as_ref());
-            event
-                .tags
-                .push(tracker.register(&value.observed, owner, &source(site, value.column), true));
+            let source = source(site, value.column);
+            event.tags.push(match action {
+                // What was removed is not what the database has.
+                #[cfg(feature = "sql-fallback")]
+                Action::Delete => EventTag {
+                    tag: value.observed.tag(owner, &source),
+                    detail: Default::default(),
+                },
+                _ => tracker.register(&value.observed, owner, &source, true),
+            });
         }
-        event.owner = sole_owner(&event);
+        event.owner = match &of_rows {
+            Some(owners) if values.is_empty() => whose(&tracker, site, owners, doubt.is_none()).0.cloned(),
+            _ => sole_owner(&event),
+        };
         tracker.record(event);
     }
 }
@@ -183,7 +212,7 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
     let mut seen = Seen::new(tracker);
     visit(&mut Visitor::new(&mut seen));
     seen.report(site);
-    let (owner, agreed) = whose(tracker, site, &seen.owners);
+    let (owner, agreed) = whose(tracker, site, &seen.owners, true);
     for (field, observed) in &seen.values {
         // A record inside this one is a model of its own, or is not of the database.
         let Some(column) = site.columns.iter().find(|column| std::ptr::eq(column.field, *field)) else {
@@ -249,11 +278,7 @@ fn owners_of<'v>(tracker: &Tracker, site: &ModelSite, values: &'v [Stored], cert
         match last {
             Some((row, owner)) if Arc::ptr_eq(row, owners) => owner,
             _ => {
-                let owner = if certain {
-                    whose(tracker, site, owners).0
-                } else {
-                    owners.first()
-                };
+                let (owner, _) = whose(tracker, site, owners, certain);
                 last = Some((owners, owner));
                 owner
             }
@@ -264,11 +289,14 @@ fn owners_of<'v>(tracker: &Tracker, site: &ModelSite, values: &'v [Stored], cert
 
 /// Links the identifiers that a row carries, and gives the one that it goes by: the first, or, where
 /// that is another person's (an address that passed on), the one that people keep. With whether
-/// they are all one person's.
-fn whose<'o>(tracker: &Tracker, site: &ModelSite, owners: &'o [Owner]) -> (Option<&'o Owner>, bool) {
+/// they are all one person's. What is not certain links nobody.
+fn whose<'o>(tracker: &Tracker, site: &ModelSite, owners: &'o [Owner], certain: bool) -> (Option<&'o Owner>, bool) {
     let Some((first, others)) = owners.split_first() else {
         return (None, true);
     };
+    if !certain {
+        return (Some(first), others.is_empty());
+    }
     let mut one_person = true;
     for other in others {
         one_person &= tracker.link_by_row(first, other);

@@ -56,11 +56,6 @@ pub fn runtimes() -> usize {
 /// Names in `config.tracked_models` that no model in `entries` serves, by its type or its table.
 /// None where there are no entries: not even this crate's own, so they cannot be read here.
 pub fn models_without_hook(config: &Config, entries: &[Entry]) -> Vec<String> {
-    let serves = |entry: &Entry, name: &str| {
-        let named = |key: &str| entry.rest.get(key).and_then(Json::as_str) == Some(name);
-        entry.kind == "model"
-            && (named("table") || named("model") || entry.path.rsplit("::").next() == Some(name) || entry.path == name)
-    };
     config
         .tracked_models
         .keys()
@@ -73,6 +68,13 @@ pub fn models_without_hook(config: &Config, entries: &[Entry]) -> Vec<String> {
 pub(crate) fn unvisited(entries: &[Entry]) -> Vec<String> {
     let unvisited = entries.iter().filter(|entry| entry.kind == "unvisited");
     unvisited.map(|entry| entry.path.clone()).collect()
+}
+
+/// Whether an entry is the model of this name: of its type, with or without its path, or of its table.
+pub(crate) fn serves(entry: &Entry, name: &str) -> bool {
+    let named = |key: &str| entry.rest.get(key).and_then(Json::as_str) == Some(name);
+    entry.kind == "model"
+        && (named("table") || named("model") || entry.path.rsplit("::").next() == Some(name) || entry.path == name)
 }
 
 /// Reads the bytes of an inventory section, as found in a program's file.

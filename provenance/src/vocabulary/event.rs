@@ -105,6 +105,9 @@ pub(crate) enum Action {
     Update,
     /// New rows, or changed ones where they were there (`ON CONFLICT DO UPDATE`).
     Upsert,
+    /// Removed rows.
+    #[cfg(feature = "sql-fallback")]
+    Delete,
 }
 
 impl Action {
@@ -114,6 +117,8 @@ impl Action {
             Action::Insert => "insert",
             Action::Update => "update",
             Action::Upsert => "insert-or-update",
+            #[cfg(feature = "sql-fallback")]
+            Action::Delete => "delete",
         }
     }
 }

@@ -51,16 +51,16 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
             ("update_of_one_row", ROW_COUNT),
             ("update_of_no_row", ROW_COUNT),
             ("update_of_many_rows", ROW_COUNT),
-            ("save_changes", EXACT),
+            ("save_changes", RETURNING_UPDATE),
         ],
     ),
     (
         "`RETURNING`",
         &[
-            ("insert_returning_the_model", EXACT),
-            ("insert_returning_an_id", RETURNING_SAYS),
-            ("insert_returning_that_fails", RETURNING_SAYS),
-            ("update_returning_the_model", EXACT),
+            ("insert_returning_the_model", RETURNING),
+            ("insert_returning_an_id", RETURNING),
+            ("insert_returning_that_fails", RETURNING),
+            ("update_returning_the_model", RETURNING_UPDATE),
             ("update_returning_no_row", RETURNING_UPDATE),
         ],
     ),
@@ -69,9 +69,11 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
         &[
             ("do_nothing_that_won", CONFLICT),
             ("do_nothing_that_lost", CONFLICT),
-            ("upsert_that_inserts", CONFLICT),
-            ("upsert_that_updates", CONFLICT),
-            ("upsert_from_excluded", CONFLICT),
+            ("upsert_that_inserts", UPSERT),
+            ("upsert_that_updates", UPSERT),
+            ("upsert_of_the_same_values", SAME_UPSERT),
+            ("upsert_from_excluded", UPSERT),
+            ("upsert_of_another_column", UPSERT),
             (
                 "replace",
                 [Exact, Exact, Absent("sqlite_alone"), Absent("sqlite_alone")],
@@ -89,7 +91,10 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
             ("test_transaction", EXACT),
             ("panic_in_a_transaction", EXACT),
             ("commit_that_fails", EXACT),
-            ("serialization_failure_retried", EXACT),
+            (
+                "serialization_failure_retried",
+                [Exact, Exact, Exact, Uncertain("transaction_may_have_aborted")],
+            ),
             ("violation_in_a_transaction", EXACT),
             ("violation_in_a_savepoint", EXACT),
             ("violation_ignored_then_commit", EXACT),
@@ -104,10 +109,10 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
         &[
             ("begin_and_commit_by_batch_execute", EXACT),
             ("begin_and_rollback_by_batch_execute", EXACT),
-            ("begin_and_commit_by_sql_query", EXACT),
-            ("begin_and_rollback_by_sql_query", EXACT),
+            ("begin_and_commit_by_sql_query", QUERY_TEXT),
+            ("begin_and_rollback_by_sql_query", QUERY_TEXT),
             ("savepoints_by_batch_execute", EXACT),
-            ("savepoints_by_sql_query", EXACT),
+            ("savepoints_by_sql_query", QUERY_TEXT),
             ("commit_among_several_statements", EXACT),
             ("rollback_among_several_statements", EXACT),
         ],
@@ -166,8 +171,22 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
             ("deadpool_pool", [Absent("async"), Exact, Absent("async"), Exact]),
             ("bb8_pool", [Absent("async"), Exact, Absent("async"), Exact]),
             (
+                "rows_of_another_connection",
+                [
+                    Absent("async"),
+                    Exact,
+                    Absent("async"),
+                    Uncertain("returning_not_confirmed"),
+                ],
+            ),
+            (
                 "dropped_future",
-                [Absent("async"), Exact, Absent("async"), Uncertain("unfinished")],
+                [
+                    Absent("async"),
+                    Exact,
+                    Absent("async"),
+                    Uncertain("statements_overlapped"),
+                ],
             ),
         ],
     ),
@@ -176,8 +195,24 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
 const EXACT: [Cell; 4] = [Exact; 4];
 const ROW_COUNT: [Cell; 4] = postgresql(Uncertain("row_count_not_reported"));
 const CONFLICT: [Cell; 4] = postgresql(Uncertain("on_conflict"));
-const RETURNING_UPDATE: [Cell; 4] = postgresql(Uncertain("returning_not_confirmed"));
-const RETURNING_SAYS: [Cell; 4] = [Exact, Exact, Exact, Uncertain("returning_not_confirmed")];
+/// The probe counts rows; which of two values a row got, SQLite does not say.
+const UPSERT: [Cell; 4] = [Uncertain("on_conflict"); 4];
+/// SQL text is not read for whether two values are the same.
+const SAME_UPSERT: [Cell; 4] = [
+    Exact,
+    Uncertain("on_conflict"),
+    Uncertain("on_conflict"),
+    Uncertain("on_conflict"),
+];
+/// Behind the wrapper, the text of `sql_query` looks like a statement that Diesel built.
+const QUERY_TEXT: [Cell; 4] = [Exact, Uncertain("transaction_not_followed"), Exact, Exact];
+const RETURNING_UPDATE: [Cell; 4] = [
+    Exact,
+    Exact,
+    Uncertain("row_count_not_reported"),
+    Uncertain("returning_not_confirmed"),
+];
+const RETURNING: [Cell; 4] = [Exact, Exact, Exact, Uncertain("returning_not_confirmed")];
 
 const fn postgresql(cell: Cell) -> [Cell; 4] {
     [Exact, Exact, cell, cell]
@@ -187,20 +222,32 @@ const fn postgresql(cell: Cell) -> [Cell; 4] {
 pub(super) const NOTES: &[(&str, &str)] = &[
     (
         "row_count_not_reported",
-        "Diesel does not tell how many rows an UPDATE or DELETE met; on SQLite the probe asks the database.",
+        "Diesel does not tell how many rows a statement met; on SQLite the probe asks the database. On PostgreSQL a \
+         statement ends before the rows of its `RETURNING` are read.",
     ),
     (
         "returning_not_confirmed",
-        "The statement is reported as ended before its rows are read, and no tracked model read one: it may have failed \
-         or met no row.",
+        "diesel-async reports the statement's end before the server has answered, and its rows or its error come \
+         after that.",
     ),
     (
         "on_conflict",
-        "Diesel does not tell whether the row was new or an existing one won; on SQLite the probe asks the database.",
+        "Diesel does not tell whether the row was new or an existing one won. On SQLite the probe asks the database, \
+         which does not tell either which of two values an upsert stored.",
     ),
     (
-        "unfinished",
-        "The future was dropped after the statement had been handed over: whether the server ran it is not reported.",
+        "statements_overlapped",
+        "A future was dropped while its statement ran: whether the server ended it is not reported.",
+    ),
+    (
+        "transaction_may_have_aborted",
+        "diesel-async does not report that a query failed, and the last statement before COMMIT was one, or bound no \
+         tracked value: PostgreSQL answers COMMIT with success when it rolls back.",
+    ),
+    (
+        "transaction_not_followed",
+        "`SyncConnectionWrapper` shows the text of `sql_query` as a statement that Diesel built; the probe tells that \
+         a transaction began or ended, not how.",
     ),
     (
         "inside_the_database",

@@ -7,6 +7,7 @@ use provenance_tests::{Evidence, text};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
+use super::models::made_up;
 use super::place::Entry;
 
 /// A value under a column, and how it came there; how often.
@@ -88,14 +89,14 @@ pub(super) fn either_way(facts: &mut Facts) {
     *facts = merged;
 }
 
-/// What of `these` is not in `those`, by action and field.
-pub(super) fn beyond(these: &Facts, those: &Facts) -> BTreeMap<String, usize> {
-    let mut beyond = BTreeMap::new();
+/// What of `these` is not in `those`; addresses show which line made them up.
+pub(super) fn beyond(these: &Facts, those: &Facts) -> Vec<String> {
+    let mut beyond = Vec::new();
     for (fact, count) in these {
-        let more = count.saturating_sub(those.get(fact).copied().unwrap_or_default());
-        if more > 0 {
-            let (action, field, _) = fact;
-            *beyond.entry(format!("{action} {field}")).or_default() += more;
+        if *count > those.get(fact).copied().unwrap_or_default() {
+            let (action, field, print) = fact;
+            let email = made_up(|email| fingerprint(email) == *print).unwrap_or_default();
+            beyond.push(format!("{action} {field} {email}").trim_end().to_owned());
         }
     }
     beyond

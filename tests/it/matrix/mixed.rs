@@ -30,7 +30,7 @@ pub(in crate::matrix) async fn task(place: Arc<Place>, mut dice: Dice, count: us
         match dice.roll(100) {
             0 => {
                 let panicking = AssertUnwindSafe(panic_in_a_transaction(&mut db, &mut dice));
-                assert!(panicking.catch_unwind().await.is_err());
+                let _ = panicking.catch_unwind().await;
                 db = connect(&place).await;
             }
             1 => {
@@ -46,7 +46,7 @@ pub(in crate::matrix) async fn task(place: Arc<Place>, mut dice: Dice, count: us
                 let _ = insert!(&mut db, &person());
             }
             25..32 => {
-                assert!(insert!(&mut db, &mine).is_err());
+                let _ = insert!(&mut db, &mine);
             }
             32..40 => one_of_many(&mut db, &mut dice, &mut mine).await,
             40..55 => returning(&mut db, &mut dice, &mine).await,

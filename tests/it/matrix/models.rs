@@ -1,5 +1,7 @@
 //! The host's side: tables, models, and values that occur once.
 
+use std::panic::Location;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use diesel::backend::Backend;
@@ -87,9 +89,20 @@ impl<DB: Backend> ToSql<Text, DB> for Unbindable {
 
 static COUNT: AtomicU32 = AtomicU32::new(1);
 
-/// An address that occurs nowhere else.
+/// An address that occurs nowhere else, and tells which line made it up.
+#[track_caller]
 pub(super) fn email() -> String {
-    format!("person{}@example.org", COUNT.fetch_add(1, Ordering::Relaxed))
+    let (line, count) = (Location::caller().line(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let email = format!("line{line}.{count}@example.org");
+    MADE_UP.lock().unwrap().push(email.clone());
+    email
+}
+
+static MADE_UP: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The address with this fingerprint, for those who look for a mistake.
+pub(super) fn made_up(is: impl Fn(&str) -> bool) -> Option<String> {
+    MADE_UP.lock().unwrap().iter().find(|email| is(email)).cloned()
 }
 
 /// An amount that occurs nowhere else.
@@ -97,6 +110,7 @@ pub(super) fn income() -> f64 {
     f64::from(100_000 + COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+#[track_caller]
 pub(super) fn person() -> NewPerson {
     NewPerson {
         email: email(),
@@ -111,6 +125,7 @@ pub(super) fn changes() -> Changes {
     }
 }
 
+#[track_caller]
 /// A whole row, its id chosen here.
 pub(super) fn row() -> Person {
     Person {

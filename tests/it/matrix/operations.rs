@@ -20,7 +20,7 @@ operations! {
     update_of_one_row, update_of_no_row, update_of_many_rows, save_changes,
     insert_returning_the_model, insert_returning_an_id, insert_returning_that_fails,
     update_returning_the_model, update_returning_no_row,
-    do_nothing_that_won, do_nothing_that_lost, upsert_that_inserts, upsert_that_updates, upsert_from_excluded,
+    do_nothing_that_won, do_nothing_that_lost, upsert_that_inserts, upsert_that_updates, upsert_of_the_same_values, upsert_from_excluded, upsert_of_another_column,
     transaction_committed, transaction_rolled_back, nested_transactions_committed, inner_transaction_rolled_back,
     outer_transaction_rolled_back, test_transaction, panic_in_a_transaction, commit_that_fails,
     violation_in_a_transaction, violation_in_a_savepoint, violation_ignored_then_commit,
@@ -215,6 +215,22 @@ async fn upsert_that_updates(db: &mut Db) {
     upsert(db, taken()).await;
 }
 
+async fn upsert_of_the_same_values(db: &mut Db) {
+    for email in [TAKEN.into(), email()] {
+        let person = NewPerson { email, ..person() };
+        let same = Changes {
+            email: Some(person.email.clone()),
+            income: person.income,
+        };
+        let statement = insert_into(people::table)
+            .values(person)
+            .on_conflict(people::email)
+            .do_update()
+            .set(same);
+        assert_eq!(wait!(statement.execute(db)), Ok(1));
+    }
+}
+
 async fn upsert_from_excluded(db: &mut Db) {
     let statement = insert_into(people::table)
         .values(taken())
@@ -222,6 +238,18 @@ async fn upsert_from_excluded(db: &mut Db) {
         .do_update()
         .set(people::income.eq(diesel::upsert::excluded(people::income)));
     assert_eq!(wait!(statement.execute(db)), Ok(1));
+}
+
+/// What is stored where a row was there is not tracked.
+async fn upsert_of_another_column(db: &mut Db) {
+    for person in [taken(), person()] {
+        let statement = insert_into(people::table)
+            .values(person)
+            .on_conflict(people::email)
+            .do_update()
+            .set(people::plan.eq("kept"));
+        assert_eq!(wait!(statement.execute(db)), Ok(1));
+    }
 }
 
 // Transactions.

@@ -223,7 +223,10 @@ pub(crate) fn derive(cx: &Ctxt, item: TokenStream) -> TokenStream {
     let entry = Entry::new("model", &place, &shared)
         .with(|object| {
             let object = object.string("table", &table.unwrap_or_default());
-            declarations(object, &model, &owners)
+            let columns = owners
+                .iter()
+                .filter_map(|owner| Some(model.field(&owner.member)?.name.as_str()));
+            declarations(object, &model, &owners).strings("owner_columns", columns)
         })
         .emit();
     let sites = expansion.sites(&place, &hooks);

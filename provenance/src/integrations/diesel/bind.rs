@@ -116,11 +116,12 @@ impl<V> Bind<V> {
             Shown::ByValue(visit) => self.record.look(tracker, |visitor| visit(&self.value, visitor)),
             Shown::Before(before) => before.0.clone(),
         };
+        let Record { site, action, owners } = &self.record;
+        let mut statement = slot.statement();
+        statement.served.count(*action, site, self.column);
         if values.is_empty() {
             return;
         }
-        let Record { site, action, owners } = &self.record;
-        let mut statement = slot.statement();
         statement.dialect = Some(dialect);
         let known = statement.writes.iter().position(|write| write.is_of(site, *action));
         let at = known.unwrap_or_else(|| {

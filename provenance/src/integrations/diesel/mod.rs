@@ -33,7 +33,8 @@
 //!
 //! # Limits
 //! A trigger or rule that leaves out a row unseen makes a certain INSERT of PostgreSQL's wrong.
-//! Values that bypass the model (`set(email.eq(..))`, SQL text) are not seen.
+//! Values that bypass the model (`set(email.eq(..))`, SQL text), and deletes, are seen with the feature
+//! `sql-fallback` alone.
 
 use std::cell::Cell;
 use std::sync::{Mutex, Once, OnceLock, PoisonError};
@@ -48,14 +49,20 @@ mod boundary;
 mod ledger;
 #[cfg(not(feature = "sqlite-probe"))]
 mod no_probe;
+#[cfg(not(feature = "sql-fallback"))]
+mod no_sql;
 #[cfg(feature = "sqlite-probe")]
 mod probe;
 mod shape;
 mod slot;
+#[cfg(feature = "sql-fallback")]
+mod sql;
 mod watch;
 
 #[cfg(not(feature = "sqlite-probe"))]
 use no_probe as probe;
+#[cfg(not(feature = "sql-fallback"))]
+use no_sql as sql;
 
 use watch::Watch;
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::ledger::Dialect;
+use super::sql::Served;
 use crate::hooks::storage::Write;
 
 thread_local! {
@@ -22,6 +23,8 @@ pub(super) struct Statement {
     pub(super) writes: Vec<Write>,
     /// Rows that came back and were read into tracked models.
     pub(super) rows: usize,
+    /// What models have bound, so that the SQL text need not tell it.
+    pub(super) served: Served,
     /// Which database the values were serialised for.
     pub(super) dialect: Option<Dialect>,
 }

@@ -13,6 +13,7 @@ use super::no_probe as probe;
 use super::probe;
 use super::shape::{self, Built, Conflict, Facts, Shape, Verb};
 use super::slot::{Slot, Statement};
+use super::sql::{Around, Begun, Fallback, Seen};
 use crate::hooks::access;
 use crate::hooks::storage::{Doubt, Write};
 use crate::tracker::{self, BlindSpot};
@@ -29,6 +30,7 @@ pub(super) struct Watch<I> {
     built: Built,
     ledger: Ledger<Write>,
     probe: Option<Probe>,
+    fallback: Fallback,
 }
 
 /// How statements follow each other, as the first end of one shows.
@@ -48,6 +50,8 @@ struct Running {
     /// Begun as text.
     text: bool,
     before: Option<Reading>,
+    /// What its text says, where it may end by its text alone.
+    begun: Option<Begun>,
 }
 
 /// Statements that a connection may have open before the oldest are given up.
@@ -61,6 +65,7 @@ struct Finished<'q> {
     text: bool,
     error: Option<&'q Error>,
     statement: Statement,
+    begun: Option<Begun>,
     /// As SQLite says.
     changed: Option<Changed>,
     /// Other statements were open, so that this may be the end of one of them.
@@ -76,12 +81,14 @@ impl<I> Watch<I> {
             built: Built::default(),
             ledger: Ledger::default(),
             probe: None,
+            fallback: Fallback::default(),
         }
     }
 
     fn observe(&mut self, event: &InstrumentationEvent<'_>, out: &mut Vec<Settled<Write>>) {
         match event {
             InstrumentationEvent::StartEstablishConnection { url, .. } => {
+                self.fallback.opened(url);
                 if url.starts_with("postgres") {
                     self.ledger.dialect = Dialect::Postgres;
                 }
@@ -94,10 +101,11 @@ impl<I> Watch<I> {
                 access::statement_ended();
                 self.begin(*query, out);
             }
-            InstrumentationEvent::CacheQuery { .. } => {
+            InstrumentationEvent::CacheQuery { sql, .. } => {
                 // The text of `sql_query` is never cached.
                 if let Some(running) = self.running.last().filter(|_| self.driver != Driver::Async) {
                     self.built.learn(running.shape);
+                    self.fallback.cached(sql);
                 }
             }
             InstrumentationEvent::FinishQuery { query, error, .. } => {
@@ -122,11 +130,16 @@ impl<I> Watch<I> {
         if let Some(reading) = before {
             self.ledger.is_open(!reading.autocommit, false, out);
         }
+        let begun = match self.driver {
+            Driver::Sequential => None,
+            Driver::Unknown | Driver::Async => tracker::with(|tracker| self.fallback.begin(tracker, query)).flatten(),
+        };
         self.running.push(Running {
             slot: tracker::with(|_| Slot::open()),
             shape: Shape::of(query),
             text: shape::is_text(query),
             before,
+            begun,
         });
     }
 
@@ -146,7 +159,11 @@ impl<I> Watch<I> {
         };
         let Some(running) = running else { return };
         let after = self.probe.as_ref().and_then(Probe::read);
-        let statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+        let mut statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+        if self.driver == Driver::Async {
+            // This statement's rows come later: another connection's were read on this thread.
+            statement.rows = 0;
+        }
         self.settle_dialect(statement.dialect, out);
         let finished = Finished {
             query,
@@ -154,6 +171,7 @@ impl<I> Watch<I> {
             text: running.text,
             error,
             statement,
+            begun: running.begun,
             changed: after.zip(running.before).map(|(after, before)| after.since(&before)),
             overlapped,
         };
@@ -181,6 +199,9 @@ impl<I> Watch<I> {
         let failed = finished.error.is_some();
         let text = self.boundaries(&finished);
         if !text.steps.is_empty() {
+            if !failed {
+                tracker::with(|tracker| self.fallback.lost(tracker, finished.query));
+            }
             let first = out.len();
             let failure = finished.error.map(|error| failure(error, true));
             self.ledger.cross(text, failure, out);
@@ -200,7 +221,7 @@ impl<I> Watch<I> {
         }
         if finished.overlapped {
             self.ledger.unproven(Doubt::StatementsOverlapped);
-            self.keep_doubtful(finished.statement, out);
+            self.keep_doubtful(finished.statement, finished.begun, out);
         } else if !failed {
             self.keep(finished, out);
         }
@@ -229,9 +250,16 @@ impl<I> Watch<I> {
             query,
             shape,
             mut statement,
+            begun,
             changed,
             ..
         } = finished;
+        let mut around = self.around(begun, Some((query, shape)), &mut statement);
+        if statement.writes.is_empty() && !around.is_empty() {
+            self.keep_around(around, statement.rows, changed, out);
+            return;
+        }
+        statement.writes.extend(around.drain(..).map(|around| around.write));
         if statement.writes.is_empty() {
             if self.driver == Driver::Async && !finished.text {
                 // An error comes with the rows, and nobody sees it.
@@ -267,8 +295,74 @@ impl<I> Watch<I> {
         }
     }
 
+    /// What the text of a statement says that no model has said.
+    fn around(
+        &mut self,
+        begun: Option<Begun>,
+        ended: Option<(&dyn DebugQuery, Shape)>,
+        statement: &mut Statement,
+    ) -> Vec<Around> {
+        let seen = Seen {
+            served: &statement.served,
+            rows: statement.rows,
+            staged: &mut statement.writes,
+        };
+        let around = tracker::with(|tracker| match (begun, ended) {
+            (Some(begun), _) => self.fallback.end_begun(tracker, begun, seen),
+            (None, Some((query, shape))) if self.driver != Driver::Async => {
+                self.fallback.end(tracker, query, shape, seen)
+            }
+            (None, _) => Vec::new(),
+        });
+        around.unwrap_or_default()
+    }
+
+    /// Writes that went around every model.
+    fn keep_around(
+        &mut self,
+        around: Vec<Around>,
+        rows: usize,
+        changed: Option<Changed>,
+        out: &mut Vec<Settled<Write>>,
+    ) {
+        let mut returning = false;
+        for Around {
+            mut write,
+            facts,
+            uncounted,
+            alone,
+        } in merge_around(around)
+        {
+            returning |= facts.returning;
+            let judge = Judge {
+                facts,
+                rows,
+                same: false,
+                changed: changed.filter(|_| alone),
+                aborts: self.ledger.dialect == Dialect::Postgres
+                    && (self.driver == Driver::Sequential || self.ledger.in_transaction()),
+            };
+            let verdict = match write.action() {
+                Action::Insert if uncounted && judge.changed.is_none() => Verdict::Doubtful(Doubt::RowCountNotReported),
+                Action::Insert | Action::Upsert => judge.insert(),
+                _ => judge.update(),
+            };
+            match verdict {
+                Verdict::Nothing | Verdict::NotThisStatement => continue,
+                Verdict::Doubtful(doubt) => write.doubt = Some(doubt),
+                Verdict::Stored => {}
+            }
+            self.ledger.keep(write, out);
+        }
+        if self.driver == Driver::Async && returning {
+            self.ledger.unproven(Doubt::ReturningNotConfirmed);
+        }
+    }
+
     /// Writes of a statement whose end was not seen for certain.
-    fn keep_doubtful(&mut self, statement: Statement, out: &mut Vec<Settled<Write>>) {
+    fn keep_doubtful(&mut self, mut statement: Statement, begun: Option<Begun>, out: &mut Vec<Settled<Write>>) {
+        let around = self.around(begun, None, &mut statement);
+        statement.writes.extend(around.into_iter().map(|around| around.write));
         for mut write in statement.writes {
             write.doubt = Some(Doubt::StatementsOverlapped);
             self.ledger.keep(write, out);
@@ -285,10 +379,11 @@ impl<I> Watch<I> {
         if self.driver == Driver::Sequential {
             return;
         }
-        for slot in given_up.into_iter().filter_map(|running| running.slot) {
+        for Running { slot, begun, .. } in given_up {
+            let Some(slot) = slot else { continue };
             let statement = slot.close();
             self.settle_dialect(statement.dialect, out);
-            self.keep_doubtful(statement, out);
+            self.keep_doubtful(statement, begun, out);
         }
         self.ledger.unproven(Doubt::StatementsOverlapped);
     }
@@ -332,6 +427,27 @@ fn merge_upsert(writes: &mut Vec<Write>, facts: Facts) -> bool {
     }
     *writes = merged;
     same
+}
+
+/// The same, for writes around a model. What an upsert puts in place may name other columns, so that
+/// they are never taken for the same.
+fn merge_around(around: Vec<Around>) -> Vec<Around> {
+    let mut merged: Vec<Around> = Vec::new();
+    for mut around in around {
+        if around.facts.conflict != Conflict::Updated {
+            merged.push(around);
+            continue;
+        }
+        let upsert =
+            |other: &&mut Around| other.facts.conflict == Conflict::Updated && other.write.is_of_table(&around.write);
+        if let Some(other) = merged.iter_mut().find(upsert) {
+            other.write.absorb(around.write);
+        } else {
+            around.write.becomes(Action::Upsert);
+            merged.push(around);
+        }
+    }
+    merged
 }
 
 /// What became of a write by a statement that succeeded.
@@ -410,6 +526,7 @@ impl<I: Instrumentation> Instrumentation for Watch<I> {
 impl<I> Drop for Watch<I> {
     fn drop(&mut self) {
         let mut settled = Vec::new();
+        self.give_up(0, &mut settled);
         let open = self.probe.as_ref().is_some_and(Probe::is_alive);
         self.ledger.abandon(open, &mut settled);
         settle(settled);

@@ -1,7 +1,9 @@
 //! Ways to a connection of diesel-async, and futures that nobody waits for.
 
 use std::pin::pin;
+use std::task::Poll;
 
+use diesel::SelectableHelper;
 use diesel::result::Error;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8, deadpool};
 use futures_util::poll;
@@ -10,7 +12,7 @@ use super::{Db, RunQueryDsl, Transactions, connect};
 use crate::matrix::models::*;
 use crate::matrix::place::Place;
 
-operations! { dropped_future; deadpool_pool, bb8_pool }
+operations! { dropped_future; deadpool_pool, bb8_pool, rows_of_another_connection }
 
 /// An insert, and one that is rolled back.
 macro_rules! use_connection {
@@ -62,4 +64,24 @@ async fn dropped_future(db: &mut Db) {
         }
     }
     into().values(person()).execute(db).await.unwrap();
+}
+
+/// While a statement that will fail is under way, another connection's rows are read on the same thread.
+async fn rows_of_another_connection(place: &Place) {
+    let (mut one, mut other) = (connect(place).await, connect(place).await);
+    let taken = NewPerson {
+        email: "seed1@example.org".into(),
+        ..person()
+    };
+    let statement = || diesel::insert_into(people::table);
+    let failing = statement().values(&taken).returning(Person::as_returning());
+    let mut failing = pin!(failing.get_result::<Person>(&mut one));
+    let begun = poll!(&mut failing);
+    let person = statement().values(person()).returning(Person::as_returning());
+    person.get_result::<Person>(&mut other).await.unwrap();
+    let failed = match begun {
+        Poll::Ready(result) => result,
+        Poll::Pending => failing.await,
+    };
+    assert!(failed.is_err());
 }

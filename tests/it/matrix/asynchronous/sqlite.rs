@@ -15,7 +15,9 @@ macro_rules! serializable {
 
 async fn connect(place: &Place) -> Db {
     let mut db = Db::establish(&place.url()).await.unwrap();
-    db.batch_execute("PRAGMA foreign_keys = ON").await.unwrap();
+    db.batch_execute("PRAGMA busy_timeout = 30000; PRAGMA foreign_keys = ON")
+        .await
+        .unwrap();
     db
 }
 

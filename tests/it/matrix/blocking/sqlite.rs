@@ -16,7 +16,8 @@ macro_rules! serializable {
 
 async fn connect(place: &Place) -> Db {
     let mut db = Db::establish(&place.url()).unwrap();
-    db.batch_execute("PRAGMA foreign_keys = ON").unwrap();
+    db.batch_execute("PRAGMA busy_timeout = 30000; PRAGMA foreign_keys = ON")
+        .unwrap();
     db
 }
 
