@@ -63,8 +63,8 @@ use ctxt::funnel;
 /// A write is recorded once the database has it; one that failed, was rolled back or never ran
 /// leaves nothing, and what Diesel does not tell is marked `certain: false`, with the reason.
 /// `#[diesel(..)]` attributes mean what they mean to Diesel; of a `serialize_as` field, the value
-/// before the conversion is tracked. Every other derive stays as it is: `QueryableByName` and
-/// `HasQuery` have no hook.
+/// before the conversion is tracked. Every other derive stays as it is: `HasQuery` has
+/// no hook.
 #[proc_macro_attribute]
 pub fn tracked_model(args: TokenStream, item: TokenStream) -> TokenStream {
     funnel(|cx| expand::model::attribute(cx, args.into(), item.into())).into()

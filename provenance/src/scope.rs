@@ -45,6 +45,32 @@ pub(crate) struct State {
     pub(crate) pending: Option<Box<dyn Any + Send>>,
     /// What DATA_COLLECTION events of this request carry already: field, value, whose.
     pub(crate) collected: HashSet<(Arc<str>, Fingerprint, Option<Owner>)>,
+    /// What waits for the end of the request.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// What a hook gathers while a request is served, and does with it when the request has ended.
+pub(crate) struct Ending {
+    pub(crate) what: Box<dyn Any + Send>,
+    pub(crate) run: fn(Box<dyn Any + Send>, &Scope),
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(Ending { what, run }) = state.ending.take() else {
+            return;
+        };
+        // The scope once more, so that its events say whose request it was.
+        let scope = Scope(Arc::new(Inner {
+            source: self.source.clone(),
+            request_id: self.request_id.clone(),
+            trace_id: self.trace_id.clone(),
+            state: Mutex::new(std::mem::take(state)),
+        }));
+        let _entered = scope.enter();
+        run(what, &scope);
+    }
 }
 
 impl Scope {

@@ -692,16 +692,12 @@ fn started(configuration: &str) -> (String, Json) {
 }
 
 #[test]
-fn a_configured_model_that_no_hook_serves_is_a_warning_and_a_blind_spot() {
+fn a_configured_model_that_no_hook_serves_is_served_by_its_sql() {
     let fields = "{fields: {email: {category: contact.email}}}";
     let models = format!("tracked_models: {{Served: {fields}, served: {fields}, Unserved: {fields}}}\n");
     let (stderr, status) = started(&models);
-    let warnings: Vec<_> = stderr.lines().filter(|line| line.contains("tracked_models")).collect();
-    assert!(warnings.len() == 1 && warnings[0].contains("`Unserved`"), "{stderr}");
-    assert_eq!(
-        status["blind_spots"],
-        serde_json::json!([{"kind": "model_without_hook", "site": "Unserved", "count": 1}])
-    );
+    assert!(!stderr.contains("tracked_models"), "{stderr}");
+    assert_eq!(status["blind_spots"], serde_json::json!([]));
     assert_eq!(status["build"].as_str().unwrap().len(), 16);
 }
 

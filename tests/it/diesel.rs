@@ -1,5 +1,7 @@
 //! What is committed through Diesel is recorded, and nothing else.
 
+use std::collections::BTreeSet;
+
 use diesel::connection::{Instrumentation, InstrumentationEvent, SimpleConnection};
 use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, Pool};
@@ -9,7 +11,12 @@ use provenance::{Scope, set_owner, tracked_model};
 use provenance_tests::{Evidence, fields, tag, text};
 use serde_json::Value as Json;
 
+mod loads;
+mod postgres;
+mod probe;
+mod routes;
 mod shapes;
+mod transactions;
 
 diesel::table! {
     users (id) {
@@ -122,6 +129,29 @@ fn insert(db: &mut SqliteConnection, email: &str) -> QueryResult<usize> {
     diesel::insert_into(users::table).values(&user(email)).execute(db)
 }
 
+/// Owners can be read: an event says whose row it was.
+fn clear_owners() -> Evidence {
+    Evidence::new(|config| config.owners_clear = true)
+}
+
+/// The addresses that events say are stored, certain or not.
+fn stored(evidence: &Evidence) -> BTreeSet<String> {
+    addresses(evidence, |_| true)
+}
+
+/// As [`stored`], of events that are certain.
+fn stored_for_certain(evidence: &Evidence) -> BTreeSet<String> {
+    addresses(evidence, |event| event["extras"]["certain"] == true)
+}
+
+fn addresses(evidence: &Evidence, which: impl Fn(&Json) -> bool) -> BTreeSet<String> {
+    let events = evidence.of("DATA_STORAGE");
+    let owners = events.iter().filter(|event| which(event)).flat_map(owners);
+    owners
+        .filter_map(|owner| owner.strip_prefix("email:").map(str::to_owned))
+        .collect()
+}
+
 /// The owners of an event's tags, one after the other.
 fn owners(event: &Json) -> Vec<String> {
     let tags = event["matched_tags"].as_array().unwrap();
@@ -228,6 +258,7 @@ fn updates_are_recorded_with_what_diesel_does_not_tell() {
     let _scope = Scope::new("job").enter();
     set_owner("user", 1);
     let mut db = connect();
+    db.set_instrumentation(provenance::diesel::instrumentation());
     insert(&mut db, "ada@example.com").unwrap();
     let changes = Changes {
         email: Some("ada@example.org"),
@@ -265,6 +296,7 @@ fn returning_is_certain_where_a_tracked_model_read_the_row() {
     let evidence = Evidence::default();
     let _tracker = evidence.scoped();
     let mut db = connect();
+    db.set_instrumentation(provenance::diesel::instrumentation());
     let into = || diesel::insert_into(users::table);
     let loaded: User = into()
         .values(&ada())
@@ -319,8 +351,7 @@ fn returning_is_certain_where_a_tracked_model_read_the_row() {
         ("update", ""),
         ("insert", "returning_not_confirmed"),
         ("insert", "on_conflict"),
-        ("insert", "on_conflict"),
-        ("update", "on_conflict"),
+        ("insert-or-update", "on_conflict"),
     ];
     assert_eq!(
         certain,
@@ -510,7 +541,6 @@ fn pooled_connections_on_many_threads_keep_their_writes_apart() {
 #[test]
 fn a_load_makes_values_and_people_known_without_an_event() {
     let evidence = Evidence::default();
-    let _tracker = evidence.scoped();
     let mut db = connect();
     let plain = PlainUser {
         email: "ada@example.com",
@@ -521,6 +551,7 @@ fn a_load_makes_values_and_people_known_without_an_event() {
         .values(&plain)
         .execute(&mut db)
         .unwrap();
+    let _tracker = evidence.scoped();
     let users: Vec<User> = users::table.select(User::as_select()).load(&mut db).unwrap();
     assert_eq!(users[0].email, "ada@example.com");
     let pairs: Vec<(User, Option<String>)> = users::table

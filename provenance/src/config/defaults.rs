@@ -9,6 +9,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             enabled: true,
+            access_events: false,
             storage: Storage::Sqlite("runtime_provenance.db".into()),
             audit_token: Token::default(),
             audit_bind: SocketAddr::from(([127, 0, 0, 1], 8787)),

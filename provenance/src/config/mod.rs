@@ -39,6 +39,7 @@ use crate::vocabulary::Kind;
 /// | key | type | default | meaning |
 /// |---|---|---|---|
 /// | `enabled` | `true`, `false` | `true` | `false` makes every hook a no-op |
+/// | `access_events` | `true`, `false` | `false` | a DATA_ACCESS for each model that a request, or a statement outside of one, loads |
 /// | `storage_path` | path of a SQLite file | `runtime_provenance.db` | where the evidence is kept; a `postgres://` URL is understood, and refused by this version |
 /// | `audit_token` | text | none | protects the audit API |
 /// | `audit.bind` | address and port | `127.0.0.1:8787` | where the embedded audit server listens |
@@ -71,6 +72,8 @@ use crate::vocabulary::Kind;
 pub struct Config {
     /// `false` makes every hook a no-op.
     pub enabled: bool,
+    /// Whether loads leave a DATA_ACCESS: one for each model a request.
+    pub access_events: bool,
     /// Where the evidence is kept.
     pub storage: Storage,
     /// Protects the audit API when not empty. Never shown.

@@ -16,6 +16,7 @@ use crate::vocabulary::{EventType, Kind, category};
 
 const KEYS: &[&str] = &[
     "enabled",
+    "access_events",
     "storage_path",
     "audit_token",
     "audit",
@@ -62,6 +63,7 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
     at.section(KEYS, |key, at| {
         match key {
             "enabled" => config.enabled = at.bool()?,
+            "access_events" => config.access_events = at.bool()?,
             "storage_path" => {
                 config.storage = storage_of(at.text()?, at.folder).map_err(|expected| at.error(expected))?
             }

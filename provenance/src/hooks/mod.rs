@@ -1,5 +1,7 @@
 //! The four verbs: what came in, what was committed, what was sent, what was derived.
 
+#[cfg(feature = "diesel")]
+pub(crate) mod access;
 pub mod derived;
 pub(crate) mod egress;
 pub mod input;

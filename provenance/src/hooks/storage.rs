@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use dashmap::DashMap;
 use serde_json::Value as Json;
 
-use super::input;
+use super::{access, input};
 use crate::scope::Scope;
 use crate::site::{Column, ModelSite};
 use crate::tracked::{Field, Sink, Value, Visitor};
@@ -212,6 +212,10 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
             continue;
         };
         tracker.register(observed, owner, &source(site, column), true);
+    }
+    if tracker.config().access_events {
+        let column = |field: &'static Field| site.columns.iter().find(|column| std::ptr::eq(column.field, field));
+        access::row(tracker, site, seen.values.iter().filter_map(|(field, _)| column(field)));
     }
 }
 

@@ -110,6 +110,7 @@ pub(super) struct FieldAttrs {
     pub(super) skip_update: bool,
     pub(super) serialize_as: Option<Type>,
     pub(super) deserialize_as: Option<Type>,
+    pub(super) sql_type: Option<Type>,
     pub(super) none_as_default: Option<LitBool>,
     pub(super) none_as_null: Option<LitBool>,
 }
@@ -124,6 +125,7 @@ impl FieldAttrs {
                 "skip_update" => found.skip_update = true,
                 "serialize_as" => found.serialize_as = Some(value(input)?),
                 "deserialize_as" => found.deserialize_as = Some(value(input)?),
+                "sql_type" => found.sql_type = Some(value(input)?),
                 "treat_none_as_default_value" => found.none_as_default = Some(value(input)?),
                 "treat_none_as_null" => found.none_as_null = Some(value(input)?),
                 // Read by the shared model already.

@@ -29,9 +29,9 @@ use diesel::TableAttrs;
 
 const WHAT: &str = "#[tracked_model]";
 /// Derives that are replaced: they carry values into and out of the database.
-const HOOKED: [&str; 3] = ["Insertable", "AsChangeset", "Queryable"];
+const HOOKED: [&str; 4] = ["Insertable", "AsChangeset", "Queryable", "QueryableByName"];
 /// Derives that make a struct a model as well; they stay Diesel's, without a hook.
-const NOT_HOOKED: [&str; 2] = ["QueryableByName", "HasQuery"];
+const NOT_HOOKED: [&str; 1] = ["HasQuery"];
 
 /// The attribute: takes Diesel's derives out of the list and adds its own.
 pub(crate) fn attribute(cx: &Ctxt, args: TokenStream, item: TokenStream) -> TokenStream {
@@ -288,6 +288,7 @@ impl Expansion<'_> {
             output.extend(match hook.as_str() {
                 "Insertable" => insertable::implementation(cx, self),
                 "AsChangeset" => changeset::implementation(cx, self),
+                "QueryableByName" => queryable::by_name(cx, self),
                 _ => queryable::implementation(self),
             });
         }

@@ -58,14 +58,23 @@ const WORDS: [&str; 11] = [
     "AUTOCOMMIT",
 ];
 
-/// What `text` does, statement by statement.
-pub(super) fn read(text: &str) -> Vec<Step> {
+/// What a text does to transactions.
+#[derive(Debug, Default)]
+pub(super) struct Boundaries {
+    pub(super) steps: Vec<Step>,
+    /// Nothing else stands in the text, so that its error is that of its one step.
+    pub(super) alone: bool,
+}
+
+/// Reads `text`, statement by statement.
+pub(super) fn read(text: &str) -> Boundaries {
     let mut steps = Vec::new();
+    let mut statements = 0;
     let mut lexer = Lexer { rest: text };
     let mut after_routine = false;
     while !lexer.at_end() {
-        let read = statement(&mut lexer, &mut after_routine);
-        match read {
+        statements += 1;
+        match statement(&mut lexer, &mut after_routine) {
             Ok(step) => steps.extend(step),
             Err(Lost) => {
                 if may_be_more(lexer.rest) {
@@ -75,7 +84,10 @@ pub(super) fn read(text: &str) -> Vec<Step> {
             }
         }
     }
-    steps
+    Boundaries {
+        alone: statements == 1,
+        steps,
+    }
 }
 
 /// The text cannot be followed any further.
@@ -403,6 +415,10 @@ mod tests {
 
     const COMMIT: Step = Step::Commit { chain: false };
     const ROLLBACK: Step = Step::Rollback { chain: false };
+
+    fn read(text: &str) -> Vec<Step> {
+        super::read(text).steps
+    }
 
     fn name(text: &str) -> Name {
         Name::new(text, false)

@@ -1,6 +1,6 @@
 //! The writes of a connection between their statement and their commit.
 
-use super::boundary::{Name, Step};
+use super::boundary::{Boundaries, Name, Step};
 use crate::hooks::storage::Doubt;
 
 /// Which database a connection talks to. They differ in what an error does to a transaction.
@@ -132,13 +132,12 @@ impl<W> Ledger<W> {
     }
 
     /// A text with boundaries of transactions ran.
-    pub(super) fn cross(&mut self, steps: Vec<Step>, failure: Option<Failure>, out: &mut Vec<Settled<W>>) {
-        match (failure, <[Step; 1]>::try_from(steps)) {
-            (None, Ok([step])) => self.step(step, out),
-            (None, Err(steps)) => steps.into_iter().for_each(|step| self.step(step, out)),
-            (Some(failure), Ok([step])) => self.step_failed(&step, failure, out),
+    pub(super) fn cross(&mut self, text: Boundaries, failure: Option<Failure>, out: &mut Vec<Settled<W>>) {
+        match (failure, text.steps.as_slice()) {
+            (None, _) => text.steps.into_iter().for_each(|step| self.step(step, out)),
+            (Some(failure), [step]) if text.alone => self.step_failed(step, failure, out),
             // Somewhere in it.
-            (Some(_), Err(_)) => self.lose(out),
+            (Some(_), _) => self.lose(out),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use diesel::result::{DatabaseErrorKind, Error};
 
-use super::boundary::{self, Step};
+use super::boundary::{self, Boundaries};
 use super::ledger::{Dialect, Failure, Ledger, Settled};
 #[cfg(not(feature = "sqlite-probe"))]
 use super::no_probe as probe;
@@ -14,6 +14,7 @@ use super::probe;
 use super::shape::{self, Built, Conflict, Facts, Shape, Verb};
 use super::slot::{Slot, Statement};
 use super::sql::{Around, Begun, Fallback, Seen};
+use crate::hooks::access;
 use crate::hooks::storage::{Doubt, Write};
 use crate::tracker::{self, BlindSpot};
 use crate::vocabulary::Action;
@@ -93,7 +94,10 @@ impl<I> Watch<I> {
                 }
             }
             InstrumentationEvent::FinishEstablishConnection { .. } => self.probe = probe::opened_here(),
-            InstrumentationEvent::StartQuery { query, .. } => self.begin(*query, out),
+            InstrumentationEvent::StartQuery { query, .. } => {
+                access::statement_ended();
+                self.begin(*query, out);
+            }
             InstrumentationEvent::CacheQuery { sql, .. } => {
                 // The text of `sql_query` is never cached.
                 if let Some(running) = self.running.last().filter(|_| self.driver != Driver::Async) {
@@ -101,7 +105,10 @@ impl<I> Watch<I> {
                     self.fallback.cached(sql);
                 }
             }
-            InstrumentationEvent::FinishQuery { query, error, .. } => self.end(*query, *error, out),
+            InstrumentationEvent::FinishQuery { query, error, .. } => {
+                self.end(*query, *error, out);
+                access::statement_ended();
+            }
             // Diesel takes the connection for itself: what has not ended by now never will.
             InstrumentationEvent::BeginTransaction { .. }
             | InstrumentationEvent::CommitTransaction { .. }
@@ -183,14 +190,14 @@ impl<I> Watch<I> {
     /// Each statement of the connection comes by here once, when it has ended.
     fn finished(&mut self, finished: Finished<'_>, after: Option<Reading>, out: &mut Vec<Settled<Write>>) {
         let failed = finished.error.is_some();
-        let steps = self.boundaries(&finished);
-        if !steps.is_empty() {
+        let text = self.boundaries(&finished);
+        if !text.steps.is_empty() {
             if !failed {
                 tracker::with(|tracker| self.fallback.lost(tracker, finished.query));
             }
             let first = out.len();
             let failure = finished.error.map(|error| failure(error, true));
-            self.ledger.cross(steps, failure, out);
+            self.ledger.cross(text, failure, out);
             if let Some(reading) = after
                 && reading.autocommit == self.ledger.in_transaction()
             {
@@ -214,10 +221,10 @@ impl<I> Watch<I> {
     }
 
     /// What a text says of transactions. Of what Diesel has built, nothing is read.
-    fn boundaries(&self, finished: &Finished<'_>) -> Vec<Step> {
+    fn boundaries(&self, finished: &Finished<'_>) -> Boundaries {
         let built = !finished.text && (!finished.statement.writes.is_empty() || self.built.knows(finished.shape));
         if built {
-            return Vec::new();
+            return Boundaries::default();
         }
         boundary::read(&shape::text(finished.query))
     }
@@ -261,8 +268,8 @@ impl<I> Watch<I> {
             rows,
             same,
             changed,
-            driver: self.driver,
-            dialect: self.ledger.dialect,
+            aborts: self.ledger.dialect == Dialect::Postgres
+                && (self.driver == Driver::Sequential || self.ledger.in_transaction()),
         };
         for mut write in statement.writes {
             match judge.verdict(write.action()) {
@@ -453,8 +460,8 @@ struct Judge {
     /// An upsert stores the same whether the row is new or not.
     same: bool,
     changed: Option<Changed>,
-    driver: Driver,
-    dialect: Dialect,
+    /// An error was reported, or it aborts the transaction, which the ledger knows.
+    aborts: bool,
 }
 
 impl Judge {
@@ -481,12 +488,9 @@ impl Judge {
         }
     }
 
-    /// Whether a RETURNING without rows that we saw may hide an error. Within a transaction of
-    /// PostgreSQL's that error aborts it: the ledger knows.
+    /// Whether a RETURNING without rows that we saw may hide an error.
     fn may_have_failed(&self) -> bool {
-        self.facts.returning
-            && self.rows == 0
-            && !(self.dialect == Dialect::Postgres && self.driver == Driver::Sequential)
+        self.facts.returning && self.rows == 0 && !self.aborts
     }
 
     fn update(&self) -> Verdict {
