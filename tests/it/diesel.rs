@@ -541,7 +541,10 @@ fn pooled_connections_on_many_threads_keep_their_writes_apart() {
 #[test]
 fn a_load_makes_values_and_people_known_without_an_event() {
     let evidence = Evidence::default();
-    let mut db = connect();
+    let mut db = {
+        let _installed = evidence.scoped();
+        connect()
+    };
     let plain = PlainUser {
         email: "ada@example.com",
         income: Some(4200.0),

@@ -676,7 +676,7 @@ mod postgres {
                 "update? people: phone",
                 "update? people: phone",
                 "delete? people: email",
-                "insert? people: email",
+                "insert people: email",
             ]
         );
         assert_eq!(owner(&events[2]), owner(&events[0]));

@@ -51,7 +51,7 @@ use crate::vocabulary::Kind;
 /// | `environment` | text | none | environment on every event, such as `production` |
 /// | `ignored_hosts` | list of hosts | `[localhost]` | calls outside `#[egress]` to these go unrecorded; `*.suffix` is allowed |
 /// | `input_fields.<parameter>` | map | the usual field names | what inputs of this name (in any case) are |
-/// | `tracked_models.<model or table>.fields.<column>` | map | none | models that must be recorded: one that no `#[tracked_model]` serves is a warning at start and a blind spot; shown on `/status`, recorded through attributes alone |
+/// | `tracked_models.<model or table>.fields.<column>` | map | none | models that must be recorded: with the feature `sql-fallback` their writes are read from the SQL text; without it, one that no `#[tracked_model]` serves is a warning at start and a blind spot |
 /// | .. `category` | category | required | such as `contact.email` |
 /// | .. `description` | text | empty | in your words |
 /// | .. `pii` | `true`, `false` | `true` | whether it is personal data |
