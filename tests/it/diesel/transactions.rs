@@ -12,7 +12,7 @@ use diesel::sqlite::Sqlite;
 use proptest::prelude::*;
 use provenance_tests::Evidence;
 
-use super::{clear_owners, connect, insert, stored, stored_for_certain, user, users};
+use super::{clear_owners, connect, insert, notes, stored, stored_for_certain, user, users};
 
 fn in_table(db: &mut SqliteConnection) -> BTreeSet<String> {
     users::table
