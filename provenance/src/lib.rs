@@ -64,7 +64,7 @@
 //! | `yaml` | yes | configuration in YAML (JSON and TOML are always read) |
 //! | `axum` | | a [layer](axum) and extractors for axum 0.8 |
 //! | `reqwest` | | hooks on reqwest 0.13 calls, async and blocking, and a middleware for reqwest-middleware |
-//! | `sql-fallback` | | writes that go around a model, read from the SQL text |
+//! | `sql-fallback` | | writes that go around a model, and deletes, read from the SQL text; models of the config's `tracked_models` |
 //! | `sqlite-probe` | | row counts and transaction ends as SQLite itself reports them, for the whole process |
 //! | `postgres` | | `COPY` of tracked models into PostgreSQL |
 //! | `tracing` | | each event also as a `tracing` event, in the current span: target `provenance`, level info, names and counts alone |
@@ -135,7 +135,9 @@
 //!
 //! # Limits
 //!
-//! - It records what its hooks see. Writes that go around an annotated struct (`.set(..)`, raw SQL),
+//! - It records what its hooks see. Writes that go around an annotated struct (`.set(..)`, raw SQL) and deletes
+//!   are seen with the feature `sql-fallback`, but for what the SQL text does not tell (computed values), which is
+//!   counted, and for what the database does by itself (triggers, cascades). Without the feature they are not seen, as
 //!   calls outside `#[egress]` on clients without [`ureq::middleware`] or [`reqwest::middleware`], and helper functions without
 //!   the attribute are not seen. What can be counted is counted as a blind spot on `/status`.
 //! - Call rewriting sees method calls in the function's own body: not calls made by fully
@@ -191,6 +193,9 @@ pub mod config;
 #[cfg(feature = "runtime")]
 mod detect;
 mod error;
+#[cfg(all(fuzzing, feature = "runtime"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "runtime")]
 mod hooks;
 #[cfg(feature = "runtime")]

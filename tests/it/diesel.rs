@@ -541,8 +541,10 @@ fn pooled_connections_on_many_threads_keep_their_writes_apart() {
 #[test]
 fn a_load_makes_values_and_people_known_without_an_event() {
     let evidence = Evidence::default();
-    let _tracker = evidence.scoped();
-    let mut db = connect();
+    let mut db = {
+        let _installed = evidence.scoped();
+        connect()
+    };
     let plain = PlainUser {
         email: "ada@example.com",
         income: Some(4200.0),
@@ -552,6 +554,7 @@ fn a_load_makes_values_and_people_known_without_an_event() {
         .values(&plain)
         .execute(&mut db)
         .unwrap();
+    let _tracker = evidence.scoped();
     let users: Vec<User> = users::table.select(User::as_select()).load(&mut db).unwrap();
     assert_eq!(users[0].email, "ada@example.com");
     let pairs: Vec<(User, Option<String>)> = users::table

@@ -52,7 +52,7 @@ use crate::vocabulary::Kind;
 /// | `ignored_hosts` | list of hosts | `[localhost]` | calls outside `#[egress]` to these go unrecorded; `*.suffix` and `10.0.0.0/8` are allowed |
 /// | `input_fields.<parameter>` | map | the usual field names | what inputs of this name (in any case) are |
 /// | `input_fields.header:<name>`, `input_fields.cookie:<name>` | map | none | a request header or a cookie of this name (in any case); those not named so are not looked at |
-/// | `tracked_models.<model or table>.fields.<column>` | map | none | models that must be recorded: one that no `#[tracked_model]` serves is a warning at start and a blind spot; shown on `/status`, recorded through attributes alone |
+/// | `tracked_models.<model or table>.fields.<column>` | map | none | models that must be recorded: with the feature `sql-fallback` their writes are read from the SQL text; without it, one that no `#[tracked_model]` serves is a warning at start and a blind spot |
 /// | .. `category` | category | required | such as `contact.email` |
 /// | .. `description` | text | empty | in your words |
 /// | .. `pii` | `true`, `false` | `true` | whether it is personal data |

@@ -45,6 +45,8 @@ use diesel::connection::{
 
 #[doc(hidden)]
 pub mod bind;
+#[cfg(all(fuzzing, feature = "sql-fallback"))]
+pub(crate) use sql::fuzz;
 mod boundary;
 mod ledger;
 #[cfg(not(feature = "sqlite-probe"))]

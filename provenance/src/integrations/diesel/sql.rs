@@ -20,6 +20,9 @@
 //! | `DELETE`, `TRUNCATE` | `delete`; its tags are the values that the `WHERE` says the rows have |
 //! | `SELECT`, a tracked column or `*` in its first list, and no model took a row | counted by table: `reads_without_model` on `/status` |
 //!
+//! Reads are counted where no model took a row before the statement ended. PostgreSQL's rows come after that, so
+//! there every such statement counts.
+//!
 //! A value is a literal, or a placeholder (`?`, `?1`, `$1`), in brackets or casts at most. What a model has
 //! recorded of the statement is not recorded again. Whose a row is says a column of the statement that a model
 //! declares as its owner, set or compared by `=` in the `WHERE`; else the request.
@@ -38,6 +41,10 @@
 //! blocks, `EXPLAIN ANALYZE`), a write through a view or a table of another name, `DROP TABLE`, and reads in
 //! sub-selects. A `QueryFragment` of the host's own that lets Diesel cache its statement, and gives one type
 //! different texts, may be taken for the first of them.
+//!
+//! On `SyncConnectionWrapper` events are recorded where its task runs: of the request's scope only what the
+//! runtime carries there is known. What a model binds for it is counted as `uninstrumented_connection` too, since
+//! no statement is in hand when binds are collected.
 //!
 //! # What it costs
 //! Diesel shows a query by writing it out, which costs about as much as a small query. It is done once a
@@ -473,6 +480,57 @@ impl Around {
             },
             uncounted: write.uncounted,
             alone: upsert || (plan.writes.len() == 1 && plan.unread.is_empty()),
+        }
+    }
+}
+
+/// Reads any text and any binds.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(input: &[u8]) {
+    use crate::config::{Config, InputField, TrackedModel};
+
+    static MAP: std::sync::LazyLock<ColumnMap> = std::sync::LazyLock::new(|| {
+        let field = InputField {
+            category: "contact.email".to_owned(),
+            description: String::new(),
+            pii: true,
+            kind: None,
+            secret: None,
+            owner: Some("id".to_owned()),
+        };
+        let fields = [("email".to_owned(), field.clone()), ("phone".to_owned(), field)].into();
+        let config = Config {
+            tracked_models: [("users".to_owned(), TrackedModel { fields })].into(),
+            ..Config::default()
+        };
+        ColumnMap::new(&config, &[])
+    });
+    let Some((dialect, rest)) = input.split_first() else {
+        return;
+    };
+    let dialect = [
+        None,
+        Some(Dialect::Sqlite),
+        Some(Dialect::Postgres),
+        Some(Dialect::MySql),
+    ]
+    .get(usize::from(dialect % 4))
+    .copied()
+    .flatten();
+    let text = String::from_utf8_lossy(rest);
+    let (sql, shown) = text.split_once('\0').unwrap_or((&text, "[]"));
+    let plan = Plan::of(sql, false, dialect, &MAP);
+    let terms = Terms {
+        binds: Binds::parse(shown).map(|binds| binds.values).unwrap_or_default(),
+        literals: Plan::literals(sql, dialect),
+    };
+    for row in plan.writes.iter().flat_map(|write| &write.rows) {
+        for (_, term) in &row.values {
+            // A literal of a plan is a literal of its text.
+            if let Term::Literal { index, .. } = term {
+                assert!(terms.literals.get(*index).is_some());
+            }
+            terms.each(*term, |_| {});
         }
     }
 }

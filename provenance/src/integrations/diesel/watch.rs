@@ -89,7 +89,7 @@ impl<I> Watch<I> {
         match event {
             InstrumentationEvent::StartEstablishConnection { url, .. } => {
                 self.fallback.opened(url);
-                if url.starts_with("postgres") {
+                if url.starts_with("postgres://") || url.starts_with("postgresql://") {
                     self.ledger.dialect = Dialect::Postgres;
                 }
                 if may_be_sqlite(url) {
@@ -275,8 +275,7 @@ impl<I> Watch<I> {
             rows,
             same,
             changed,
-            aborts: self.ledger.dialect == Dialect::Postgres
-                && (self.driver == Driver::Sequential || self.ledger.in_transaction()),
+            aborts: self.aborts(),
         };
         for mut write in statement.writes {
             match judge.verdict(write.action()) {
@@ -293,6 +292,11 @@ impl<I> Watch<I> {
         if self.driver == Driver::Async && facts.returning {
             self.ledger.unproven(Doubt::ReturningNotConfirmed);
         }
+    }
+
+    /// Whether an error that nobody saw would have aborted the transaction.
+    fn aborts(&self) -> bool {
+        self.ledger.dialect == Dialect::Postgres && (self.driver == Driver::Sequential || self.ledger.in_transaction())
     }
 
     /// What the text of a statement says that no model has said.
@@ -339,8 +343,7 @@ impl<I> Watch<I> {
                 rows,
                 same: false,
                 changed: changed.filter(|_| alone),
-                aborts: self.ledger.dialect == Dialect::Postgres
-                    && (self.driver == Driver::Sequential || self.ledger.in_transaction()),
+                aborts: self.aborts(),
             };
             let verdict = match write.action() {
                 Action::Insert if uncounted && judge.changed.is_none() => Verdict::Doubtful(Doubt::RowCountNotReported),

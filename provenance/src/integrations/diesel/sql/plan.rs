@@ -469,8 +469,8 @@ impl<'m> Builder<'m> {
     }
 
     fn with(&mut self, query: &Query) -> bool {
-        let tables = query.with.iter().flat_map(|with| &with.cte_tables);
-        tables.fold(true, |understood, cte| self.query(&cte.query) && understood)
+        let mut tables = query.with.iter().flat_map(|with| &with.cte_tables);
+        tables.all(|cte| self.query(&cte.query))
     }
 
     fn insert(&mut self, insert: &Insert) -> bool {

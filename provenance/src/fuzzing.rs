@@ -1,0 +1,42 @@
+//! What the fuzz targets call; only in a build for them (`--cfg fuzzing`).
+
+use std::sync::LazyLock;
+
+use crate::detect::{Detector, Limits, Media, Message, Part};
+use crate::vocabulary::{Fingerprint, Kind};
+
+/// The first byte says which database, the rest is text, and after a zero byte binds.
+#[cfg(feature = "sql-fallback")]
+pub fn sql(input: &[u8]) {
+    crate::integrations::diesel::fuzz(input);
+}
+
+/// As each kind of body. Some values are registered, one of each kind.
+pub fn scan(input: &[u8]) {
+    static DETECTOR: LazyLock<Detector> = LazyLock::new(|| {
+        let detector = Detector::new(&[7; 32]);
+        let values = [
+            (Kind::Email, "ada@example.com"),
+            (Kind::Text, "ada lovelace"),
+            (Kind::Phone, "15550100001"),
+            (Kind::Number, "4200.5"),
+            (Kind::Date, "1990-01-02"),
+            (Kind::Id, "aB-02134"),
+        ];
+        for (place, (kind, canonical)) in values.into_iter().enumerate() {
+            let mut fingerprint = [0; 32];
+            fingerprint[0] = u8::try_from(place).unwrap_or_default();
+            detector.insert(&detector.entry(kind, canonical), Fingerprint(fingerprint));
+        }
+        detector
+    });
+    for media in [Media::Json, Media::Form, Media::Url, Media::Text] {
+        let parts = vec![Part {
+            place: "body".to_owned(),
+            bytes: input,
+            media,
+        }];
+        let scan = DETECTOR.scan(&Message { parts }, Limits::default());
+        assert!(scan.hits.len() <= Limits::default().hits);
+    }
+}
