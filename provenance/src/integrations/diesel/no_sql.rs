@@ -9,7 +9,7 @@ use crate::tracker::Tracker;
 use crate::vocabulary::Action;
 
 #[derive(Default)]
-pub(super) struct Fallback;
+pub(super) struct Fallback {}
 
 #[derive(Default)]
 pub(super) struct Served;
