@@ -73,6 +73,9 @@ pub(super) fn read(text: &str) -> Boundaries {
     let mut lexer = Lexer { rest: text };
     let mut after_routine = false;
     while !lexer.at_end() {
+        if lexer.take_end() {
+            continue;
+        }
         statements += 1;
         match statement(&mut lexer, &mut after_routine) {
             Ok(step) => steps.extend(step),
@@ -203,6 +206,16 @@ impl<'t> Lexer<'t> {
     fn advance(&mut self, length: usize) -> &'t str {
         let (taken, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, ""));
         self.rest = rest;
+        taken
+    }
+
+    /// Takes the `;` of an empty statement, or the space that the text ends with.
+    fn take_end(&mut self) -> bool {
+        let before = self.rest;
+        let taken = matches!(self.next(), Ok(Some(Token::End) | None));
+        if !taken {
+            self.rest = before;
+        }
         taken
     }
 
@@ -512,6 +525,7 @@ mod tests {
             [Begin, Step::Savepoint(name("a")), Step::RollbackTo(name("a")), COMMIT]
         );
         assert_eq!(read("INSERT INTO t VALUES (1); END"), [COMMIT]);
+        assert_eq!(read("BEGIN;; ;COMMIT"), [Begin, COMMIT]);
     }
 
     #[test]
