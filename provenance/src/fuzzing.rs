@@ -1,5 +1,6 @@
 //! What the fuzz targets call; only in a build for them (`--cfg fuzzing`).
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use crate::detect::{Detector, Limits, Media, Message, Part};
@@ -38,5 +39,15 @@ pub fn scan(input: &[u8]) {
         }];
         let scan = DETECTOR.scan(&Message { parts }, Limits::default());
         assert!(scan.hits.len() <= Limits::default().hits);
+    }
+}
+
+/// A configuration in each syntax. What is wrong with it is said in one line.
+pub fn config(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    for file in ["c.yaml", "c.json", "c.toml"] {
+        if let Err(error) = crate::config::from_text(Path::new(file), text) {
+            assert!(error.is_config() && !error.to_string().contains('\n'));
+        }
     }
 }
