@@ -372,7 +372,7 @@ fn compressed_bodies() {
         let scan = scan_with(
             &detector,
             Media::Text,
-            &[begins, b"\nalice@example.com"].concat(),
+            [begins, b"\nalice@example.com"].concat(),
             Limits::default(),
         );
         assert!(scan.hits.len() == 1 && scan.unscanned > 0);
