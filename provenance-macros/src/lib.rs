@@ -164,8 +164,9 @@ pub fn derive_tracked(item: TokenStream) -> TokenStream {
 /// An argument is read through `Tracked` (axum's `Form`, `Json`, `Query` and `Path` included,
 /// and `Option` and `Result` of them), else through `Serialize`, where names that the
 /// configuration knows in `input_fields` are taken. An extractor of something that has neither
-/// is counted as a blind spot; other types (`State`, `&Agent`) are passed over. A plain
-/// argument is known by its own name.
+/// is counted as a blind spot, on ELF platforms at start, elsewhere once it is called; other types (`State`,
+/// `&Agent`) are passed over, and so is an extractor behind an alias or of an unknown name, unless it is
+/// `Tracked` or `Serialize` itself. A plain argument is known by its own name.
 ///
 /// | key | value | meaning |
 /// |---|---|---|
@@ -208,8 +209,14 @@ pub fn provenance_input(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `crate` | path | where the `provenance` crate is, for re-exports |
 ///
 /// `#[payload]` on an argument says that it is sent, for transports other than HTTP clients. It is recorded
-/// before it is sent, but for the first run of a function whose transport has a method named as a
-/// client's (`send`).
+/// before the function runs, but for the first run of a function whose transport has a method named as a
+/// client's (`mailer.send(..)`): that one is recorded afterwards (`evidence: after`).
+///
+/// What is seen are method calls in the function's own body: not those made by fully qualified path, inside
+/// `macro_rules!`, through a request builder stored in a temporary's field, or on one that a closure or `async`
+/// block takes from outside (without `move`, or bound by a `let`). A function that returns without a call is a
+/// blind spot, unless its body has calls that could be sends and none of them was reached: then it returned early,
+/// or sends through a helper there.
 ///
 /// With `allow(..)`, a `#[payload]` whose type declares a field of another category does not build:
 ///

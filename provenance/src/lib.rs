@@ -68,7 +68,10 @@
 //! | `sqlite-probe` | | row counts and transaction ends as SQLite itself reports them, for the whole process |
 //! | `postgres` | | `COPY` of tracked models into PostgreSQL |
 //! | `tracing` | | each event also as a `tracing` event, in the current span: target `provenance`, level info, names and counts alone |
-//! | `opentelemetry` | | trace ids from the current context of opentelemetry 0.33, as tracing-opentelemetry 0.34 sets it |
+//! | `opentelemetry` | | trace ids from the current context of opentelemetry 0.33, as tracing-opentelemetry 0.34 sets it; where its activation is switched off, from `traceparent` |
+//!
+//! A `tracing` event carries the id of ours only where that was waited for: of shares, with
+//! `egress.durability: before_send`.
 //!
 //! # Attributes
 //!
@@ -135,46 +138,39 @@
 //!
 //! # Limits
 //!
-//! - It records what its hooks see. Writes that go around an annotated struct (`.set(..)`, raw SQL) and deletes
-//!   are seen with the feature `sql-fallback`, but for what the SQL text does not tell (computed values), which is
-//!   counted, and for what the database does by itself (triggers, cascades). Without the feature they are not seen, as
-//!   calls outside `#[egress]` on clients without [`ureq::middleware`] or [`reqwest::middleware`], and helper functions without
-//!   the attribute are not seen. What can be counted is counted as a blind spot on `/status`.
-//! - Call rewriting sees method calls in the function's own body: not calls made by fully
-//!   qualified path, inside `macro_rules!`, through a request builder stored in a temporary's field, or on one that a
-//!   closure or `async` block takes from outside (without `move`, or bound by a `let`).
-//! - An extractor behind an alias, or of a name that the attribute does not know, is read only if it is `Tracked`
-//!   or `Serialize` itself. Extractors that cannot be visited are named on one line at start and on `/status`
-//!   (on ELF platforms; elsewhere, and where they hold a parameter of the `impl` around them, once they are called).
-//!   A list of pairs (`Form<Vec<(String, String)>>`) has no names that the attribute could read.
-//! - Files in multipart bodies are counted, not read. What a handler reads of a body after its scope has ended
-//!   (in a task that was not [`scoped`]) is recorded at the request's next event, or its end.
-//! - A `tracing` event has the id of ours only where that was waited for: of shares, with
-//!   `egress.durability: before_send`. With OpenTelemetry's context activation switched off, trace ids come from
-//!   `traceparent`.
-//! - Of reqwest: the free functions `reqwest::get` and `reqwest::blocking::get`, headers that a client adds by itself
-//!   (`default_headers`, cookies), and readers given to a blocking client, its multipart forms among them. Redirects
-//!   are recorded hop by hop with [`reqwest::redirect_policy`]; without it, the last host is, once it has answered.
-//! - Detection finds registered values in the forms listed in the README. Bodies under `gzip` and `deflate`
-//!   are scanned decoded, in memory up to `egress.read_ahead`; encrypted ones, and those under other
-//!   encodings, are counted.
-//! - A body longer than `egress.read_ahead` that is neither in memory nor in a file is scanned as it passes, in
-//!   windows: its findings follow with the outcome, a value of more than 4 KiB may be missed on a border,
-//!   and the names of its fields are not kept. Where a violation blocks, it is cut off at the first one,
-//!   after what came before has left; `egress.streams: refuse` sends none of it.
-//! - ureq follows redirects by itself and tells afterwards: hops are recorded after they were made, and
-//!   cannot be blocked. Over `https` it tells the last host alone, unless the agent has
-//!   `save_redirect_history(true)`; of redirects that end in an error, nothing. What it does not tell is
-//!   counted as `unseen_redirect`, where its error says that there was a redirect. It never sends a body twice.
-//! - An `#[egress]` function that returns without a call is a blind spot, unless its body has calls that
-//!   could be sends and none of them was reached: then it returned early, or sends through a helper there.
-//! - A `#[payload]` is recorded before the function runs where its body has no call that could be a client's.
-//!   Where such a call turns out to be another transport's (`mailer.send(..)`), the first run of the function
-//!   records it afterwards (`evidence: after`), every later one before.
-//! - Fingerprints are pseudonyms, not anonymous; low-entropy values can be guessed by who holds the key.
-//! - What a database does not tell Diesel (an UPDATE that met no row, `DO NOTHING`, a failed `RETURNING` of
-//!   SQLite's or diesel-async's) is recorded with `certain: false` and the reason; `sqlite-probe` closes
-//!   SQLite's gaps. SQLite and PostgreSQL are tested; MySQL goes through the same hooks, and is not.
+//! It records what its hooks see: no event does not mean that nothing happened. What can be noticed and not
+//! read is counted as a blind spot on `/status`. The pages of each integration and attribute say more.
+//!
+//! **Diesel** ([`diesel`])
+//! - Writes around a model (`.set(..)`, raw SQL) and deletes are seen with the feature `sql-fallback` alone, but for
+//!   computed values, which are counted, and for what the database does by itself (triggers, cascades).
+//! - What the database does not tell Diesel (an UPDATE that met no row, a lost `DO NOTHING`) is recorded with
+//!   `certain: false` and the reason; `sqlite-probe` closes nearly all of SQLite's gaps.
+//! - SQLite and PostgreSQL are tested. MySQL goes through the same hooks, and is not.
+//!
+//! **HTTP out** ([`egress`], [`ureq`], [`reqwest`])
+//! - Calls are seen in the own body of an `#[egress]` function, and on clients that carry [`ureq::middleware`] or
+//!   [`reqwest::middleware`]; nowhere else. `cargo provenance check` lists calls that stand outside.
+//! - Headers that a client adds by itself (its own cookies, `default_headers`) are not seen, nor are the readers that
+//!   blocking reqwest sends.
+//! - A body longer than `egress.read_ahead` that is neither in memory nor in a file is scanned as it passes:
+//!   its findings follow with the outcome, and a block cuts it off, unless `egress.streams: refuse` sends none of it.
+//!   There a value of more than 4 KiB may be missed, and names of fields are not kept.
+//! - Redirects of ureq are recorded after they were made and cannot be blocked; those of reqwest can, hop by hop, with
+//!   [`reqwest::redirect_policy`].
+//!
+//! **HTTP in** ([`axum`], [`provenance_input`])
+//! - Extractors that can be neither visited nor serialised are named at start and on `/status`. Lists of pairs
+//!   (`Form<Vec<(String, String)>>`) have no names that could be read.
+//! - Files in multipart bodies are counted, not read; what lies beyond a cap is counted.
+//! - What a handler reads of a body after its scope has ended (in a task that was not [`scoped`]) is recorded at the
+//!   request's next event, or its end.
+//!
+//! **Detection**
+//! - It finds registered values in the forms that the README lists; a value registered after it left is not found
+//!   retroactively. Short and low-entropy values need context.
+//! - Bodies under `gzip` and `deflate` are scanned decoded; encrypted ones, and those under other encodings, are counted.
+//! - Fingerprints are pseudonyms, not anonymous: low-entropy values can be guessed by who holds the key.
 
 // A verb without the integrations that call it is not dead, just not asked for in this build.
 #![cfg_attr(

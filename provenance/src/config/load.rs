@@ -51,8 +51,12 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 fn from_file(file: &Path) -> Result<Config, Error> {
-    let text = contents(file)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    from_text(file, &contents(file)?)
+}
+
+/// In the syntax that the file's name says.
+pub(crate) fn from_text(file: &Path, text: &str) -> Result<Config, Error> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let parsed = match extension.to_ascii_lowercase().as_str() {
         "json" => tree::json::parse(text),

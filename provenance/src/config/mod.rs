@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::vocabulary::Kind;
+#[cfg(fuzzing)]
+pub(crate) use load::from_text;
 
 /// The whole configuration. Every key is optional; `Config::default()` is what an empty file gives.
 ///

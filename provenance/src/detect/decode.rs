@@ -193,18 +193,25 @@ fn nibble(digit: u8) -> Option<u8> {
 }
 
 /// Inflated, if it is gzip or zlib by its first bytes and the first of it can be read; at most
-/// `most` bytes, with whether that was all.
+/// `most` bytes, with whether that was all, and nothing follows.
 pub(super) fn inflate(bytes: &[u8], most: usize) -> Option<(Vec<u8>, bool)> {
-    let mut reader: Box<dyn Read + '_> = match bytes {
-        [0x1f, 0x8b, 8, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
-        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Box::new(flate2::bufread::ZlibDecoder::new(bytes)),
+    let mut out = Vec::new();
+    let whole = match bytes {
+        [0x1f, 0x8b, 8, ..] => read_up_to(most, &mut flate2::bufread::MultiGzDecoder::new(bytes), &mut out),
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => {
+            // Text may begin so. A stream that breaks off ends without an error, but takes the byte more too.
+            let mut reader = flate2::bufread::ZlibDecoder::new(bytes.chain(&[0][..]));
+            read_up_to(most, &mut reader, &mut out) && reader.total_in() == bytes.len() as u64
+        }
         _ => return None,
     };
-    let mut out = Vec::new();
-    // What was read before an error stays.
-    let whole = (&mut reader).take(most as u64).read_to_end(&mut out).is_ok();
-    let more = whole && out.len() == most && reader.read(&mut [0]).map_or(true, |read| read > 0);
-    (!out.is_empty()).then_some((out, whole && !more))
+    (!out.is_empty()).then_some((out, whole))
+}
+
+/// Whether that was all. What was read before an error stays.
+fn read_up_to(most: usize, reader: &mut impl Read, out: &mut Vec<u8>) -> bool {
+    let read = reader.by_ref().take(most as u64).read_to_end(out).is_ok();
+    read && (out.len() < most || reader.read(&mut [0]).is_ok_and(|read| read == 0))
 }
 
 /// Runs that could be base64 or hex, without padding.

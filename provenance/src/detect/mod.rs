@@ -22,8 +22,9 @@
 //! - **Encodings**: percent and plus, JSON escapes, JSON within strings, HTML entities (numbers, and
 //!   the names that escaping needs), quoted-printable, base64 and hex runs of at least 16 characters
 //!   are decoded and searched, at most 3 deep and within a budget of bytes. Parts that gzip or zlib
-//!   compressed, by their first bytes, are inflated first, to at most 64 times their size. Other
-//!   compression and base64 over several lines are not decoded.
+//!   compressed, by their first bytes, are inflated first, to at most 64 times their size; what breaks
+//!   off, or has more behind it, is searched as it stands too. Other compression and base64 over several
+//!   lines are not decoded.
 //!
 //! # How it is quick
 //! Most of what leaves holds nothing. `classify` turns 64 bytes at a time into bit masks; the `sieve`

@@ -166,9 +166,9 @@ impl<'d> Scanner<'d> {
             .saturating_add(bytes.len().saturating_mul(DECODED_PER_BYTE));
         self.effort = self.effort.saturating_add(bytes.len().saturating_mul(EFFORT_PER_BYTE));
         let most = INFLATED + bytes.len().saturating_mul(INFLATED_PER_BYTE);
+        let before = self.unscanned;
+        let mut broken = false;
         if let Some((inflated, whole)) = decode::inflate(bytes, most.min(self.limits.bytes)) {
-            // Nobody can say how long the rest is; a bomb's is long.
-            self.unscanned += if whole { 0 } else { bytes.len() };
             self.effort = self
                 .effort
                 .saturating_add(inflated.len().saturating_mul(EFFORT_PER_BYTE));
@@ -179,13 +179,21 @@ impl<'d> Scanner<'d> {
                 _ => self.text(&part.place, &inflated, 0, false),
             }
             self.inflated = false;
-            return;
+            if whole {
+                return;
+            }
+            // Text that only begins so hides behind it else.
+            broken = true;
         }
         match part.media {
             Media::Json => self.json(&part.place, bytes),
             Media::Form => self.pairs(&part.place, "", bytes),
             Media::Url => self.url(&part.place, bytes),
             Media::Text => self.text(&part.place, bytes, 0, false),
+        }
+        if broken {
+            // Nobody can say how long the rest is; a bomb's is long.
+            self.unscanned = before.saturating_add(bytes.len());
         }
     }
 

@@ -364,6 +364,21 @@ fn compressed_bodies() {
         Limits::default(),
     );
     assert_eq!(scan.hits.len(), 1);
+    // What follows a stream, or breaks it off, is searched too.
+    let mut other = ZlibEncoder::new(Vec::new(), Compression::fast());
+    other.write_all(b"nobody is named in here").unwrap();
+    let other = other.finish().unwrap();
+    for begins in [&other[..], &other[..other.len() - 9]] {
+        let scan = scan_with(
+            &detector,
+            Media::Text,
+            [begins, b"\nalice@example.com"].concat(),
+            Limits::default(),
+        );
+        assert!(scan.hits.len() == 1 && scan.unscanned > 0);
+    }
+    let scan = scan_with(&detector, Media::Text, &other, Limits::default());
+    assert!(scan.hits.is_empty() && scan.unscanned == 0);
 }
 
 #[test]

@@ -6,7 +6,11 @@
 //! a [`reqwest::Error`] whose source is [`Blocked`](crate::Blocked), and opens no connection.
 //!
 //! A streamed body is polled ahead for as long as it need not wait, up to `egress.read_ahead`, and watched from there
-//! on. What a blocking client reads from a reader goes unseen, and is counted.
+//! on.
+//!
+//! Not seen: the free functions `reqwest::get` and `reqwest::blocking::get`, headers that a client adds by itself
+//! (`default_headers`, cookies), and what a blocking client reads from a reader, its multipart forms among them;
+//! those bodies are counted. Redirects are recorded hop by hop with [`redirect_policy`] alone.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -38,8 +42,6 @@ mod rewritten;
 ///
 /// A request that the policy blocks gives [`reqwest_middleware::Error::Middleware`];
 /// [`Blocked::find`](crate::Blocked::find) tells which block. What [`redirect_policy`] says of redirects holds here.
-///
-/// Not seen: headers that the client adds to each request (`default_headers`, cookies).
 pub fn middleware() -> impl Middleware {
     outermost as Handler
 }
