@@ -9,6 +9,8 @@ use provenance::{EventType, Scope, Tracked, Visitor, egress, provenance_input, r
 use provenance_tests::{Evidence, fields, text};
 use serde_json::{Value as Json, json};
 
+mod leaks;
+
 /// Nobody listens there.
 const URL: &str = "http://127.0.0.1:9";
 
