@@ -148,9 +148,7 @@ pub(crate) mod egress {
         /// Nothing.
         pub fn enter(&self) {}
 
-        pub(crate) fn other(&self) {}
-
-        pub(crate) fn other_sends(&self) {}
+        pub(crate) fn other(&self, _: bool) {}
 
         /// Visits nothing.
         pub fn payload(&self, _: impl FnOnce(&mut Visitor<'_>)) {}

@@ -233,8 +233,10 @@ impl Recorder {
         let queued = self
             .open()
             .map(|queue| queue.send_deadline(Message::Durable(record, Done::Task(done)), until));
-        if let Some(Err(_)) = queued {
-            self.refuse();
+        match queued {
+            Some(Ok(())) => self.hurry(),
+            Some(Err(_)) => self.refuse(),
+            None => {}
         }
         Written { told, until }
     }

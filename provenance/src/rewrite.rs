@@ -94,12 +94,12 @@ pub trait Other<T> {
 
 impl<T> Other<T> for Wrap<T> {
     fn __hook(self, frame: &Frame) -> T {
-        frame.other();
+        frame.other(false);
         self.0
     }
 
     fn __built(self, frame: &Frame) -> T {
-        frame.other_sends();
+        frame.other(true);
         self.0
     }
 
@@ -108,37 +108,37 @@ impl<T> Other<T> for Wrap<T> {
     }
 
     fn __run(self, frame: &Frame) -> T {
-        frame.other();
+        frame.other(false);
         self.0
     }
 
     fn __execute(self, frame: &Frame) -> T {
-        frame.other();
+        frame.other(false);
         self.0
     }
 
     fn __pick(&self, frame: &Frame) -> Pick<Never> {
-        frame.other();
+        frame.other(false);
         Pick::Other(Same)
     }
 
     fn __pick_built(&self, frame: &Frame) -> Pick<Never> {
-        frame.other_sends();
+        frame.other(true);
         Pick::Other(Same)
     }
 
     fn __pick_run(&self, frame: &Frame) -> Pick<Never> {
-        frame.other();
+        frame.other(false);
         Pick::Other(Same)
     }
 
     fn __pick_execute(&self, frame: &Frame) -> Pick<NeverAt<T>> {
-        frame.other();
+        frame.other(false);
         Pick::Other(Same)
     }
 
     fn __through<R>(self, frame: &Frame, send: impl FnOnce(T) -> R) -> R {
-        frame.other();
+        frame.other(false);
         send(self.0)
     }
 

@@ -797,9 +797,12 @@ impl Tracker {
     #[cfg(feature = "reqwest")]
     pub(crate) fn start_durable(&self, mut event: Event) -> (Ticket, Written) {
         complete(&mut event);
+        let told = self.told(&event);
         let ticket = Ticket::default();
         let record = Record::Event(Box::new(event), ticket.clone());
-        (ticket, self.0.recorder.start_durable(record, EVIDENCE_PATIENCE))
+        let written = self.0.recorder.start_durable(record, EVIDENCE_PATIENCE);
+        self.tell(told, &ticket);
+        (ticket, written)
     }
 
     /// Waits until an event is on disk, without blocking the thread.

@@ -759,3 +759,40 @@ fn names_of_headers_and_cookies_are_checked() {
         );
     }
 }
+
+#[test]
+fn values_of_many_parts_are_capped_together() {
+    let evidence = Evidence::default();
+    let app = Router::new()
+        .route(
+            "/many",
+            post(async |mut parts: axum::extract::Multipart| {
+                while let Ok(Some(part)) = parts.next_field().await {
+                    part.bytes().await.unwrap();
+                }
+            }),
+        )
+        .layer(provenance::axum::layer());
+    let base = serve(app, Some(&evidence));
+    let part = |part: usize| {
+        let addresses: Vec<_> = (0..2000).map(|n| format!("p{part}n{n}@example.com")).collect();
+        let json = serde_json::json!(addresses);
+        format!(
+            "--b\r\ncontent-disposition: form-data; name=\"email\"\r\ncontent-type: application/json\r\n\r\n{json}\r\n"
+        )
+    };
+    let body = (0..4).map(part).collect::<String>() + "--b--\r\n";
+    let response = agent()
+        .post(format!("{base}/many"))
+        .header("content-type", "multipart/form-data; boundary=b")
+        .send(&body)
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let values: usize = evidence
+        .of("DATA_COLLECTION")
+        .iter()
+        .map(|event| fields(event).len())
+        .sum();
+    assert_eq!(values, 4096);
+    assert_eq!(evidence.blind_spots(), ["capped_input"]);
+}

@@ -10,6 +10,8 @@ use provenance_tests::postgres::Database;
 use provenance_tests::{Evidence, fields, text};
 use serde_json::{Value as Json, json};
 
+mod leaks;
+
 /// Nobody listens there.
 const URL: &str = "http://127.0.0.1:9";
 

@@ -609,3 +609,62 @@ fn a_stream_that_panics_does_so_where_it_would() {
     assert_eq!(format!("{with:?}"), format!("{without:?}"));
     assert!(outcomes(&evidence)[0].starts_with("error"));
 }
+
+/// Answers as soon as a request's head is there, and gives what came in all.
+fn early() -> (String, std::thread::JoinHandle<String>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    let received = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let (mut all, mut piece, mut answered) = (Vec::new(), [0; 4096], false);
+        while let Ok(n @ 1..) = stream.read(&mut piece) {
+            all.extend_from_slice(&piece[..n]);
+            if !answered && all.windows(5).any(|bytes| bytes == b"lorem") {
+                answered = true;
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no")
+                    .unwrap();
+            }
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    });
+    (url, received)
+}
+
+#[test]
+fn what_follows_an_early_answer_is_held_back_too() {
+    #[egress(recipient = "storage", allow("personal.name"))]
+    async fn upload(client: &Client, url: &str, body: Body) -> reqwest::Result<reqwest::Response> {
+        client.post(url).body(body).send().await
+    }
+    let evidence = Evidence::new(|config| config.egress.on_violation = OnViolation::Block);
+    let _scoped = evidence.scoped();
+    alice();
+    let send = |last: String| {
+        let (url, received) = early();
+        block_on(async {
+            let (sender, receiver) = tokio::sync::mpsc::channel::<String>(1);
+            let pieces = stream::unfold(receiver, async |mut receiver| {
+                Some((Ok::<_, std::convert::Infallible>(receiver.recv().await?), receiver))
+            });
+            sender.send("lorem ipsum".into()).await.unwrap();
+            let answer = upload(&Client::new(), &url, Body::wrap_stream(pieces)).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            sender.send(last).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            drop(answer);
+        });
+        received.join().unwrap()
+    };
+    assert!(
+        send("dolor sit".into()).contains("dolor sit"),
+        "an early answer ends nothing"
+    );
+    assert_eq!(evidence.of("POLICY_VIOLATION").len(), 0);
+    assert!(!send(format!(" <{ALICE}> ")).contains(ALICE), "it has left");
+    let violation = only(evidence.of("POLICY_VIOLATION"));
+    assert_eq!(violation["extras"]["action"], "blocked");
+    assert_eq!(outcomes(&evidence), ["status 200"; 2]);
+}

@@ -144,6 +144,29 @@ fn events_are_told_in_the_current_span_without_personal_data() {
     }
 }
 
+#[test]
+fn a_send_of_a_task_is_told_like_any_other() {
+    #[egress(recipient = "post")]
+    async fn send(client: &reqwest::Client) -> bool {
+        client.get("http://127.0.0.1:9/").send().await.is_err()
+    }
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    let listener = Listener::new(|| {});
+    tracing::subscriber::with_default(Registry::default().with(listener.clone()), || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _span = tracing::info_span!("request").entered();
+        assert!(runtime.block_on(send(&reqwest::Client::new())));
+    });
+    let told = listener.told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].get("event_type"), Some("DATA_SHARE"));
+    assert_eq!(told[0].span.as_deref(), Some("request"));
+}
+
 fn own(event_type: &str) {
     let event_type: EventType = event_type.parse().unwrap();
     record_event(event_type).submit();

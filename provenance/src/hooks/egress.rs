@@ -34,6 +34,7 @@ mod windows;
 
 pub(crate) use declared::Declared;
 pub use frame::{Call, Entered, Frame};
+use stream::Rest;
 pub(crate) use stream::Watcher;
 
 use encoding::Encoding;
@@ -378,9 +379,7 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
         .registry()
         .detector()
         .scan(&outgoing.message(&url, body), Limits::default());
-    if decoded.is_none() {
-        outgoing.scan_on(tracker, &mut scan);
-    }
+    let windows = outgoing.scan_on(tracker, body, decoded.is_none(), &mut scan);
     let mut tags = findings::findings(tracker, &scan, context.as_ref());
     declared::merge(tracker, &mut tags, outgoing.declared, context.as_ref());
 
@@ -453,9 +452,15 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
         Body::Stream { beginning, .. } if block.is_none() => {
             complete(&mut share);
             let place = outgoing.place(&share.actor);
-            Some(Watcher::new(
-                tracker, &share, allow, enforced, place, encoding, beginning,
-            ))
+            let rest = match encoding {
+                None => Rest::plain(windows),
+                Some(encoding) => {
+                    let decoded = decoded.as_ref().map(|(plain, _)| (plain.len(), windows));
+                    Rest::encoded(tracker, encoding, beginning, decoded)
+                }
+            };
+            let passed = beginning.len() as u64;
+            Some(Watcher::new(tracker, &share, allow, enforced, place, rest, passed))
         }
         _ => None,
     };
@@ -547,16 +552,19 @@ impl Outgoing<'_> {
         Some((plain, whole && matches!(self.body, Body::Bytes { .. })))
     }
 
-    /// Scans what of the body lies beyond the first scan, and can be read before it leaves.
-    fn scan_on(&self, tracker: &Tracker, scan: &mut Scan) {
+    /// Scans what of the body lies beyond the first scan, and can be read before it leaves. `seen` is what
+    /// the first scan got, `as_sent` whether it stands in the body like this. Gives the windows that a
+    /// stream goes on with: they may hold a last piece that they have not searched.
+    fn scan_on(&self, tracker: &Tracker, seen: &[u8], as_sent: bool, scan: &mut Scan) -> Windows {
         let detector = tracker.registry().detector();
-        let seen = self.body.seen();
         let (first, more) = seen.split_at(seen.len().min(Limits::default().bytes));
         let mut windows = Windows::after(first);
         windows.push(detector, more);
         // The first scan has counted it as beyond its cap.
         scan.unscanned = scan.unscanned.saturating_sub(more.len());
-        if let Body::Long { mut rest, .. } = self.body {
+        if let Body::Long { mut rest, .. } = self.body
+            && as_sent
+        {
             let mut piece = vec![0; 64 << 10];
             loop {
                 match rest.read(&mut piece) {
@@ -574,10 +582,11 @@ impl Outgoing<'_> {
         if !matches!(self.body, Body::Stream { .. }) {
             windows.flush(detector);
         }
-        let found = windows.found();
-        scan.hits.extend(found.hits.iter().cloned());
+        let found = windows.take_found();
+        scan.hits.extend(found.hits);
         scan.unscanned = scan.unscanned.saturating_add(found.unscanned);
         scan.dropped = scan.dropped.saturating_add(found.dropped);
+        windows
     }
 
     fn message<'s>(&'s self, url: &'s str, body: &'s [u8]) -> Message<'s> {
@@ -592,6 +601,7 @@ impl Outgoing<'_> {
             push("url:userinfo".into(), userinfo.as_bytes(), Media::Text);
         }
         for (name, value) in &self.headers {
+            let name = if input::is_identifier_like(name) { name } else { "{key}" };
             push(format!("header:{name}"), value, Media::Text);
         }
         push("body".into(), body, shape::media(body, self.body.content_type()));

@@ -126,11 +126,17 @@ impl Collected {
 
 /// Leaves `collected` on the scope, for the typed hook to take over.
 #[cfg(feature = "axum")]
-pub(crate) fn leave_pending(scope: &Scope, mut collected: Collected) {
+pub(crate) fn leave_pending(tracker: &Tracker, scope: &Scope, mut collected: Collected) {
     if collected.items.is_empty() && collected.owner.is_none() {
         return;
     }
     let mut before = take_pending(scope).unwrap_or_default();
+    // One event holds them all, however many parts they came in.
+    let room = MAX_VALUES.saturating_sub(before.items.len());
+    if collected.items.len() > room {
+        tracker.blind_spot(BlindSpot::CappedInput, scope.source());
+        collected.items.truncate(room);
+    }
     before.items.append(&mut collected.items);
     if let Some((rank, owner)) = collected.owner {
         before.claim(rank, owner);

@@ -166,7 +166,7 @@ fn read_head(tracker: &Tracker, parts: &Parts, path: Option<&RawPathParams>, sco
     let read = |part, visit: &mut dyn FnMut(&mut Visitor<'_>)| {
         let mut collector = Collector::new(tracker, part);
         visit(&mut Visitor::new(&mut collector));
-        input::leave_pending(scope, collector.finish(route));
+        input::leave_pending(tracker, scope, collector.finish(route));
     };
     read("path", &mut |visitor| {
         for (name, value) in path.into_iter().flatten() {

@@ -250,6 +250,44 @@ fn compressed_bodies_are_scanned_decoded() {
     assert_eq!((shown[6].1.is_empty(), shown[6].2), (false, true));
 }
 
+#[test]
+fn nothing_lies_between_what_is_read_ahead_and_what_is_watched() {
+    #[egress(recipient = "storage")]
+    fn put(url: &str, encoding: &str, bytes: &[u8]) -> Result<(), Error> {
+        ureq::put(url)
+            .header("content-encoding", encoding)
+            .send(SendBody::from_reader(&mut &*bytes))?;
+        Ok(())
+    }
+    let wire = Wire::start();
+    let found = |read_ahead: usize, at: usize, encoding: &str, bytes: &[u8]| {
+        let evidence = Evidence::new(|config| config.egress.read_ahead = read_ahead);
+        let _scoped = evidence.scoped();
+        alice();
+        put(&wire.url("/x"), encoding, bytes).unwrap();
+        let share = only(evidence.of("DATA_SHARE"));
+        let place = format!("body@{at}..{}", at + ALICE.len());
+        assert_eq!(tag(&share, "email")["place"], place, "{share}");
+        assert!(share["extras"]["unscanned"].is_null(), "{share}");
+    };
+    // Beyond what one scan takes.
+    let scan = 8 << 20;
+    let mut body = "lorem ipsum ".repeat((scan + 300_000) / 12);
+    let at = scan + 10_000;
+    body.replace_range(at..at + ALICE.len() + 1, &format!(" {ALICE}"));
+    found(scan + 30_000, at + 1, "identity", body.as_bytes());
+    // What is read ahead stands for more than is decoded at first.
+    let noise: String = (0..20_000_u64)
+        .map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
+    let plain = format!(
+        "{}{ALICE} {}{noise}",
+        "lorem ipsum ".repeat(2000),
+        "lorem ipsum ".repeat(2000)
+    );
+    found(1000, 24_000, "gzip", &gzipped(plain.as_bytes()));
+}
+
 /// Never ends, but for the patience of who reads it.
 struct Endless(usize);
 

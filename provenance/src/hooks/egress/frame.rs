@@ -121,7 +121,7 @@ impl Frame {
     pub fn share(&self) -> Call {
         Call(self.live().and_then(|inner| {
             inner.sends.fetch_add(1, Ordering::Relaxed);
-            begin(&inner.tracker, &inner.outgoing_as_a_whole(&inner.declared())).ok()
+            inner.begin_as_a_whole(&inner.declared())
         }))
     }
 
@@ -238,44 +238,22 @@ impl Frame {
         self.live().map(|inner| inner.tracker.config().egress.read_ahead)
     }
 
-    /// A receiver of a client's method name that is no client.
-    /// A site at which such calls alone were seen sends by them: from the second time on, its
-    /// payload is recorded before.
-    pub(crate) fn other(&self) {
+    /// A receiver of a client's method name that is no client. A site at which such calls alone were seen
+    /// sends by them: from the second time on, its payload is recorded before. `takes_all`: the method takes
+    /// all it sends from its receiver, so what the payload declares is about to leave the first time too.
+    pub(crate) fn other(&self, takes_all: bool) {
         let Some(inner) = self.live() else { return };
         let first = inner.others.fetch_add(1, Ordering::Relaxed) == 0;
-        if !first || inner.sends.load(Ordering::Relaxed) > 0 {
+        let sends = takes_all
+            || (first && inner.sends.load(Ordering::Relaxed) == 0 && inner.tracker.sends_by_others(inner.site));
+        let declared = inner.declared();
+        if !sends || declared.is_empty() {
             return;
         }
-        let declared = inner.declared();
-        if !declared.is_empty() && inner.tracker.sends_by_others(inner.site) {
-            let _scope = inner.scope_elsewhere();
-            let outgoing = inner.outgoing_as_a_whole(&declared);
-            let pending = inner
-                .tracker
-                .attempt(|tracker| begin(tracker, &outgoing).ok())
-                .flatten();
-            *inner.whole.lock().unwrap_or_else(PoisonError::into_inner) = pending;
-        }
-    }
-
-    /// As [`Frame::other`], for a method that takes all it sends from its receiver: what the payload
-    /// declares is about to leave, if anything is.
-    pub(crate) fn other_sends(&self) {
-        self.other();
-        let Some(inner) = self.live() else { return };
-        let declared = inner.declared();
-        if declared.is_empty() {
-            return;
-        }
+        // Other threads wait here for the record: what they send is in it too.
         let mut whole = inner.whole.lock().unwrap_or_else(PoisonError::into_inner);
         if whole.is_none() {
-            let _scope = inner.scope_elsewhere();
-            let outgoing = inner.outgoing_as_a_whole(&declared);
-            *whole = inner
-                .tracker
-                .attempt(|tracker| begin(tracker, &outgoing).ok())
-                .flatten();
+            *whole = inner.begin_as_a_whole(&declared);
         }
     }
 }
@@ -303,6 +281,13 @@ impl Inner {
         if self.sends.fetch_add(1, Ordering::Relaxed) == 0 {
             self.tracker.has_client(self.site);
         }
+    }
+
+    /// Records the function as a whole, before it sends. It cannot be kept from it.
+    fn begin_as_a_whole(&self, declared: &[Declared]) -> Option<Pending> {
+        let _scope = self.scope_elsewhere();
+        let outgoing = self.outgoing_as_a_whole(declared);
+        self.tracker.attempt(|tracker| begin(tracker, &outgoing).ok()).flatten()
     }
 
     fn outgoing_as_a_whole<'a>(&self, declared: &'a [Declared]) -> Outgoing<'a> {
@@ -334,7 +319,9 @@ impl Drop for Inner {
             self.tracker.has_others(self.site);
             let _scope = self.scope_elsewhere();
             let whole = self.outgoing_as_a_whole(&declared);
-            record_after(&self.tracker, &whole, "unknown_client", Outcome::Unknown);
+            // The host may be unwinding: a second panic would end it.
+            self.tracker
+                .attempt(|tracker| record_after(tracker, &whole, "unknown_client", Outcome::Unknown));
         } else if !self.loose && (others || !self.has_calls) {
             self.tracker
                 .blind_spot(BlindSpot::EgressWithoutCall, self.site.site.path);

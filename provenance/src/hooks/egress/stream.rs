@@ -28,8 +28,7 @@ struct Watched {
 }
 
 struct State {
-    windows: Windows,
-    decoder: Option<Decoder>,
+    rest: Rest,
     passed: u64,
     /// How much had been found when the policy was last asked.
     judged: usize,
@@ -39,30 +38,78 @@ struct State {
     told: bool,
 }
 
+/// The rest of a body, as it is read.
+pub(super) struct Rest {
+    windows: Windows,
+    decoder: Option<Decoder>,
+    /// Bytes that the decoder will give and `windows` have got. It may hold some back until it gets more.
+    known: usize,
+}
+
+impl Rest {
+    /// `windows` have got what came before.
+    pub(super) fn plain(windows: Windows) -> Self {
+        Rest {
+            windows,
+            decoder: None,
+            known: 0,
+        }
+    }
+
+    /// The rest of an encoded body. `decoded`: how much of what `beginning` stands for has been scanned, and the
+    /// windows that have got it; `None` if none of it.
+    pub(super) fn encoded(
+        tracker: &Tracker,
+        encoding: Encoding,
+        beginning: &[u8],
+        decoded: Option<(usize, Windows)>,
+    ) -> Self {
+        let (known, windows) = decoded.unwrap_or_else(|| (0, Windows::after(&[])));
+        let mut rest = Rest {
+            windows,
+            decoder: Some(Decoder::new(encoding)),
+            known,
+        };
+        rest.take(tracker.registry().detector(), beginning);
+        rest
+    }
+
+    fn take(&mut self, detector: &Detector, bytes: &[u8]) {
+        let (windows, known) = (&mut self.windows, &mut self.known);
+        match &mut self.decoder {
+            None => windows.push(detector, bytes),
+            Some(decoder) => decoder.push(bytes, &mut |piece| push_new(windows, known, detector, piece)),
+        }
+    }
+
+    fn finish(&mut self, detector: &Detector) {
+        let (windows, known) = (&mut self.windows, &mut self.known);
+        if let Some(decoder) = &mut self.decoder
+            && !decoder.end(&mut |piece| push_new(windows, known, detector, piece))
+        {
+            windows.lose(1);
+        }
+        windows.flush(detector);
+    }
+}
+
+/// Pushes what of `piece` is not among the first `known` bytes.
+fn push_new(windows: &mut Windows, known: &mut usize, detector: &Detector, piece: &[u8]) {
+    windows.push(detector, piece.get(*known..).unwrap_or_default());
+    *known = known.saturating_sub(piece.len());
+}
+
 impl Watcher {
-    /// Watches what follows `beginning`, which was scanned before the share was recorded.
+    /// Watches what follows the `passed` bytes that were scanned before the share was recorded.
     pub(super) fn new(
         tracker: &Tracker,
         share: &Event,
         allow: Option<&'static [&'static str]>,
         enforced: bool,
         place: &str,
-        encoding: Option<Encoding>,
-        beginning: &[u8],
+        rest: Rest,
+        passed: u64,
     ) -> Self {
-        let (windows, decoder) = match encoding {
-            None => (Windows::after(beginning), None),
-            Some(encoding) => {
-                // Searched already: only to bring the decoder to where the rest begins.
-                let mut decoder = Decoder::new(encoding);
-                let mut last = Vec::new();
-                decoder.push(beginning, &mut |piece| {
-                    last.extend_from_slice(piece);
-                    last.drain(..last.len().saturating_sub(64 << 10));
-                });
-                (Windows::after(&last), Some(decoder))
-            }
-        };
         Watcher(Arc::new(Watched {
             tracker: tracker.clone(),
             share: share.clone(),
@@ -70,9 +117,8 @@ impl Watcher {
             enforced: enforced && allow.is_some(),
             place: place.to_owned(),
             state: Mutex::new(State {
-                windows,
-                decoder,
-                passed: beginning.len() as u64,
+                rest,
+                passed,
                 judged: 0,
                 ended: false,
                 cut: false,
@@ -94,17 +140,22 @@ impl Watcher {
                 if state.cut {
                     return Err(watched.blocked());
                 }
-                if state.told {
+                // Answered early: what still leaves is not recorded any more, but held back all the same.
+                if state.told && !watched.enforced {
                     return Ok(());
                 }
                 state.passed = state.passed.saturating_add(bytes.len() as u64);
                 let detector = tracker.registry().detector();
-                state.take(detector, bytes);
+                state.rest.take(detector, bytes);
                 if watched.enforced {
-                    state.windows.flush(detector);
-                    if state.windows.found().hits.len() > state.judged {
-                        state.judged = state.windows.found().hits.len();
-                        state.cut = !watched.offending(&state).is_empty();
+                    state.rest.windows.flush(detector);
+                    if state.rest.windows.found().hits.len() > state.judged {
+                        state.judged = state.rest.windows.found().hits.len();
+                        let offending = watched.offending(&state);
+                        state.cut = !offending.is_empty();
+                        if state.cut && state.told {
+                            tracker.record(violation(&watched.share, &offending, true));
+                        }
                     }
                     if state.cut {
                         state.passed = state.passed.saturating_sub(bytes.len() as u64);
@@ -122,7 +173,7 @@ impl Watcher {
         watched.tracker.attempt(|tracker| {
             let mut state = watched.state();
             if !std::mem::replace(&mut state.ended, true) {
-                state.finish(tracker.registry().detector());
+                state.rest.finish(tracker.registry().detector());
             }
         });
     }
@@ -141,26 +192,6 @@ impl Watcher {
     }
 }
 
-impl State {
-    fn take(&mut self, detector: &Detector, bytes: &[u8]) {
-        let windows = &mut self.windows;
-        match &mut self.decoder {
-            None => windows.push(detector, bytes),
-            Some(decoder) => decoder.push(bytes, &mut |piece| windows.push(detector, piece)),
-        }
-    }
-
-    fn finish(&mut self, detector: &Detector) {
-        let windows = &mut self.windows;
-        if let Some(decoder) = &mut self.decoder
-            && !decoder.end(&mut |piece| windows.push(detector, piece))
-        {
-            windows.lose(1);
-        }
-        windows.flush(detector);
-    }
-}
-
 impl Watched {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,7 +205,7 @@ impl Watched {
     }
 
     fn offending(&self, state: &State) -> Vec<crate::vocabulary::EventTag> {
-        let tags = findings::findings(&self.tracker, state.windows.found(), self.share.owner.as_ref());
+        let tags = findings::findings(&self.tracker, state.rest.windows.found(), self.share.owner.as_ref());
         offending(self.allow, &tags)
     }
 
@@ -185,10 +216,13 @@ impl Watched {
         }
         let answered = matches!(outcome, Outcome::Status(_) | Outcome::Sent | Outcome::Redirected);
         let ended = state.ended;
-        if !ended {
-            state.finish(tracker.registry().detector());
+        match (ended, self.enforced) {
+            (true, _) => {}
+            // It may go on, and its decoder with it.
+            (false, true) => state.rest.windows.flush(tracker.registry().detector()),
+            (false, false) => state.rest.finish(tracker.registry().detector()),
         }
-        let found = state.windows.found();
+        let found = state.rest.windows.found();
         let tags = findings::findings(tracker, found, self.share.owner.as_ref());
         let mut late = Late {
             shared_at: self.share.created_at,

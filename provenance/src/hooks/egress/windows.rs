@@ -70,6 +70,12 @@ impl Windows {
         &self.found
     }
 
+    /// Everything found so far, to be counted elsewhere; what follows is counted anew.
+    pub(super) fn take_found(&mut self) -> Scan {
+        self.places.clear();
+        std::mem::take(&mut self.found)
+    }
+
     /// Adds what cannot be searched.
     pub(super) fn lose(&mut self, bytes: usize) {
         self.found.unscanned = self.found.unscanned.saturating_add(bytes);

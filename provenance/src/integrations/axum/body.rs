@@ -117,12 +117,12 @@ impl Watched {
             Reader::Form(bytes) => {
                 let mut collector = Collector::new(tracker, "form");
                 read_pairs(&bytes, &mut Visitor::new(&mut collector));
-                input::leave_pending(&scope, collector.finish(&route));
+                input::leave_pending(tracker, &scope, collector.finish(&route));
             }
             Reader::Json(bytes) => {
                 let mut collector = Collector::new(tracker, "json");
                 if is_read(&bytes, &mut Visitor::new(&mut collector)) {
-                    input::leave_pending(&scope, collector.finish(&route));
+                    input::leave_pending(tracker, &scope, collector.finish(&route));
                 } else {
                     tracker.blind_spot(BlindSpot::CappedInput, &route);
                 }
@@ -191,7 +191,7 @@ fn read_part(tracker: &Tracker, part: &Part<'_>, scope: &Scope, route: &str) {
         },
     });
     if readable {
-        input::leave_pending(scope, collector.finish(route));
+        input::leave_pending(tracker, scope, collector.finish(route));
     } else {
         tracker.blind_spot(BlindSpot::CappedInput, route);
     }
