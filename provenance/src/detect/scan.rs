@@ -35,7 +35,7 @@ const INFLATED_PER_BYTE: usize = 64;
 /// Longest leaf that is sifted as it stands; longer ones are seldom free of line breaks.
 const SIFTED: usize = 1 << 10;
 /// What a look-up costs.
-const LOOKUP: usize = 16;
+pub(super) const LOOKUP: usize = 16;
 
 pub(super) struct Scanner<'d> {
     pub(super) index: &'d Index,
@@ -107,7 +107,6 @@ impl<'a> At<'a> {
 }
 
 /// A value met.
-#[derive(Clone)]
 pub(super) struct Find {
     /// In the searched bytes.
     pub(super) range: Range<usize>,
@@ -397,23 +396,21 @@ impl<'d> Scanner<'d> {
     /// Whether the run was understood.
     fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
         let mut understood = false;
-        let digest = matches!(run.len(), 43 | 64 | 66) && self.index.has(Lane::Digest);
-        if !digest && !decode::could_be_text(run) {
-            return false;
-        }
-        for decoded in [decode::hex(run), decode::base64(run)].into_iter().flatten() {
-            if decoded.len() == 32 && self.index.has(Lane::Digest) {
+        if let Some(hash) = self.index.digest(run) {
+            for known in self.index.find(hash) {
                 let find = Find {
                     range: range.clone(),
                     whole: false,
                     form: Form::Hashed,
                 };
-                let hash = self.index.hash(Lane::Digest, &decoded);
-                for known in self.index.find(hash) {
-                    understood = true;
-                    self.report(at, &known, find.clone());
-                }
+                understood = true;
+                self.report(at, &known, find);
             }
+        }
+        if !decode::could_be_text(run) {
+            return understood;
+        }
+        for decoded in [decode::hex(run), decode::base64(run)].into_iter().flatten() {
             if at.layers < LAYERS && decode::is_text(&decoded) {
                 understood = true;
                 self.search_decoded(at, range, &decoded);
