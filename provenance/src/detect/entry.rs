@@ -225,7 +225,9 @@ pub(super) fn nationals(digits: &str) -> impl Iterator<Item = &str> {
 fn two_names(text: &str) -> Option<(&str, &str)> {
     let is_name = |word: &str| {
         let marks = |c: char| words::is_word(c) && !c.is_numeric() || matches!(c, '-' | '\'' | '.');
-        word.chars().nth(1).is_some() && word.chars().all(marks) && words::needle(word) == word
+        // One letter is an initial, if it is no syllable.
+        let long = word.chars().nth(1).is_some() || word.chars().all(words::is_lone);
+        long && word.chars().all(marks) && words::needle(word) == word
     };
     let (first, last) = text.split_once(' ')?;
     (first != last && is_name(first) && is_name(last)).then_some((first, last))

@@ -233,6 +233,16 @@ impl<'d> Sieve<'d> {
         clean
     }
 
+    /// Makes out where in leaves, each with a quote after it, something could be met; `false` if
+    /// anywhere. What begins with no letter or digit is not judged.
+    pub(super) fn leaves(&mut self, leaves: &[u8], outline: &mut Outline) -> bool {
+        #[cfg(test)]
+        if self.open {
+            return false;
+        }
+        self.look(leaves, None, outline).is_some()
+    }
+
     /// `depth` is that of a document, none for a leaf.
     fn look(&mut self, bytes: &[u8], depth: Option<usize>, outline: &mut Outline) -> Option<()> {
         outline.events.clear();
