@@ -155,7 +155,7 @@
 //! - Of reqwest: the free functions `reqwest::get` and `reqwest::blocking::get`, headers that a client adds by itself
 //!   (`default_headers`, cookies), and readers given to a blocking client, its multipart forms among them. Redirects
 //!   are recorded hop by hop with [`reqwest::redirect_policy`]; without it, the last host is, once it has answered.
-//! - Detection finds registered values in the forms listed in the README. Bodies under `gzip` and `deflate`
+//! - Detection finds registered values in the forms listed in the README. Bodies under `gzip`, `deflate`, `br` and `zstd`
 //!   are scanned decoded, in memory up to `egress.read_ahead`; encrypted ones, and those under other
 //!   encodings, are counted.
 //! - A body longer than `egress.read_ahead` that is neither in memory nor in a file is scanned as it passes, in
