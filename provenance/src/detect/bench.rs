@@ -118,6 +118,71 @@ fn measure(mut call: impl FnMut()) -> u128 {
     taken[taken.len() / 2]
 }
 
+/// Ours with all that it finds, in turns with automata that find the values as they are written, in any
+/// case of ASCII, and with one pass of SHA-256: a table of medians and ratios.
+fn peers() -> String {
+    let mut table = String::from(
+        "| scan | values | ours ns | aho-corasick | daachorse | SHA-256 | ratios |\n|---|---|---|---|---|---|---|\n",
+    );
+    for count in [1_000, 100_000] {
+        let detector = knows(count);
+        let values: std::collections::BTreeSet<String> = (0..count).map(|n| value(n).1.to_ascii_lowercase()).collect();
+        let automaton = aho_corasick::AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(&values)
+            .unwrap();
+        let double_array = daachorse::DoubleArrayAhoCorasick::<u32>::new(&values).unwrap();
+        for (name, media, body) in [
+            ("JSON", Media::Json, json()),
+            ("prose", Media::Text, prose()),
+            ("form", Media::Form, form()),
+        ] {
+            let small = body.to_ascii_lowercase();
+            let mut calls: [Box<dyn FnMut() -> usize>; 4] = [
+                Box::new(|| {
+                    let part = Part {
+                        place: "body".to_owned(),
+                        bytes: body.as_bytes(),
+                        media,
+                    };
+                    detector
+                        .scan(&Message { parts: vec![part] }, Limits::default())
+                        .hits
+                        .len()
+                }),
+                Box::new(|| automaton.find_overlapping_iter(&body).count()),
+                Box::new(|| double_array.find_overlapping_iter(&small).count()),
+                Box::new(|| usize::from(<sha2::Sha256 as sha2::Digest>::digest(body.as_bytes())[0])),
+            ];
+            let mut taken = [const { Vec::new() }; 4];
+            let begin = Instant::now();
+            while begin.elapsed() < 2 * MEASURED {
+                for (call, taken) in calls.iter_mut().zip(&mut taken) {
+                    let start = Instant::now();
+                    (0..CALLS).for_each(|_| {
+                        black_box(call());
+                    });
+                    taken.push(start.elapsed().as_nanos() / CALLS);
+                }
+            }
+            let [ours, automaton, double_array, digest] = taken.map(|mut taken| {
+                taken.sort_unstable();
+                taken[taken.len() / 2].max(1)
+            });
+            let ratio = |peer: u128| peer as f64 / ours as f64;
+            writeln!(
+                table,
+                "| {name} | {count} | {ours} | {automaton} | {double_array} | {digest} | {:.1}, {:.1}, {:.2} |",
+                ratio(automaton),
+                ratio(double_array),
+                ratio(digest)
+            )
+            .unwrap();
+        }
+    }
+    table
+}
+
 #[test]
 #[ignore = "a benchmark: scripts/bench detect"]
 fn figures() {
@@ -146,6 +211,8 @@ fn figures() {
         }
     }
     println!("\n{table}");
+
+    println!("{}", peers());
 
     let mut table = String::from("| value | canonical ns | fingerprint ns | entry ns | insert and remove ns |\n");
     table.push_str("|---|---|---|---|---|\n");

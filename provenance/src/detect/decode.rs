@@ -188,7 +188,7 @@ fn push(out: &mut Vec<u8>, code: u32) {
     out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
-fn nibble(digit: u8) -> Option<u8> {
+pub(super) fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok())
 }
 
@@ -257,6 +257,40 @@ pub(super) fn base64(run: &[u8]) -> Option<Vec<u8>> {
     let url_safe = run.iter().any(|b| matches!(b, b'-' | b'_'));
     let engine = if url_safe { &URL_SAFE } else { &STANDARD };
     engine.decode(run).ok()
+}
+
+/// The digest that a run may be: md5, sha1 or sha256, in hex or base64. Without memory of its own.
+pub(super) fn digest(run: &[u8], into: &mut [u8; 32]) -> Option<usize> {
+    let digits = run.strip_prefix(b"0x").unwrap_or(run);
+    if matches!(digits.len(), 32 | 40 | 64) && digits.iter().all(u8::is_ascii_hexdigit) {
+        let pairs = digits.as_chunks::<2>().0;
+        for ([a, b], byte) in pairs.iter().zip(into.iter_mut()) {
+            *byte = nibble(*a)? << 4 | nibble(*b)?;
+        }
+        return Some(pairs.len());
+    }
+    let length = match run.len() {
+        22 => 16,
+        27 => 20,
+        43 => 32,
+        _ => return None,
+    };
+    let mut bytes = into.iter_mut();
+    for quad in run.chunks(4) {
+        let mut bits = 0;
+        for byte in quad {
+            let sixtet = SIXTETS.get(usize::from(*byte)).filter(|sixtet| **sixtet < 64)?;
+            bits = bits << 6 | u32::from(*sixtet);
+        }
+        bits <<= 6 * (4 - quad.len());
+        let decoded = [(bits >> 16) as u8, (bits >> 8) as u8, bits as u8];
+        decoded
+            .into_iter()
+            .take(quad.len() - 1)
+            .zip(&mut bytes)
+            .for_each(|(from, to)| *to = from);
+    }
+    Some(length)
 }
 
 /// `false` only for a run that is no text, decoded in either way. Without memory of its own.

@@ -1,7 +1,7 @@
 //! Numbers, dates and phones inside text.
 
 use super::Form;
-use super::entry::{NATIONAL, last};
+use super::entry::nationals;
 use super::index::Lane;
 use super::json::is_plain_number;
 use super::scan::{At, Find, Scanner};
@@ -195,11 +195,10 @@ impl Scanner<'_> {
     pub(super) fn phone(&mut self, at: &mut At<'_>, digits: &str, form: Form, find: impl Fn(Form) -> Find) {
         let normalised = || find(Form::Normalised);
         self.lookup(at, Lane::Phone, digits, || find(form));
-        if let Some(last) = last(digits, NATIONAL) {
-            self.lookup(at, Lane::Phone, last, normalised);
-            self.lookup(at, Lane::National, last, normalised);
-        } else if digits.len() == NATIONAL {
-            self.lookup(at, Lane::National, digits, normalised);
+        self.lookup(at, Lane::National, digits, normalised);
+        for shorter in nationals(digits) {
+            self.lookup(at, Lane::Phone, shorter, normalised);
+            self.lookup(at, Lane::National, shorter, normalised);
         }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::entry::{Entry, NATIONAL};
+use super::entry::Entry;
 use super::filter::{Anchor, AnchorKey, Filter, length_bit};
+use super::{Form, decode};
 use crate::vocabulary::Fingerprint;
 
 /// Values of one lane are never met in another: their hashes differ.
@@ -18,13 +19,15 @@ pub(super) enum Lane {
     Number,
     Date,
     Phone,
-    /// The last digits of a phone.
+    /// A phone without its calling code, or its last digits.
     National,
-    /// SHA-256 of a canonical form.
+    /// A digest of a canonical form.
     Digest,
+    /// An id without separators.
+    Bare,
 }
 
-const LANES: usize = 6;
+const LANES: usize = 7;
 /// Lengths that are told apart.
 const LENGTHS: usize = 32;
 
@@ -67,6 +70,13 @@ pub(super) struct Known {
     pub(super) weak: bool,
     /// The entry's own hash: one fingerprint may have entries of several kinds.
     of: u128,
+}
+
+impl Known {
+    /// The form in which it was met under this hash: its own, or that of another spelling.
+    pub(super) fn met_as(&self, hash: u128, form: Form) -> Form {
+        if hash == self.of { form } else { Form::Normalised }
+    }
 }
 
 impl Index {
@@ -142,6 +152,17 @@ impl Index {
         self.values.get(&hash).map(|known| known.clone()).unwrap_or_default()
     }
 
+    /// The hash of the digest that a run of hex or base64 is, if it is one that is known.
+    pub(super) fn digest(&self, run: &[u8]) -> Option<u128> {
+        if !self.has(Lane::Digest) {
+            return None;
+        }
+        let mut digest = [0; 32];
+        let length = decode::digest(run, &mut digest)?;
+        let hash = self.hash(Lane::Digest, digest.get(..length)?);
+        self.values.contains_key(&hash).then_some(hash)
+    }
+
     /// The bits of the lengths of what begins with this anchor.
     #[inline(never)]
     pub(super) fn length_bits(&self, anchor: u32) -> u64 {
@@ -174,8 +195,8 @@ impl Index {
             of: entry.hash,
         };
         if self.add(entry.lane, entry.hash, known) {
-            for (lane, hash) in others(entry) {
-                self.add(lane, hash, known);
+            for further in &entry.further {
+                self.add(further.lane, further.hash, known);
             }
             self.count(entry, true);
         }
@@ -183,8 +204,8 @@ impl Index {
 
     pub(super) fn remove(&self, entry: &Entry, fingerprint: Fingerprint) {
         if self.take(entry.lane, entry.hash, fingerprint, entry.hash) {
-            for (lane, hash) in others(entry) {
-                self.take(lane, hash, fingerprint, entry.hash);
+            for further in &entry.further {
+                self.take(further.lane, further.hash, fingerprint, entry.hash);
             }
             self.count(entry, false);
         }
@@ -197,26 +218,22 @@ impl Index {
         };
         let needle = usize::try_from(entry.needle).unwrap_or(LENGTHS);
         change(&self.lengths[entry.lane as usize][needle.min(LENGTHS - 1)]);
-        if entry.lane == Lane::Phone && entry.second != 0 {
-            change(&self.lengths[Lane::National as usize][NATIONAL]);
+        for further in &entry.further {
+            change(&self.lengths[further.lane as usize][usize::from(further.length).min(LENGTHS - 1)]);
         }
         if entry.wordless {
             change(&self.wordless);
         }
         // Into the table of anchors first: a filter that is being built reads it.
-        for anchor in entry.anchors.into_iter().flatten() {
-            self.count_anchor(anchor, if more { 1 } else { -1 });
+        for anchor in &entry.anchors {
+            self.count_anchor(*anchor, if more { 1 } else { -1 });
         }
-        let keys = entry.anchors.iter().flatten().count();
+        let keys = entry.anchors.len();
         let (keys, stale) = match more {
             true => {
                 let filters = self.filter.read().unwrap_or_else(PoisonError::into_inner);
                 for filter in [Some(&filters.current), filters.next.as_ref()].into_iter().flatten() {
-                    entry
-                        .anchors
-                        .into_iter()
-                        .flatten()
-                        .for_each(|anchor| filter.add(anchor));
+                    entry.anchors.iter().for_each(|anchor| filter.add(*anchor));
                 }
                 drop(filters);
                 (self.keys.fetch_add(keys, Ordering::AcqRel) + keys, 0)
@@ -297,13 +314,6 @@ impl Index {
             self.anchors.remove_if(&anchor.hash, |_, lengths| lengths.is_empty());
         }
     }
-}
-
-/// The further hashes under which an entry is found.
-fn others(entry: &Entry) -> impl Iterator<Item = (Lane, u128)> {
-    let national = (entry.lane == Lane::Phone).then_some((Lane::National, entry.second));
-    let digests = entry.digests.into_iter().map(|digest| (Lane::Digest, digest));
-    national.into_iter().chain(digests).filter(|(_, hash)| *hash != 0)
 }
 
 /// Keys here are keyed hashes already.

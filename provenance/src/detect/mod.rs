@@ -16,15 +16,23 @@
 //! - **Numbers** are found where a number as a whole stands, with currency and grouping
 //!   (`$4,200.00`); every piece between commas is tried too, for CSV. **Dates** and **phones**
 //!   are found in the formats that their canonical form reads, both readings of `02/01/1990`
-//!   included; phones also by their last 10 digits.
-//! - **Digests**: a token of 64 hex digits, or base64 of 32 bytes, is compared with the SHA-256 of
-//!   each value's canonical form (dates also as `19900102`, phones also with `+`).
+//!   included; phones also by their last 10 digits, and without trunk zero or calling code where
+//!   8 digits are left. Digits of which nobody says so may have a calling code.
+//! - **Ids** of 8 to 64 ASCII letters and digits (of 12 and more, if they have no letters), with a
+//!   digit among the first 8, are found with one separator (a space or one of `-./:_`) or none
+//!   between any two of them. What differs from the id as registered is a normalised finding.
+//! - **Names**, that is texts of two words of letters, are found in their other order, with or
+//!   without a comma between.
+//! - **Digests** in hex or base64 are compared with the SHA-256 of each value's canonical form (dates
+//!   also as `19900102`, phones also with `+`); for emails, phones and texts of at most 64 bytes
+//!   without digits also with MD5 and SHA-1, and with the small letters that folding loses (a
+//!   final sigma; a sharp s in place of every `ss`).
 //! - **Encodings**: percent and plus, JSON escapes, JSON within strings, HTML entities (numbers, and
 //!   the names that escaping needs), quoted-printable, base64 and hex runs of at least 16 characters
 //!   are decoded and searched, at most 3 deep and within a budget of bytes. Parts that gzip or zlib
 //!   compressed, by their first bytes, are inflated first, to at most 64 times their size; what breaks
-//!   off, or has more behind it, is searched as it stands too. Other compression and base64 over several
-//!   lines are not decoded.
+//!   off, or has more behind it, is searched as it stands too (what headers say of an encoding is the
+//!   caller's). Other compression and base64 over several lines are not decoded.
 //!
 //! # How it is quick
 //! Most of what leaves holds nothing. `classify` turns 64 bytes at a time into bit masks; the `sieve`

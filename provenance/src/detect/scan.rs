@@ -35,7 +35,7 @@ const INFLATED_PER_BYTE: usize = 64;
 /// Longest leaf that is sifted as it stands; longer ones are seldom free of line breaks.
 const SIFTED: usize = 1 << 10;
 /// What a look-up costs.
-const LOOKUP: usize = 16;
+pub(super) const LOOKUP: usize = 16;
 
 pub(super) struct Scanner<'d> {
     pub(super) index: &'d Index,
@@ -107,7 +107,6 @@ impl<'a> At<'a> {
 }
 
 /// A value met.
-#[derive(Clone)]
 pub(super) struct Find {
     /// In the searched bytes.
     pub(super) range: Range<usize>,
@@ -254,18 +253,39 @@ impl<'d> Scanner<'d> {
     }
 
     fn pairs(&mut self, part: &str, prefix: &str, bytes: &[u8]) {
-        for (key, value) in form_urlencoded::parse(bytes) {
-            let masked = self.key(part, prefix, "{key}", key.as_bytes());
+        let (decoded, pairs) = form(bytes);
+        let mut outline = Outline::default();
+        // All of it at once: most pairs hold nothing.
+        let suspects = self.sieve.leaves(&decoded, &mut outline).then_some(outline.suspects);
+        let mut suspects = suspects.as_deref();
+        let mut suspected = |range: &Range<usize>| {
+            let Some(rest) = suspects else { return true };
+            let before = rest.partition_point(|at| *at < range.start);
+            suspects = rest.get(before..);
+            let within = rest.get(before).is_some_and(|at| *at < range.end);
+            within
+                || decoded
+                    .get(range.start)
+                    .is_some_and(|byte| !byte.is_ascii_alphanumeric())
+        };
+        for (key, value) in pairs {
+            let (in_key, in_value) = (suspected(&key), suspected(&value));
+            let get = |range: Range<usize>| decoded.get(range).unwrap_or_default();
+            let (key, value) = (get(key), get(value));
+            let masked = in_key && self.key(part, prefix, "{key}", key);
+            if !in_value {
+                continue;
+            }
             let spot = Spot {
                 part,
                 path: prefix,
-                suffix: shown(key.as_bytes(), masked),
-                key: Some(&key),
+                suffix: shown(key, masked),
+                key: Some(&String::from_utf8_lossy(key)),
                 ranged: None,
                 is_key: false,
                 is_json: false,
             };
-            self.leaf(spot, value.as_bytes());
+            self.leaf(spot, value);
         }
     }
 
@@ -405,23 +425,21 @@ impl<'d> Scanner<'d> {
     /// Whether the run was understood.
     fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
         let mut understood = false;
-        let digest = matches!(run.len(), 43 | 64 | 66) && self.index.has(Lane::Digest);
-        if !digest && !decode::could_be_text(run) {
-            return false;
-        }
-        for decoded in [decode::hex(run), decode::base64(run)].into_iter().flatten() {
-            if decoded.len() == 32 && self.index.has(Lane::Digest) {
+        if let Some(hash) = self.index.digest(run) {
+            for known in self.index.find(hash) {
                 let find = Find {
                     range: range.clone(),
                     whole: false,
                     form: Form::Hashed,
                 };
-                let hash = self.index.hash(Lane::Digest, &decoded);
-                for known in self.index.find(hash) {
-                    understood = true;
-                    self.report(at, &known, find.clone());
-                }
+                understood = true;
+                self.report(at, &known, find);
             }
+        }
+        if !decode::could_be_text(run) {
+            return understood;
+        }
+        for decoded in [decode::hex(run), decode::base64(run)].into_iter().flatten() {
             if at.layers < LAYERS && decode::is_text(&decoded) {
                 understood = true;
                 self.search_decoded(at, range, &decoded);
@@ -559,6 +577,51 @@ impl<'d> Scanner<'d> {
                 weak: known.weak,
             },
         ));
+    }
+}
+
+/// A form's pairs decoded, a quote after each key and value, and where they stand.
+#[allow(clippy::type_complexity)]
+fn form(bytes: &[u8]) -> (Vec<u8>, Vec<(Range<usize>, Range<usize>)>) {
+    let mut decoded = Vec::with_capacity(bytes.len() + 2);
+    let mut pairs = Vec::with_capacity(16);
+    let mut rest = bytes;
+    loop {
+        let begin = decoded.len();
+        let mut value = None;
+        let mut end = None;
+        let mut bytes = rest.iter();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'&' => {
+                    end = Some(bytes.as_slice());
+                    break;
+                }
+                b'=' if value.is_none() => {
+                    value = Some(decoded.len() + 1);
+                    decoded.push(b'"');
+                }
+                b'+' => decoded.push(b' '),
+                b'%' => match bytes.as_slice() {
+                    [a, b, after @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {
+                        decoded.extend(decode::nibble(*a).zip(decode::nibble(*b)).map(|(a, b)| a << 4 | b));
+                        bytes = after.iter();
+                    }
+                    _ => decoded.push(b'%'),
+                },
+                byte => decoded.push(*byte),
+            }
+        }
+        let until = decoded.len();
+        decoded.push(b'"');
+        let key = begin..value.map_or(until, |value| value - 1);
+        if value.is_some() || !key.is_empty() {
+            pairs.push((key, value.unwrap_or(until)..until));
+        }
+        match end {
+            Some(after) => rest = after,
+            None => return (decoded, pairs),
+        }
     }
 }
 

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::classify::{BLOCK, Job, Masks, accelerated, classify};
 use super::decode;
-use super::filter::{Anchor, AnchorKey, Filter, LONGEST, length_bit, short};
+use super::entry::{begins_bare, nationals};
+use super::filter::{ANCHOR, Anchor, AnchorKey, Filter, LONGEST, length_bit, short};
 use super::index::{Index, Lane};
+use super::words::Bare;
 use crate::vocabulary::canonical::number;
 
 /// Blocks that are classified at once, but for the one looked ahead.
@@ -23,6 +25,9 @@ const NUMBER: usize = 48;
 /// Most digits of a phone with a prefix `00`, and most bytes between two groups of them.
 const PHONE: usize = 19;
 const GAP: usize = 16;
+/// Most digits of which no trunk zero is left out, and fewest of which a calling code may be.
+const TRUNK: usize = 8;
+const CODED: usize = 9;
 
 /// The sieve of one scan, with the memory that it uses again.
 pub(super) struct Sieve<'d> {
@@ -35,7 +40,7 @@ pub(super) struct Sieve<'d> {
     dates: bool,
     /// A bit for each number of digits that a phone is known by.
     phones: u32,
-    digests: bool,
+    ids: bool,
     wordless: bool,
     masks: Vec<Masks>,
     outline: Outline,
@@ -91,7 +96,7 @@ impl<'d> Sieve<'d> {
                 true => phones.fold(0, |mask, count| mask | 1 << count),
                 false => 0,
             },
-            digests: index.has(Lane::Digest),
+            ids: index.has(Lane::Bare),
             wordless: index.has_wordless(),
             masks: vec![Masks::default(); CHUNK + 1],
             outline: Outline::default(),
@@ -177,7 +182,10 @@ impl<'d> Sieve<'d> {
             let word = lower(word_at(text, at));
             let is_digit = now.digit >> bit & 1 != 0;
             let skip = if is_digit && self.numbers != 0 { 0 } else { TINY };
-            if self.starts(word, ends.from(bit) & !skip) != 0 {
+            let ends = ends.from(bit);
+            if self.starts(word, ends & !skip) != 0
+                || self.ids && near(now.digit, next.digit, bit) && self.bare_id(text, at)
+            {
                 words.push(at);
                 if is_digit {
                     digits.push(at);
@@ -223,6 +231,16 @@ impl<'d> Sieve<'d> {
         let clean = self.look(leaf, None, &mut outline).is_some() && outline.suspects.is_empty();
         self.outline = outline;
         clean
+    }
+
+    /// Makes out where in leaves, each with a quote after it, something could be met; `false` if
+    /// anywhere. What begins with no letter or digit is not judged.
+    pub(super) fn leaves(&mut self, leaves: &[u8], outline: &mut Outline) -> bool {
+        #[cfg(test)]
+        if self.open {
+            return false;
+        }
+        self.look(leaves, None, outline).is_some()
     }
 
     /// `depth` is that of a document, none for a leaf.
@@ -374,6 +392,7 @@ impl<'d> Sieve<'d> {
             if found & !TINY != 0
                 || found != 0 && (is_digit || is_whole(bytes, at, found))
                 || pluses && self.starts_spaced(word, ends)
+                || self.ids && near(now.digit, next.digit, bit) && self.bare_id(bytes, at)
                 || !is_digit && self.dates && is_month(word) && self.month_first(bytes, at)
             {
                 suspects.push(at);
@@ -445,6 +464,24 @@ impl<'d> Sieve<'d> {
         let spaced = word.to_le_bytes().map(|byte| if byte == b'+' { b' ' } else { byte });
         let spaced = u64::from_le_bytes(spaced);
         spaced != word && self.starts(spaced, ends) != 0
+    }
+
+    /// Whether an id could begin here that has separators among its first eight letters and digits.
+    #[inline(never)]
+    fn bare_id(&self, bytes: &[u8], at: usize) -> bool {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let mut first = [0; ANCHOR];
+        let mut count = 0;
+        // In forms, spaces are written as pluses.
+        let spaced = rest
+            .iter()
+            .take(2 * ANCHOR)
+            .map(|byte| if *byte == b'+' { &b' ' } else { byte });
+        for ((_, byte), slot) in Bare(spaced.enumerate()).zip(&mut first) {
+            *slot = byte.to_ascii_lowercase();
+            count += 1;
+        }
+        count == ANCHOR && begins_bare(&first) && self.lengths_of(self.key.hash(u64::from_le_bytes(first)), !SHORT) != 0
     }
 
     /// Whether anything longer than the anchor could begin so.
@@ -699,7 +736,9 @@ impl<'d> Sieve<'d> {
     fn phone(&self, bytes: &[u8], at: usize, end: usize, after: u8, tried: &mut usize) -> bool {
         let separates = matches!(after, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b'+');
         let prefixed = end - at > 5 && byte_at(bytes, at) == b'0' && byte_at(bytes, at + 1) == b'0';
-        let alone = !separates && end - at <= 10 && !prefixed;
+        // Met as a word already, but for what could be left out of it.
+        let whole = end - at <= TRUNK || byte_at(bytes, at) != b'0' && end - at < CODED;
+        let alone = !separates && whole && !prefixed;
         !alone && at >= *tried && self.groups(bytes, at, tried)
     }
 
@@ -754,20 +793,14 @@ impl<'d> Sieve<'d> {
         while let [b'0', b'0', rest @ ..] = digits {
             digits = rest;
         }
-        let known = |digits: &[u8]| self.phones >> digits.len() & 1 != 0 && self.has(digits);
-        known(digits)
-            || digits
-                .len()
-                .checked_sub(10)
-                .is_some_and(|more| more > 0 && digits.get(more..).is_some_and(known))
+        let known = |digits: &str| self.phones >> digits.len() & 1 != 0 && self.has(digits.as_bytes());
+        let digits = std::str::from_utf8(digits).unwrap_or_default();
+        known(digits) || nationals(digits).any(known)
     }
 
     /// Whether a run of base64 or hex could be a digest, or text when decoded, as a whole or in pieces.
     fn run(&self, run: &[u8], pieces: bool) -> bool {
-        let could = |run: &[u8]| {
-            let digest = self.digests && matches!(run.len(), 43 | 64 | 66);
-            digest || decode::could_be_text(run)
-        };
+        let could = |run: &[u8]| self.index.digest(run).is_some() || decode::could_be_text(run);
         could(run)
             || pieces && decode::pieces(run).any(could)
             || run.contains(&b'+')
@@ -888,6 +921,12 @@ fn escaped(backslash: u64, carry: &mut u64) -> u64 {
     let (even_runs, overflow) = odd_starts.overflowing_add(backslash);
     *carry = u64::from(overflow);
     (EVEN ^ (even_runs << 1)) & follows
+}
+
+/// Whether a digit is among the 15 bytes from here on: that far do eight letters with separators reach.
+#[inline(always)]
+fn near(now: u64, next: u64, bit: u32) -> bool {
+    (pair_of(now, next) >> bit) as u64 & 0x7fff != 0
 }
 
 #[inline(always)]

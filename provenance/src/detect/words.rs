@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::entry::{BARE, begins_bare, is_separator};
 use super::filter::ANCHOR;
 use super::index::{Known, Lane};
-use super::scan::{At, Find, Scanner};
+use super::scan::{At, Find, LOOKUP, Scanner};
 use super::{Form, json};
 use crate::vocabulary::canonical::fold::Folded;
 use crate::vocabulary::canonical::{date, number, phone};
@@ -13,6 +14,8 @@ use crate::vocabulary::canonical::{date, number, phone};
 const SHORTEST: usize = 3;
 /// Longest leaf that is read as a number, a date or a phone as a whole.
 pub(super) const LONGEST_WRITTEN: usize = 64;
+/// Most ids that are looked up at one place: of one beginning, and of several lengths.
+const BARE_TRIED: usize = 16;
 
 /// A letter, a digit or a mark, of any script.
 pub(super) fn is_word(c: char) -> bool {
@@ -74,9 +77,14 @@ impl Scanner<'_> {
             whole: true,
             form,
         };
-        for known in self.known(needle(text).as_bytes()) {
-            let same = usize::try_from(known.length) == Ok(text.len());
-            self.report(at, &known, find(if same { Form::Exact } else { Form::Embedded }));
+        let (hash, found) = self.known(needle(text).as_bytes());
+        for known in found {
+            let form = if usize::try_from(known.length) == Ok(text.len()) {
+                Form::Exact
+            } else {
+                Form::Embedded
+            };
+            self.report(at, &known, find(known.met_as(hash, form)));
         }
         if text.len() > LONGEST_WRITTEN || !text.bytes().any(|b| b.is_ascii_digit()) {
             return;
@@ -131,6 +139,7 @@ impl Scanner<'_> {
                 continue;
             }
             self.short(at, view, start);
+            self.bare(at, view, start, &mut lengths);
             let rest = text.as_bytes().get(start..).unwrap_or_default();
             let anchor = rest
                 .first_chunk::<ANCHOR>()
@@ -158,8 +167,7 @@ impl Scanner<'_> {
                 .last()
                 .is_some_and(|last| last.is_ascii_alphanumeric() || !last.is_ascii());
             if ends && self.sieve.has(word) && is_boundary(text, end) {
-                let found = self.index.find(self.index.hash(Lane::Text, word));
-                self.candidates(at, view, start..end, &found);
+                self.candidates(at, view, start..end, self.index.hash(Lane::Text, word));
             }
         }
     }
@@ -188,26 +196,86 @@ impl Scanner<'_> {
             std::hash::Hasher::write(&mut hasher, &text.as_bytes()[hashed..end]);
             hashed = end;
             let hash = siphasher::sip128::Hasher128::finish128(&hasher).as_u128();
-            self.candidates(at, view, start..end, &self.index.find(hash));
+            self.candidates(at, view, start..end, hash);
+        }
+    }
+
+    /// An id that begins here, with whatever separates its letters and digits.
+    fn bare(&mut self, at: &mut At<'_>, view: &Folded, start: usize, lengths: &mut Vec<u32>) {
+        if !self.index.has(Lane::Bare) {
+            return;
+        }
+        let rest = view.text.as_bytes().get(start..).unwrap_or_default();
+        let mut buffer = [0; *BARE.end()];
+        let mut count = 0;
+        let mut hashed = 0;
+        for (offset, byte) in Bare(rest.iter().enumerate()) {
+            let Some(slot) = buffer.get_mut(count) else { return };
+            *slot = byte;
+            count += 1;
+            if count == ANCHOR {
+                let anchor = buffer.first_chunk::<ANCHOR>();
+                let anchor = anchor
+                    .filter(|first| begins_bare(*first))
+                    .and_then(|first| self.index.anchor_key.of(first));
+                let Some(anchor) = anchor.filter(|anchor| self.sieve.may_begin(*anchor)) else {
+                    return;
+                };
+                self.index.lengths(anchor.hash, lengths);
+            }
+            let known = count >= ANCHOR && lengths.iter().any(|length| usize::try_from(*length) == Ok(count));
+            let end = start + offset + 1;
+            if known && is_boundary(&view.text, end) {
+                if !self.spend(LOOKUP) {
+                    return;
+                }
+                hashed += 1;
+                let hash = self.index.hash(Lane::Bare, buffer.get(..count).unwrap_or_default());
+                self.candidates(at, view, start..end, hash);
+            }
+            if hashed > BARE_TRIED {
+                return;
+            }
         }
     }
 
     /// What is registered as this text.
-    fn known(&self, needle: &[u8]) -> Vec<Known> {
-        match self.sieve.has(needle) {
-            true => self.index.find(self.index.hash(Lane::Text, needle)),
-            false => Vec::new(),
+    fn known(&self, needle: &[u8]) -> (u128, Vec<Known>) {
+        if !self.sieve.has(needle) {
+            return (0, Vec::new());
         }
+        let hash = self.index.hash(Lane::Text, needle);
+        (hash, self.index.find(hash))
     }
 
-    fn candidates(&mut self, at: &mut At<'_>, view: &Folded, range: Range<usize>, found: &[Known]) {
-        for known in found {
+    fn candidates(&mut self, at: &mut At<'_>, view: &Folded, range: Range<usize>, hash: u128) {
+        for known in self.index.find(hash) {
             let find = Find {
                 range: view.source(range.clone()),
                 whole: false,
-                form: Form::Embedded,
+                form: known.met_as(hash, Form::Embedded),
             };
-            self.report(at, known, find);
+            self.report(at, &known, find);
         }
+    }
+}
+
+/// Letters and digits with their offsets, and at most one separator between two of them.
+pub(super) struct Bare<I>(pub(super) I);
+
+impl<'b, I: Iterator<Item = (usize, &'b u8)>> Iterator for Bare<I> {
+    type Item = (usize, u8);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, u8)> {
+        let (at, byte) = self.0.next()?;
+        if byte.is_ascii_alphanumeric() {
+            return Some((at, *byte));
+        }
+        let (at, after) = self
+            .0
+            .next()
+            .filter(|(_, after)| is_separator(*byte) && after.is_ascii_alphanumeric())?;
+        Some((at, *after))
     }
 }

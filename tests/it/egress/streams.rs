@@ -223,7 +223,7 @@ fn compressed_bodies_are_scanned_decoded() {
     let long = gzipped(format!("{noise} {ALICE} {noise}").as_bytes());
     assert!(long.len() > 200_000);
     zipped(&url, "gzip", &long).unwrap();
-    zipped(&url, "br", b"opaque").unwrap();
+    zipped(&url, "compress", b"opaque").unwrap();
     zipped(&url, "gzip", format!("no gzip at all: {ALICE}").as_bytes()).unwrap();
     let shares = evidence.of("DATA_SHARE");
     let shown: Vec<_> = shares
