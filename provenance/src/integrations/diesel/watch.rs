@@ -142,15 +142,6 @@ impl<I> Watch<I> {
 
     fn observe(&mut self, event: &InstrumentationEvent<'_>, out: &mut Vec<Settled<Write>>) {
         match event {
-            InstrumentationEvent::StartEstablishConnection { url, .. } => {
-                self.fallback.opened(url);
-                if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-                    self.ledger.dialect = Dialect::Postgres;
-                }
-                if may_be_sqlite(url) {
-                    probe::expect();
-                }
-            }
             InstrumentationEvent::FinishEstablishConnection { .. } => {
                 self.probe = probe::opened_here();
                 if self.probe.is_some() {
@@ -178,6 +169,17 @@ impl<I> Watch<I> {
             | InstrumentationEvent::CommitTransaction { .. }
             | InstrumentationEvent::RollbackTransaction { .. } => self.give_up(0, out),
             _ => {}
+        }
+    }
+
+    /// Diesel opens the connection next.
+    fn opening(&mut self, url: &str) {
+        self.fallback.opened(url);
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            self.ledger.dialect = Dialect::Postgres;
+        }
+        if may_be_sqlite(url) {
+            probe::expect();
         }
     }
 
@@ -632,6 +634,11 @@ impl Judge {
 
 impl<I: Instrumentation> Instrumentation for Watch<I> {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        // A host's instrumentation may open connections of its own here: the one to watch is opened after it.
+        if let InstrumentationEvent::StartEstablishConnection { url, .. } = event {
+            self.inner.on_connection_event(event);
+            return self.opening(url);
+        }
         let mut settled = Vec::new();
         self.observe(&event, &mut settled);
         settle(settled);
