@@ -284,10 +284,8 @@ fn updates_are_recorded_with_what_diesel_does_not_tell() {
         assert_eq!(update["reason"], "row_count_not_reported");
     }
     assert_eq!(fields(&events[1]), ["email"]);
-    assert!(
-        owners(&events[1])[0].starts_with("user:"),
-        "no owner of its own: the request's"
-    );
+    let owner = owners(&events[1])[0].clone();
+    assert!(owner.starts_with("user:"), "as its WHERE says: {owner}");
     assert!(owners(&events[3])[0].starts_with("email:"));
 }
 
@@ -736,4 +734,40 @@ fn a_row_that_was_forgotten_is_known_again_once_it_is_read_again() {
     for id in (1..=10).chain(1..=10).chain([10, 10, 1, 1]) {
         assert!(found(id), "{id}");
     }
+}
+
+#[test]
+fn an_update_is_of_the_one_that_its_where_names() {
+    let evidence = Evidence::new(|config| config.owners_clear = true);
+    let _tracker = evidence.scoped();
+    let _scope = Scope::new("job").enter();
+    set_owner("user", 99);
+    let mut db = connect();
+    for email in ["ada@x.org", "alan@x.org"] {
+        insert(&mut db, email).unwrap();
+    }
+    let changes = |income| Changes {
+        email: None,
+        income: Some(income),
+    };
+    diesel::update(users::table.find(2))
+        .set(&changes(1.0))
+        .execute(&mut db)
+        .unwrap();
+    diesel::update(users::table.filter(users::email.eq("ada@x.org")))
+        .set(&changes(2.0))
+        .execute(&mut db)
+        .unwrap();
+    // Several rows, or nobody in particular.
+    diesel::update(users::table.filter(users::id.gt(0)))
+        .set(&changes(3.0))
+        .execute(&mut db)
+        .unwrap();
+    diesel::update(users::table.filter(users::id.eq(1).or(users::id.eq(2))))
+        .set(&changes(4.0))
+        .execute(&mut db)
+        .unwrap();
+    let events = evidence.of("DATA_STORAGE");
+    let owners: Vec<_> = events[2..].iter().map(|event| owners(event)[0].clone()).collect();
+    assert_eq!(owners, ["user:2", "email:ada@x.org", "user:99", "user:99"]);
 }

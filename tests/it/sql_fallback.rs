@@ -676,6 +676,27 @@ mod postgres {
         assert_eq!(events[4]["extras"]["reason"], "row_count_not_reported");
     }
 
+    #[test]
+    fn rows_that_a_model_takes_after_the_end_are_no_blind_read() {
+        use diesel::RunQueryDsl;
+        let evidence = evidence();
+        let _tracker = evidence.scoped();
+        let database = Database::new(SCHEMA);
+        let mut db = database.connect();
+        let row = people::email.eq("a@x.org");
+        RunQueryDsl::execute(diesel::insert_into(people::table).values(row), &mut db).unwrap();
+        for _ in 0..2 {
+            let seen = people::table.filter(people::id.gt(0));
+            let _: Vec<Person> = RunQueryDsl::load(seen.select(Person::as_select()), &mut db).unwrap();
+        }
+        let unseen = people::table.filter(people::id.gt(0)).select(people::email);
+        for _ in 0..3 {
+            let _: Vec<String> = RunQueryDsl::load(unseen, &mut db).unwrap();
+        }
+        drop(db);
+        assert_eq!(reads(&evidence), serde_json::json!({"people": 3}));
+    }
+
     #[tokio::test(flavor = "current_thread")]
     async fn asynchronous_statements_are_read_as_they_begin() {
         let evidence = evidence();

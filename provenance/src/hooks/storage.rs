@@ -82,6 +82,20 @@ impl Write {
         }
     }
 
+    /// Whether one of its values does not say whose it is.
+    #[cfg(feature = "sql-fallback")]
+    pub(crate) fn lacks_owners(&self) -> bool {
+        self.values.iter().any(|value| value.owners.is_none())
+    }
+
+    /// Values that do not say whose they are, are theirs.
+    #[cfg(feature = "sql-fallback")]
+    pub(crate) fn belongs_to(&mut self, owners: &Arc<[Owner]>) {
+        for value in &mut self.values {
+            value.owners.get_or_insert_with(|| owners.clone());
+        }
+    }
+
     /// Whether this value of a column belongs to it already.
     #[cfg(feature = "sql-fallback")]
     pub(crate) fn holds(&self, column: &Column, observed: &Observed) -> bool {

@@ -109,7 +109,7 @@ fn a_batch_of_which_some_rows_were_ignored_is_uncertain() {
 }
 
 #[test]
-fn an_upsert_is_certain_where_both_ways_store_the_same() {
+fn an_upsert_is_certain_where_the_row_is_new_or_both_ways_store_the_same() {
     let evidence = clear_owners();
     let _tracker = evidence.scoped();
     let mut db = connect();
@@ -135,7 +135,7 @@ fn an_upsert_is_certain_where_both_ways_store_the_same() {
     assert_eq!(
         summary(&events),
         [
-            (upsert.clone(), String::new()),
+            ("insert".to_owned(), String::new()),
             (upsert.clone(), String::new()),
             (upsert, "on_conflict".to_owned())
         ]

@@ -69,7 +69,7 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
         &[
             ("do_nothing_that_won", CONFLICT),
             ("do_nothing_that_lost", CONFLICT),
-            ("upsert_that_inserts", UPSERT),
+            ("upsert_that_inserts", CONFLICT),
             ("upsert_that_updates", UPSERT),
             ("upsert_of_the_same_values", SAME_UPSERT),
             ("upsert_from_excluded", UPSERT),
@@ -109,10 +109,10 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
         &[
             ("begin_and_commit_by_batch_execute", EXACT),
             ("begin_and_rollback_by_batch_execute", EXACT),
-            ("begin_and_commit_by_sql_query", QUERY_TEXT),
-            ("begin_and_rollback_by_sql_query", QUERY_TEXT),
+            ("begin_and_commit_by_sql_query", EXACT),
+            ("begin_and_rollback_by_sql_query", EXACT),
             ("savepoints_by_batch_execute", EXACT),
-            ("savepoints_by_sql_query", QUERY_TEXT),
+            ("savepoints_by_sql_query", EXACT),
             ("commit_among_several_statements", EXACT),
             ("rollback_among_several_statements", EXACT),
         ],
@@ -195,7 +195,7 @@ pub(super) const MATRIX: &[(&str, &[Row])] = &[
 const EXACT: [Cell; 4] = [Exact; 4];
 const ROW_COUNT: [Cell; 4] = postgresql(Uncertain("row_count_not_reported"));
 const CONFLICT: [Cell; 4] = postgresql(Uncertain("on_conflict"));
-/// The probe counts rows; which of two values a row got, SQLite does not say.
+/// The probe sees that a row is new; that it was there, SQLite does not say.
 const UPSERT: [Cell; 4] = [Uncertain("on_conflict"); 4];
 /// SQL text is not read for whether two values are the same.
 const SAME_UPSERT: [Cell; 4] = [
@@ -204,8 +204,6 @@ const SAME_UPSERT: [Cell; 4] = [
     Uncertain("on_conflict"),
     Uncertain("on_conflict"),
 ];
-/// Behind the wrapper, the text of `sql_query` looks like a statement that Diesel built.
-const QUERY_TEXT: [Cell; 4] = [Exact, Uncertain("transaction_not_followed"), Exact, Exact];
 const RETURNING_UPDATE: [Cell; 4] = [
     Exact,
     Exact,
@@ -233,7 +231,7 @@ pub(super) const NOTES: &[(&str, &str)] = &[
     (
         "on_conflict",
         "Diesel does not tell whether the row was new or an existing one won. On SQLite the probe asks the database, \
-         which does not tell either which of two values an upsert stored.",
+         which tells of a new row alone, and not always.",
     ),
     (
         "statements_overlapped",
@@ -243,11 +241,6 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "transaction_may_have_aborted",
         "diesel-async does not report that a query failed, and the last statement before COMMIT was one, or bound no \
          tracked value: PostgreSQL answers COMMIT with success when it rolls back.",
-    ),
-    (
-        "transaction_not_followed",
-        "`SyncConnectionWrapper` shows the text of `sql_query` as a statement that Diesel built; the probe tells that \
-         a transaction began or ended, not how.",
     ),
     (
         "inside_the_database",

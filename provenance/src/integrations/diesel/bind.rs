@@ -10,7 +10,7 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::SqlType;
 
 use super::ledger::Dialect;
-use super::slot::Slot;
+use super::slot::{self, Slot};
 use crate::hooks::storage::{self, Seen, Write};
 use crate::site::{Column, ModelSite};
 use crate::tracked::Visitor;
@@ -168,9 +168,7 @@ where
 /// A row was read into a model; `visit` visits it whole.
 pub fn loaded(site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
     tracker::with(|tracker| {
-        if let Some(slot) = Slot::in_hand() {
-            slot.statement().rows += 1;
-        }
+        slot::row();
         storage::loaded(tracker, site, visit);
     });
 }

@@ -15,11 +15,11 @@
 //!
 //! | `reason` | what is not known | where |
 //! |---|---|---|
-//! | `on_conflict` | whether a row that was there won (`DO NOTHING`, `OR IGNORE`), or which of two rows an upsert stored | PostgreSQL, MySQL, SQLite without the probe; with it, upserts that insert and update different values |
+//! | `on_conflict` | whether a row that was there won (`DO NOTHING`, `OR IGNORE`), or which of two rows an upsert stored | PostgreSQL, MySQL, SQLite without the probe; with it, upserts that may have updated with other values than they insert |
 //! | `row_count_not_reported` | whether an UPDATE met a row | PostgreSQL, MySQL; SQLite without the probe, unless a tracked model read a `RETURNING` row; with it, where only a trigger wrote |
 //! | `returning_not_confirmed` | whether the statement failed: the error comes with rows that nobody of ours read | diesel-async; SQLite without the probe |
 //! | `some_rows_ignored` | which rows of an INSERT were stored: fewer than it has | SQLite with the probe |
-//! | `statements_overlapped` | which of several open statements ended (pipelining, a future that was dropped) | diesel-async, until its next Diesel transaction |
+//! | `statements_overlapped` | which of several open statements ended (the same text twice in a pipeline), or whether one whose future was dropped ran | diesel-async |
 //! | `transaction_may_have_aborted` | whether a statement of the transaction failed unseen: COMMIT then rolls back, and reports success | diesel-async, where the last statement before COMMIT was a query; MySQL after an error |
 //! | `transaction_not_followed` | how the transaction ended: a text that cannot be followed, such as `PREPARE TRANSACTION` | anywhere |
 //! | `commit_not_confirmed` | whether a COMMIT that nobody answered arrived | PostgreSQL, MySQL |
@@ -31,8 +31,20 @@
 //! belongs to the instrumentation that the connection was opened with: one that `set_instrumentation`
 //! puts in its place works without.
 //!
+//! For the whole process, `init` then registers an automatic extension, which initialises SQLite: a
+//! host that calls `sqlite3_config` does so before. Connections of others (rusqlite, say) pass it by
+//! untouched. After `sqlite3_reset_auto_extension` connections are watched without the probe.
+//!
+//! # Whose an update is
+//! As the changeset's owner fields say; with `sql-fallback`, else as a column that a model of the table
+//! declares as its owner is compared by `=` in the `WHERE`; else the request's.
+//!
 //! # Limits
-//! A trigger or rule that leaves out a row unseen makes a certain INSERT of PostgreSQL's wrong.
+//! A trigger (`BEFORE INSERT .. RETURN NULL`), a rule (`DO INSTEAD`) or a policy that leaves out or changes a
+//! row reports success like any other statement: on PostgreSQL and MySQL such an INSERT is recorded as certain,
+//! with the values that were bound. On SQLite the probe sees a row that is left out, and not one that is changed.
+//! While a statement of diesel-async's runs, values that the same thread binds for a connection which does not
+//! report, for the same table, may be taken for that statement's.
 //! Values that bypass the model (`set(email.eq(..))`, SQL text), and deletes, are seen with the feature
 //! `sql-fallback` alone.
 

@@ -14,7 +14,7 @@ pub(super) struct Reading {
 #[allow(dead_code)]
 pub(super) enum Changed {
     Nothing,
-    Rows(usize),
+    Rows(usize, bool),
     Otherwise,
 }
 
@@ -39,5 +39,11 @@ impl Probe {
 impl Reading {
     pub(super) fn since(&self, _: &Reading) -> Changed {
         Changed::Otherwise
+    }
+}
+
+impl Changed {
+    pub(super) fn is_new_row(self) -> bool {
+        false
     }
 }

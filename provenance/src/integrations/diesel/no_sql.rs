@@ -27,6 +27,12 @@ pub(super) struct Around {
     pub(super) alone: bool,
 }
 
+impl Around {
+    pub(super) fn is_upsert_of_one(&self) -> bool {
+        false
+    }
+}
+
 pub(super) struct Seen<'s> {
     pub(super) served: &'s Served,
     pub(super) rows: usize,
@@ -42,7 +48,7 @@ impl Fallback {
         None
     }
 
-    pub(super) fn end_begun(&self, _: &Tracker, begun: Begun, _: Seen<'_>) -> Vec<Around> {
+    pub(super) fn end_begun(&mut self, _: &Tracker, begun: Begun, _: Seen<'_>) -> Vec<Around> {
         match begun {}
     }
 
@@ -51,6 +57,8 @@ impl Fallback {
         let _ = (served, rows, staged);
         Vec::new()
     }
+
+    pub(super) fn settle_reads(&mut self, _: &Tracker) {}
 
     pub(super) fn lost(&mut self, _: &Tracker, _: &dyn DebugQuery) {}
 }

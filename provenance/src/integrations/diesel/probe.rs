@@ -34,8 +34,8 @@ struct Handle(Mutex<Option<Pointer>>);
 #[derive(Clone, Copy)]
 struct Pointer(NonNull<ffi::sqlite3>);
 
-// SAFETY: the pointer is used for three reads that SQLite allows on any thread, and only under the
-// mutex that its destructor takes as well, so never after the connection is closed.
+// SAFETY: SQLite allows the reads that the pointer is used for on any thread, and they happen only under
+// the mutex that its destructor takes as well, so never after the connection is closed.
 unsafe impl Send for Pointer {}
 
 /// A connection's counters between two of its statements.
@@ -47,13 +47,17 @@ pub(super) struct Reading {
     changed: u32,
     /// Rows ever changed, by triggers and foreign keys too. Wraps.
     total: u32,
+    /// Of the row that was inserted last; triggers leave it as it was.
+    row: i64,
 }
 
 /// What one statement changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Changed {
     Nothing,
-    Rows(usize),
+    /// Rows, and whether one of them is new for certain. That none is, SQLite does not tell: a new row
+    /// may have the number of the one before.
+    Rows(usize, bool),
     /// Only triggers changed something.
     Otherwise,
 }
@@ -66,8 +70,15 @@ impl Reading {
         }
         match usize::try_from(self.changed) {
             Ok(0) | Err(_) => Changed::Otherwise,
-            Ok(rows) => Changed::Rows(rows),
+            Ok(rows) => Changed::Rows(rows, self.row != before.row),
         }
+    }
+}
+
+impl Changed {
+    /// It was one row, which is new.
+    pub(super) fn is_new_row(self) -> bool {
+        self == Changed::Rows(1, true)
     }
 }
 
@@ -100,19 +111,22 @@ impl Probe {
 
     pub(super) fn read(&self) -> Option<Reading> {
         self.0.read(|db| {
-            // SAFETY: the connection is open, as its destructor waits for the mutex held here. All
-            // three only read, and SQLite allows them on any thread at any time.
-            let (autocommit, changed, total) = unsafe {
+            // SAFETY: the connection is open, as its destructor waits for the mutex held here. All four read
+            // a field. Diesel calls its instrumentation on the thread that has the connection; were another
+            // one writing, SQLite documents that the number means nothing, and no more.
+            let (autocommit, changed, total, row) = unsafe {
                 (
                     ffi::sqlite3_get_autocommit(db),
                     ffi::sqlite3_changes(db),
                     ffi::sqlite3_total_changes(db),
+                    ffi::sqlite3_last_insert_rowid(db),
                 )
             };
             Reading {
                 autocommit: autocommit != 0,
                 changed: changed.cast_unsigned(),
                 total: total.cast_unsigned(),
+                row,
             }
         })
     }

@@ -4,8 +4,8 @@
 //! things about it are free. Its size: Diesel wraps a text as it is, and anything that it has built
 //! behind one thinner reference. And its virtual table, which stands for its type: if the connection
 //! caches the prepared statement, then the type is none of `sql_query`, whose text is the host's and
-//! is never cached. So a built type is written out once a connection, texts every time, and so are
-//! queries that the database has to parse every time anyway.
+//! is never cached. diesel-async's wrapper has one type for all texts, but shows their binds as it has
+//! collected them. So a built type with binds is written out once a connection; every other query each time.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -39,9 +39,10 @@ impl Built {
     /// More types than a program has queries: then nothing is remembered any more.
     const MAX: usize = 16_384;
 
-    pub(super) fn learn(&mut self, shape: Shape) {
-        if self.0.len() < Built::MAX {
-            self.0.entry(shape).or_default();
+    /// The connection has cached the prepared statement of `query`.
+    pub(super) fn learn(&mut self, shape: Shape, query: &dyn DebugQuery) {
+        if self.0.len() < Built::MAX && !self.knows(shape) && shows_its_binds(query) {
+            self.0.insert(shape, None);
         }
     }
 
@@ -167,26 +168,65 @@ pub(super) fn text(query: &dyn DebugQuery) -> String {
     if is_text(query) {
         return query.to_string();
     }
-    let mut text = UntilBinds(String::new());
+    let mut text = UntilBinds::default();
     let _ = write!(text, "{query}");
-    text.0
+    let UntilBinds { mut text, ended } = text;
+    if !ended && let Some(end) = text.find(BINDS) {
+        text.truncate(end);
+    }
+    text
+}
+
+/// What Diesel writes between a text and its binds.
+pub(super) const BINDS: &str = " -- binds: ";
+
+/// Whether the first bind is shown as a value is. A bind collector shows the name of a kind
+/// (`String("..")`, `I32(7)`), and so do a few values, which is no loss. `false` without binds.
+fn shows_its_binds(query: &dyn DebugQuery) -> bool {
+    let mut first = FirstBind::default();
+    let _ = write!(first, "{query}");
+    first.is_value
+}
+
+/// Looks at the first piece of the first bind, and keeps none.
+#[derive(Default)]
+struct FirstBind {
+    begun: bool,
+    is_value: bool,
+}
+
+impl fmt::Write for FirstBind {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        match piece {
+            BINDS => self.begun = true,
+            "" | "[" => {}
+            _ if self.begun => {
+                let named = piece.starts_with(|c: char| c.is_ascii_uppercase());
+                self.is_value = piece != "]" && (!named || piece == "Some" || piece == "None");
+                return Err(fmt::Error);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// Takes text until Diesel begins to show binds: those are raw values.
-struct UntilBinds(String);
+#[derive(Default)]
+struct UntilBinds {
+    text: String,
+    ended: bool,
+}
 
 impl fmt::Write for UntilBinds {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        match piece.find(" -- binds: ") {
-            Some(end) => {
-                self.0.push_str(piece.get(..end).unwrap_or_default());
-                Err(fmt::Error)
-            }
-            None => {
-                self.0.push_str(piece);
-                Ok(())
-            }
+        // The text is one piece: what a literal in it says is not taken for its end.
+        if piece == BINDS {
+            self.ended = true;
+            return Err(fmt::Error);
         }
+        self.text.push_str(piece);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What one statement binds, held from its start to its end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::ledger::Dialect;
@@ -11,6 +11,23 @@ thread_local! {
     /// Statements begun on this thread and not ended, the latest last. More than one while a
     /// cursor is read and another connection is used.
     static OPEN: RefCell<Vec<Weak<Slot>>> = const { RefCell::new(Vec::new()) };
+    /// Rows ever read into tracked models on this thread.
+    static ROWS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A row was read into a tracked model.
+pub(super) fn row() {
+    let _ = ROWS.try_with(|rows| rows.set(rows.get().wrapping_add(1)));
+    if let Some(slot) = Slot::in_hand() {
+        slot.statement().rows += 1;
+    }
+}
+
+/// How many rows models have taken on this thread, and the thread.
+#[cfg(feature = "sql-fallback")]
+pub(super) fn rows() -> (std::thread::ThreadId, u64) {
+    let rows = ROWS.try_with(Cell::get).unwrap_or_default();
+    (std::thread::current().id(), rows)
 }
 
 /// One statement in the making. The connection owns it: dropping it discards what it holds.

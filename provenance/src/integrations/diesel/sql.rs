@@ -20,8 +20,8 @@
 //! | `DELETE`, `TRUNCATE` | `delete`; its tags are the values that the `WHERE` says the rows have |
 //! | `SELECT`, a tracked column or `*` in its first list, and no model took a row | counted by table: `reads_without_model` on `/status` |
 //!
-//! Reads are counted where no model took a row before the statement ended. PostgreSQL's rows come after that, so
-//! there every such statement counts.
+//! Reads are counted where no model took a row before the statement ended. PostgreSQL's rows come after that: there a
+//! read counts when the connection's next statement begins, if no model has taken a row on this thread since.
 //!
 //! A value is a literal, or a placeholder (`?`, `?1`, `$1`), in brackets or casts at most. What a model has
 //! recorded of the statement is not recorded again. Whose a row is says a column of the statement that a model
@@ -62,6 +62,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use diesel::connection::DebugQuery;
 
@@ -69,6 +70,7 @@ use self::binds::{Binds, Bound};
 use self::plan::{Dialect, Literal, Plan, Term};
 use self::text::Shown;
 use super::shape::{Conflict, Facts, Shape, Verb};
+use super::slot;
 use crate::columns::ColumnMap;
 use crate::hooks::storage::Write;
 use crate::site::{Column, ModelSite};
@@ -95,6 +97,8 @@ pub(super) struct Fallback {
     shapes: HashMap<Shape, Type>,
     /// The text that Diesel has cached for the statement that runs.
     cached: Option<u64>,
+    /// A statement that reads, and the rows that models had taken when it ended: its own come after that.
+    reads: Option<(Arc<Plan>, (ThreadId, u64))>,
 }
 
 /// What a type of query stands for.
@@ -175,11 +179,11 @@ impl Fallback {
     }
 
     /// Reads a statement that was read when it began.
-    pub(super) fn end_begun(&self, tracker: &Tracker, begun: Begun, seen: Seen<'_>) -> Vec<Around> {
+    pub(super) fn end_begun(&mut self, tracker: &Tracker, begun: Begun, seen: Seen<'_>) -> Vec<Around> {
         let Begun { plan, values } = begun;
-        count(tracker, &plan, &seen);
+        self.count(tracker, &plan, &seen);
         match values {
-            Some(values) if !covered(&plan, seen.served) => values.writes(tracker, &plan, seen),
+            Some(values) if !covered(&plan, &seen) => values.writes(tracker, &plan, seen),
             _ => Vec::new(),
         }
     }
@@ -203,8 +207,8 @@ impl Fallback {
                 return Vec::new();
             }
             let plan = plan.clone();
-            count(tracker, &plan, &seen);
-            if covered(&plan, seen.served) {
+            self.count(tracker, &plan, &seen);
+            if covered(&plan, &seen) {
                 return Vec::new();
             }
             let shown = Shown::whole(query);
@@ -213,14 +217,36 @@ impl Fallback {
         let mut shown = Shown::sql(query);
         let (text, plan) = self.plan(&shown);
         self.learn(shape, text, &plan, cached, query);
-        count(tracker, &plan, &seen);
-        if covered(&plan, seen.served) {
+        self.count(tracker, &plan, &seen);
+        if covered(&plan, &seen) {
             return Vec::new();
         }
         if plan.binds > 0 {
             shown = Shown::whole(query);
         }
         Values::read(tracker, &plan, &shown, self.dialect).writes(tracker, &plan, seen)
+    }
+
+    /// Counts what is read, and what is written in a way that cannot be told.
+    fn count(&mut self, tracker: &Tracker, plan: &Arc<Plan>, seen: &Seen<'_>) {
+        if self.dialect == Some(Dialect::Postgres) && !plan.reads.is_empty() {
+            self.reads = Some((plan.clone(), slot::rows()));
+        } else if seen.rows == 0 {
+            plan.reads.iter().for_each(|table| tracker.read_without_model(table));
+        }
+        for table in &plan.unread {
+            tracker.blind_spot(BlindSpot::BypassedModel, table);
+        }
+    }
+
+    /// The rows of the last statement have been read. On another thread than it ended on, a model may have
+    /// taken them.
+    pub(super) fn settle_reads(&mut self, tracker: &Tracker) {
+        if let Some((plan, rows)) = self.reads.take()
+            && rows == slot::rows()
+        {
+            plan.reads.iter().for_each(|table| tracker.read_without_model(table));
+        }
     }
 
     /// A statement of which nobody can tell what became of its writes.
@@ -302,21 +328,19 @@ pub(super) struct Seen<'s> {
     pub(super) staged: &'s mut [Write],
 }
 
-/// Counts what is read, and what is written in a way that cannot be told.
-fn count(tracker: &Tracker, plan: &Plan, seen: &Seen<'_>) {
-    if seen.rows == 0 {
-        plan.reads.iter().for_each(|table| tracker.read_without_model(table));
-    }
-    for table in &plan.unread {
-        tracker.blind_spot(BlindSpot::BypassedModel, table);
-    }
+/// Whether models have recorded all that the text writes, and whose it is.
+fn covered(plan: &Plan, seen: &Seen<'_>) -> bool {
+    plan.writes.iter().all(|write| {
+        write.action != Action::Delete
+            && columns(write).all(|(column, terms)| seen.served.of(write, column) >= terms)
+            && !names_owners(write, seen.staged)
+    })
 }
 
-/// Whether models have recorded all that the text writes.
-fn covered(plan: &Plan, served: &Served) -> bool {
-    plan.writes.iter().all(|write| {
-        write.action != Action::Delete && columns(write).all(|(column, terms)| served.of(write, column) >= terms)
-    })
+/// Whether the text says whose a model's values are, where the model does not: `WHERE id = ?`.
+fn names_owners(write: &plan::Write, staged: &[Write]) -> bool {
+    let is = |staged: &Write| staged.is_of(write.table, write.action) && staged.lacks_owners();
+    write.names_owner && staged.iter().any(is)
 }
 
 /// The columns that a write gives values to, with the number of values.
@@ -399,6 +423,15 @@ impl Values {
     /// Writes of what no model has recorded.
     fn writes(self, tracker: &Tracker, plan: &Plan, seen: Seen<'_>) -> Vec<Around> {
         let Values { found, missed, owners } = self;
+        for (write, owners) in plan.writes.iter().zip(&owners) {
+            let is = |staged: &&mut Write| staged.is_of(write.table, write.action);
+            if let Some(owners) = owners.as_ref().filter(|_| names_owners(write, seen.staged)) {
+                seen.staged
+                    .iter_mut()
+                    .filter(is)
+                    .for_each(|staged| staged.belongs_to(owners));
+            }
+        }
         let mut around: Vec<Option<Around>> = plan
             .writes
             .iter()
@@ -459,6 +492,11 @@ impl Values {
 }
 
 impl Around {
+    /// The statement writes one row, new or in place of one.
+    pub(super) fn is_upsert_of_one(&self) -> bool {
+        self.alone && self.facts.conflict == Conflict::Updated && self.facts.rows == 1
+    }
+
     fn new(tracker: &Tracker, plan: &Plan, write: &plan::Write) -> Self {
         let sibling = |of: &&plan::Write| of.table.table == write.table.table && of.action != write.action;
         let upsert = write.on_conflict && plan.writes.iter().any(|of| sibling(&of));

@@ -1,5 +1,6 @@
 //! One connection's statements and transactions: what was committed, and what was not.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
@@ -47,11 +48,65 @@ enum Driver {
 struct Running {
     slot: Option<Arc<Slot>>,
     shape: Shape,
+    /// Where it may end by its text alone.
+    text_of: Option<TextOf>,
+    /// An earlier end may have been its own: another had the same text.
+    mistakable: bool,
+    /// Diesel has cached the prepared statement.
+    cached: bool,
     /// Begun as text.
     text: bool,
     before: Option<Reading>,
-    /// What its text says, where it may end by its text alone.
+    /// What its text writes, there too.
     begun: Option<Begun>,
+}
+
+impl Running {
+    /// Of which nothing is known but how it ended.
+    fn unknown(query: &dyn DebugQuery) -> Self {
+        Running {
+            slot: None,
+            shape: Shape::of(query),
+            text_of: None,
+            mistakable: true,
+            cached: false,
+            text: true,
+            before: None,
+            begun: None,
+        }
+    }
+}
+
+/// What is kept of a text until a statement ends by it.
+struct TextOf {
+    /// To know it again.
+    print: u64,
+    /// It begins or ends a transaction.
+    crosses: bool,
+}
+
+impl TextOf {
+    fn new(query: &dyn DebugQuery) -> Self {
+        let text = shape::text(query);
+        TextOf {
+            print: print(&text),
+            crosses: !boundary::read(&text).steps.is_empty(),
+        }
+    }
+}
+
+fn print(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The end of a statement.
+struct Answered {
+    /// `None` if it was given up before.
+    running: Option<Running>,
+    /// It may be the end of another that has the same text.
+    doubtful: bool,
 }
 
 /// Statements that a connection may have open before the oldest are given up.
@@ -87,24 +142,21 @@ impl<I> Watch<I> {
 
     fn observe(&mut self, event: &InstrumentationEvent<'_>, out: &mut Vec<Settled<Write>>) {
         match event {
-            InstrumentationEvent::StartEstablishConnection { url, .. } => {
-                self.fallback.opened(url);
-                if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-                    self.ledger.dialect = Dialect::Postgres;
-                }
-                if may_be_sqlite(url) {
-                    probe::expect();
+            InstrumentationEvent::FinishEstablishConnection { .. } => {
+                self.probe = probe::opened_here();
+                if self.probe.is_some() {
+                    self.driver = Driver::Sequential;
                 }
             }
-            InstrumentationEvent::FinishEstablishConnection { .. } => self.probe = probe::opened_here(),
             InstrumentationEvent::StartQuery { query, .. } => {
                 access::statement_ended();
+                tracker::with(|tracker| self.fallback.settle_reads(tracker));
                 self.begin(*query, out);
             }
             InstrumentationEvent::CacheQuery { sql, .. } => {
                 // The text of `sql_query` is never cached.
-                if let Some(running) = self.running.last().filter(|_| self.driver != Driver::Async) {
-                    self.built.learn(running.shape);
+                if let Some(running) = self.running.last_mut().filter(|_| self.driver != Driver::Async) {
+                    running.cached = true;
                     self.fallback.cached(sql);
                 }
             }
@@ -120,6 +172,17 @@ impl<I> Watch<I> {
         }
     }
 
+    /// Diesel opens the connection next.
+    fn opening(&mut self, url: &str) {
+        self.fallback.opened(url);
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            self.ledger.dialect = Dialect::Postgres;
+        }
+        if may_be_sqlite(url) {
+            probe::expect();
+        }
+    }
+
     fn begin(&mut self, query: &dyn DebugQuery, out: &mut Vec<Settled<Write>>) {
         if self.driver == Driver::Sequential {
             self.running.clear();
@@ -130,16 +193,17 @@ impl<I> Watch<I> {
         if let Some(reading) = before {
             self.ledger.is_open(!reading.autocommit, false, out);
         }
-        let begun = match self.driver {
-            Driver::Sequential => None,
-            Driver::Unknown | Driver::Async => tracker::with(|tracker| self.fallback.begin(tracker, query)).flatten(),
-        };
+        let by_text = self.driver != Driver::Sequential;
+        let begun = by_text.then(|| tracker::with(|tracker| self.fallback.begin(tracker, query)).flatten());
         self.running.push(Running {
             slot: tracker::with(|_| Slot::open()),
             shape: Shape::of(query),
+            text_of: by_text.then(|| TextOf::new(query)),
+            mistakable: false,
+            cached: false,
             text: shape::is_text(query),
             before,
-            begun,
+            begun: begun.flatten(),
         });
     }
 
@@ -150,15 +214,23 @@ impl<I> Watch<I> {
             Some(_) if !text => self.driver = Driver::Sequential,
             _ => {}
         }
-        let overlapped = self.driver == Driver::Async && self.running.len() > 1;
-        let running = if overlapped {
-            // The database answers in the order in which it was asked.
-            Some(self.running.remove(0))
-        } else {
-            self.running.drain(..).next_back()
-        };
-        let Some(running) = running else { return };
         let after = self.probe.as_ref().and_then(Probe::read);
+        let Answered { running, doubtful } = match self.driver {
+            // What else is open never ran.
+            Driver::Sequential => Answered {
+                running: self.running.drain(..).next_back(),
+                doubtful: false,
+            },
+            Driver::Unknown | Driver::Async => self.answered(query, out),
+        };
+        let running = match running {
+            Some(running) => running,
+            None if doubtful => Running::unknown(query),
+            None => return,
+        };
+        if running.cached {
+            self.built.learn(running.shape, query);
+        }
         let mut statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
         if self.driver == Driver::Async {
             // This statement's rows come later: another connection's were read on this thread.
@@ -173,9 +245,38 @@ impl<I> Watch<I> {
             statement,
             begun: running.begun,
             changed: after.zip(running.before).map(|(after, before)| after.since(&before)),
-            overlapped,
+            overlapped: doubtful,
         };
         self.finished(finished, after, out);
+    }
+
+    /// The statement that ends by this text.
+    ///
+    /// The database answers in the order in which it was asked. So what was begun before, and has not
+    /// ended, was answered too: its future was dropped, or is not polled yet. That is given up, before what
+    /// this end does to the transaction.
+    fn answered(&mut self, query: &dyn DebugQuery, out: &mut Vec<Settled<Write>>) -> Answered {
+        let print = print(&shape::text(query));
+        let is = |running: &Running| running.text_of.as_ref().is_some_and(|text| text.print == print);
+        let Some(at) = self.running.iter().position(is) else {
+            // It was given up.
+            self.give_up(0, out);
+            return Answered {
+                running: None,
+                doubtful: true,
+            };
+        };
+        self.give_up(self.running.len() - at, out);
+        let running = self.running.remove(0);
+        let mut doubtful = running.mistakable;
+        for other in self.running.iter_mut().filter(|running| is(running)) {
+            other.mistakable = true;
+            doubtful = true;
+        }
+        Answered {
+            running: Some(running),
+            doubtful,
+        }
     }
 
     /// Learns which database it is, from the first value that was serialised for it.
@@ -229,7 +330,9 @@ impl<I> Watch<I> {
 
     /// What a text says of transactions. Of what Diesel has built, nothing is read.
     fn boundaries(&self, finished: &Finished<'_>) -> Boundaries {
-        let built = !finished.text && (!finished.statement.writes.is_empty() || self.built.knows(finished.shape));
+        let built = self.driver != Driver::Async
+            && !finished.text
+            && (!finished.statement.writes.is_empty() || self.built.knows(finished.shape));
         if built {
             return Boundaries::default();
         }
@@ -267,7 +370,11 @@ impl<I> Watch<I> {
             }
             return;
         }
-        let facts = self.built.facts(shape, query);
+        let mut facts = self.built.facts(shape, query);
+        if facts.conflict == Conflict::Updated && facts.rows == 1 && changed.is_some_and(Changed::is_new_row) {
+            facts.conflict = Conflict::None;
+            statement.writes.retain(|write| write.action() == Action::Insert);
+        }
         let rows = statement.rows;
         let same = merge_upsert(&mut statement.writes, facts);
         let judge = Judge {
@@ -330,6 +437,13 @@ impl<I> Watch<I> {
         out: &mut Vec<Settled<Write>>,
     ) {
         let mut returning = false;
+        let mut around = around;
+        if changed.is_some_and(Changed::is_new_row) && around.iter().all(Around::is_upsert_of_one) {
+            around.retain(|around| around.write.action() == Action::Insert);
+            around
+                .iter_mut()
+                .for_each(|around| around.facts.conflict = Conflict::None);
+        }
         for Around {
             mut write,
             facts,
@@ -382,11 +496,13 @@ impl<I> Watch<I> {
         if self.driver == Driver::Sequential {
             return;
         }
-        for Running { slot, begun, .. } in given_up {
-            let Some(slot) = slot else { continue };
-            let statement = slot.close();
+        for running in given_up {
+            let statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
             self.settle_dialect(statement.dialect, out);
-            self.keep_doubtful(statement, begun, out);
+            self.keep_doubtful(statement, running.begun, out);
+            if running.text_of.is_some_and(|text| text.crosses) {
+                self.ledger.lose(out);
+            }
         }
         self.ledger.unproven(Doubt::StatementsOverlapped);
     }
@@ -487,11 +603,11 @@ impl Judge {
         match (self.changed, self.facts.conflict) {
             (Some(Changed::Nothing), _) => Verdict::Nothing,
             (Some(Changed::Otherwise), _) => Verdict::Doubtful(Doubt::RowCountNotReported),
-            (Some(Changed::Rows(_)), Conflict::Updated) if self.same => Verdict::Stored,
-            (Some(Changed::Rows(rows)), Conflict::None | Conflict::Ignored) if rows >= self.facts.rows => {
+            (Some(Changed::Rows(..)), Conflict::Updated) if self.same => Verdict::Stored,
+            (Some(Changed::Rows(rows, _)), Conflict::None | Conflict::Ignored) if rows >= self.facts.rows => {
                 Verdict::Stored
             }
-            (Some(Changed::Rows(_)), Conflict::None | Conflict::Ignored) => Verdict::Doubtful(Doubt::SomeRowsIgnored),
+            (Some(Changed::Rows(..)), Conflict::None | Conflict::Ignored) => Verdict::Doubtful(Doubt::SomeRowsIgnored),
             (_, Conflict::Ignored | Conflict::Updated) => Verdict::Doubtful(Doubt::OnConflict),
             (None, Conflict::None) if self.may_have_failed() => Verdict::Doubtful(Doubt::ReturningNotConfirmed),
             (None, Conflict::None) => Verdict::Stored,
@@ -506,7 +622,7 @@ impl Judge {
     fn update(&self) -> Verdict {
         match self.changed {
             Some(Changed::Nothing) => Verdict::Nothing,
-            Some(Changed::Rows(_)) => Verdict::Stored,
+            Some(Changed::Rows(..)) => Verdict::Stored,
             Some(Changed::Otherwise) => Verdict::Doubtful(Doubt::RowCountNotReported),
             None if !self.facts.returning => Verdict::Doubtful(Doubt::RowCountNotReported),
             None if self.rows > 0 => Verdict::Stored,
@@ -518,6 +634,11 @@ impl Judge {
 
 impl<I: Instrumentation> Instrumentation for Watch<I> {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        // A host's instrumentation may open connections of its own here: the one to watch is opened after it.
+        if let InstrumentationEvent::StartEstablishConnection { url, .. } = event {
+            self.inner.on_connection_event(event);
+            return self.opening(url);
+        }
         let mut settled = Vec::new();
         self.observe(&event, &mut settled);
         settle(settled);
@@ -529,6 +650,7 @@ impl<I: Instrumentation> Instrumentation for Watch<I> {
 impl<I> Drop for Watch<I> {
     fn drop(&mut self) {
         let mut settled = Vec::new();
+        tracker::with(|tracker| self.fallback.settle_reads(tracker));
         self.give_up(0, &mut settled);
         let open = self.probe.as_ref().is_some_and(Probe::is_alive);
         self.ledger.abandon(open, &mut settled);

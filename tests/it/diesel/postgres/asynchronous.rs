@@ -170,3 +170,37 @@ async fn a_dropped_future_may_have_written() {
         "Diesel's transaction makes it clear: {certain:?}"
     );
 }
+
+/// A future that was dropped leaves a statement open for good. The ends of later ones must not be taken for
+/// its own: a savepoint that is rolled back would then discard what was written before it.
+#[tokio::test]
+async fn a_dropped_future_does_not_move_later_writes_into_another_savepoint() {
+    let evidence = clear_owners();
+    let _tracker = evidence.scoped();
+    let server = Database::new(SCHEMA);
+    let mut db = connect(&server).await;
+    insert(&mut db, "first@x.org").await.unwrap();
+    for round in 0..3 {
+        drop(Box::pin(
+            diesel::insert_into(users::table)
+                .values(user("never@x.org"))
+                .execute(&mut db),
+        ));
+        let email = |name: &str| format!("{name}.{round}@x.org");
+        db.batch_execute("BEGIN").await.unwrap();
+        insert(&mut db, &email("before")).await.unwrap();
+        diesel::sql_query("SAVEPOINT a").execute(&mut db).await.unwrap();
+        insert(&mut db, &email("gone")).await.unwrap();
+        db.batch_execute("ROLLBACK TO a; RELEASE a").await.unwrap();
+        insert(&mut db, &email("after")).await.unwrap();
+        diesel::sql_query("COMMIT").execute(&mut db).await.unwrap();
+    }
+    let (certain, table) = (stored_for_certain(&evidence), in_table(&server));
+    assert_eq!(table.len(), 7);
+    assert!(certain.is_subset(&table), "{certain:?}");
+    assert!(table.is_subset(&stored(&evidence)), "{:?}", stored(&evidence));
+    assert!(
+        certain.contains("after.2@x.org"),
+        "the boundaries tell it apart: {certain:?}"
+    );
+}

@@ -96,6 +96,8 @@ pub(super) struct Write {
     pub(super) returning: bool,
     /// How many rows it meets depends on what is in the database.
     pub(super) uncounted: bool,
+    /// The WHERE of an UPDATE names one owner.
+    pub(super) names_owner: bool,
 }
 
 /// One row of VALUES; the one row that stands for all that an UPDATE or DELETE meets.
@@ -556,17 +558,18 @@ impl<'m> Builder<'m> {
         };
         let mut row = self.assigned(table, &update.assignments);
         let met = self.conditions(update.selection.as_ref(), &names);
+        // Whose the row is says the WHERE first: the new values may be another's, and may meet no row.
+        let set = std::mem::take(&mut row.owners);
         for (index, (column, _)) in table.owners().enumerate() {
-            if row.owners.iter().all(|(known, _)| *known != index)
-                && let Some((_, term)) = met.iter().find(|(met, _)| met.eq_ignore_ascii_case(column))
-            {
-                row.owners.push((index, *term));
-            }
+            let is = |(met, _): &&(String, Term)| met.eq_ignore_ascii_case(column);
+            row.owners.extend(met.iter().find(is).map(|(_, term)| (index, *term)));
         }
-        row.owners.sort_by_key(|(index, _)| *index);
+        let names_owner = !row.owners.is_empty();
+        row.owners.extend(set);
         self.push(table, Action::Update, vec![row], |write| {
             write.returning = update.returning.is_some();
             write.uncounted = true;
+            write.names_owner = names_owner;
         });
         true
     }
@@ -614,6 +617,7 @@ impl<'m> Builder<'m> {
             upsert: false,
             returning: false,
             uncounted: false,
+            names_owner: false,
         };
         say(&mut write);
         self.plan.writes.push(write);

@@ -5,15 +5,12 @@ use std::fmt::{self, Write};
 use diesel::connection::DebugQuery;
 use zeroize::Zeroizing;
 
-use super::super::shape::is_text;
+use super::super::shape::{BINDS, is_text};
 
 /// Most bytes of SQL that are read: PostgreSQL's 65535 placeholders take a third of it.
 pub(super) const MAX_SQL: usize = 1 << 20;
 /// Most bytes of binds that are read.
 const MAX_BINDS: usize = 4 << 20;
-
-/// What Diesel writes between the text and the binds.
-const SEPARATOR: &str = " -- binds: ";
 
 /// A statement, shown. May hold raw values: it lives for the length of one call, and is wiped.
 #[derive(Default)]
@@ -47,7 +44,7 @@ impl Shown {
         // A batch has no binds, whatever its text says.
         if !shown.binds_begun && !is_text(query) {
             let text = std::mem::take(&mut shown.sql);
-            let (sql, binds) = text.split_once(SEPARATOR).unwrap_or((&text, ""));
+            let (sql, binds) = text.split_once(BINDS).unwrap_or((&text, ""));
             shown.sql = Zeroizing::new(sql.to_owned());
             shown.binds = Zeroizing::new(binds.to_owned());
         }
@@ -58,7 +55,7 @@ impl Shown {
 impl Write for Shown {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         // Diesel writes the text as one piece: what a literal in it says is not taken for the end.
-        if !self.binds_begun && piece == SEPARATOR {
+        if !self.binds_begun && piece == BINDS {
             self.binds_begun = true;
             return if self.with_binds { Ok(()) } else { Err(fmt::Error) };
         }
