@@ -169,7 +169,7 @@
 //! **Detection**
 //! - It finds registered values in the forms that the README lists; a value registered after it left is not found
 //!   retroactively. Short and low-entropy values need context.
-//! - Bodies under `gzip` and `deflate` are scanned decoded; encrypted ones, and those under other encodings, are counted.
+//! - Bodies under `gzip`, `deflate`, `br` and `zstd` are scanned decoded; encrypted ones, and those under other encodings, are counted.
 //! - Fingerprints are pseudonyms, not anonymous: low-entropy values can be guessed by who holds the key.
 
 // A verb without the integrations that call it is not dead, just not asked for in this build.
