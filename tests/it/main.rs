@@ -15,4 +15,3 @@ mod input;
 mod inventory;
 mod quickstart;
 mod restart;
-mod ui;
