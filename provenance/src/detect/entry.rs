@@ -174,7 +174,7 @@ impl Index {
             && let Some(bare) = bare(&folded)
         {
             also(Lane::Bare, bare.as_bytes());
-            anchor(&bare);
+            anchors.extend(self.anchor_key.of_bare(bare.as_bytes()));
         }
 
         // Ad platforms match on these.

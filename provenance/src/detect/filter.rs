@@ -23,12 +23,16 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(super) struct Anchor {
     pub(super) hash: u32,
     pub(super) length: u32,
-    /// Short keys are told apart by their beginning first.
+    /// Short keys, and ids without separators, are told apart by their beginning first.
     pub(super) begin: u16,
 }
 
 /// Beginnings that are told apart: 12 bits.
 const BEGINS: usize = 1 << 12;
+/// Marks the beginning of an id without separators.
+const BARE: u16 = 1 << 12;
+/// The bit that stands for them; the others are those of short lengths.
+const BARE_BIT: u8 = 0x80;
 
 /// A keyed hash of eight bytes, quick rather than strong: its 32 bits say little, and what passes
 /// is looked up by SipHash.
@@ -59,6 +63,13 @@ impl AnchorKey {
     #[inline(always)]
     fn begin(self, word: u64) -> u16 {
         ((word ^ self.add).wrapping_mul(self.multiply) >> 52) as u16
+    }
+
+    /// The anchor of an id without separators, of at least eight bytes.
+    pub(super) fn of_bare(self, bytes: &[u8]) -> Option<Anchor> {
+        let word = u64::from_le_bytes(*bytes.first_chunk()?);
+        let begin = self.begin(word & 0xffff) | BARE;
+        self.of(bytes).map(|anchor| Anchor { begin, ..anchor })
     }
 
     /// The anchor of `bytes`; `None` if there are none.
@@ -131,6 +142,13 @@ impl Filter {
         get(word & 0xffff) | get(word & 0xff)
     }
 
+    /// Whether an id without separators may begin with the first two bytes of this word.
+    #[inline(always)]
+    pub(super) fn begins_bare(&self, key: AnchorKey, word: u64) -> bool {
+        let begins = &self.begins[usize::from(key.begin(word & 0xffff)) % BEGINS];
+        begins.load(Ordering::Acquire) & BARE_BIT != 0
+    }
+
     /// How many keys keep it quick.
     pub(super) fn room(&self) -> usize {
         self.cells.len() * KEYS_PER_CELL
@@ -156,6 +174,9 @@ impl Filter {
         let short = (length_bit(anchor.length as usize) & 0x7f) as u8;
         if let Some(begins) = self.begins.get(usize::from(anchor.begin)).filter(|_| short != 0) {
             begins.fetch_or(short, Ordering::AcqRel);
+        }
+        if anchor.begin & BARE != 0 {
+            self.begins[usize::from(anchor.begin) % BEGINS].fetch_or(BARE_BIT, Ordering::AcqRel);
         }
         let spread = u64::from(anchor.hash).wrapping_mul(SPREAD);
         let length = length_bit(anchor.length as usize);

@@ -185,6 +185,7 @@ impl Index {
             );
         }
         lengths.sort_unstable();
+        lengths.dedup();
     }
 
     pub(super) fn insert(&self, entry: &Entry, fingerprint: Fingerprint) {

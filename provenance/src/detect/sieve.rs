@@ -184,7 +184,7 @@ impl<'d> Sieve<'d> {
             let skip = if is_digit && self.numbers != 0 { 0 } else { TINY };
             let ends = ends.from(bit);
             if self.starts(word, ends & !skip) != 0
-                || self.ids && near(now.digit, next.digit, bit) && self.bare_id(text, at)
+                || self.ids && near(now.digit, next.digit, bit) && self.begins_bare(word) && self.bare_id(text, at)
             {
                 words.push(at);
                 if is_digit {
@@ -392,7 +392,7 @@ impl<'d> Sieve<'d> {
             if found & !TINY != 0
                 || found != 0 && (is_digit || is_whole(bytes, at, found))
                 || pluses && self.starts_spaced(word, ends)
-                || self.ids && near(now.digit, next.digit, bit) && self.bare_id(bytes, at)
+                || self.ids && near(now.digit, next.digit, bit) && self.begins_bare(word) && self.bare_id(bytes, at)
                 || !is_digit && self.dates && is_month(word) && self.month_first(bytes, at)
             {
                 suspects.push(at);
@@ -464,6 +464,18 @@ impl<'d> Sieve<'d> {
         let spaced = word.to_le_bytes().map(|byte| if byte == b'+' { b' ' } else { byte });
         let spaced = u64::from_le_bytes(spaced);
         spaced != word && self.starts(spaced, ends) != 0
+    }
+
+    /// Whether an id begins with the first two letters or digits of this folded word.
+    #[inline(always)]
+    fn begins_bare(&self, word: u64) -> bool {
+        let second = (word >> 8) as u8;
+        let second = if second.is_ascii_alphanumeric() {
+            second
+        } else {
+            (word >> 16) as u8
+        };
+        self.filter.begins_bare(self.key, word & 0xff | u64::from(second) << 8)
     }
 
     /// Whether an id could begin here that has separators among its first eight letters and digits.
@@ -792,6 +804,9 @@ impl<'d> Sieve<'d> {
         let mut digits = digits;
         while let [b'0', b'0', rest @ ..] = digits {
             digits = rest;
+        }
+        if digits.len() < self.phones.trailing_zeros() as usize {
+            return false;
         }
         let known = |digits: &str| self.phones >> digits.len() & 1 != 0 && self.has(digits.as_bytes());
         let digits = std::str::from_utf8(digits).unwrap_or_default();
