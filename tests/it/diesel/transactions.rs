@@ -325,6 +325,22 @@ proptest! {
     }
 }
 
+/// SQLite takes a savepoint outside of a transaction for one, and Diesel leaves it behind when it rolls back.
+#[test]
+fn a_savepoint_that_was_left_behind_keeps_the_next_from_committing() {
+    let evidence = clear_owners();
+    let _tracker = evidence.scoped();
+    let mut db = connect_without_probe();
+    let _: QueryResult<()> = db.transaction(|db| {
+        db.batch_execute("COMMIT")?;
+        let _: QueryResult<()> = db.transaction(|_| Err(Error::RollbackTransaction));
+        db.transaction(|db| insert(db, "gone@x.org"))?;
+        Err(Error::RollbackTransaction)
+    });
+    assert!(in_table(&mut db).is_empty());
+    assert!(stored_for_certain(&evidence).is_empty());
+}
+
 fn count_certain(evidence: &Evidence) -> usize {
     stored_for_certain(evidence).len()
 }

@@ -158,10 +158,11 @@ impl<W> Ledger<W> {
                 self.chain(chain);
             }
             Step::Savepoint(name) => {
-                let again = self
-                    .levels
-                    .last()
-                    .is_some_and(|top| top.writes.is_empty() && top.name.as_ref() == Some(&name));
+                // Of the outermost each counts: to release the last one commits.
+                let again = match self.levels.as_slice() {
+                    [_, .., top] => top.writes.is_empty() && top.name.as_ref() == Some(&name),
+                    _ => false,
+                };
                 if again {
                     // Left by a ROLLBACK TO: the new one hides it.
                 } else if self.levels.len() < MAX_LEVELS {

@@ -21,7 +21,7 @@
 //! | `some_rows_ignored` | which rows of an INSERT were stored: fewer than it has | SQLite with the probe |
 //! | `statements_overlapped` | which of several open statements ended (the same text twice in a pipeline), or whether one whose future was dropped ran | diesel-async |
 //! | `transaction_may_have_aborted` | whether a statement of the transaction failed unseen: COMMIT then rolls back, and reports success | diesel-async, where the last statement before COMMIT was a query; MySQL after an error |
-//! | `transaction_not_followed` | how the transaction ended: a text that cannot be followed, such as `PREPARE TRANSACTION` | anywhere |
+//! | `transaction_not_followed` | how the transaction ended: a text that cannot be followed, such as `PREPARE TRANSACTION`, or one whose future was dropped | anywhere |
 //! | `commit_not_confirmed` | whether a COMMIT that nobody answered arrived | PostgreSQL, MySQL |
 //!
 //! On SQLite the feature `sqlite-probe` asks SQLite itself how many rows a statement changed and

@@ -25,7 +25,7 @@
 //!
 //! A value is a literal, or a placeholder (`?`, `?1`, `$1`), in brackets or casts at most. What a model has
 //! recorded of the statement is not recorded again. Whose a row is says a column of the statement that a model
-//! declares as its owner, set or compared by `=` in the `WHERE`; else the request.
+//! declares as its owner, compared by `=` in the `WHERE`, else set; else the request.
 //!
 //! Binds are taken from how Rust's `Debug` shows them, at its word: a type whose `Debug` shows another text than
 //! it stores is recorded under that. Text, numbers, truth values, dates and times (chrono, time, jiff),
