@@ -191,6 +191,8 @@ mod columns;
 #[cfg(feature = "runtime")]
 pub mod config;
 #[cfg(feature = "runtime")]
+mod deferred;
+#[cfg(feature = "runtime")]
 mod detect;
 mod error;
 #[cfg(all(fuzzing, feature = "runtime"))]

@@ -159,7 +159,9 @@ impl Sink for Results<'_> {
         let spec = self.tracker.spec(field);
         if let Some(observed) = self.tracker.observe(&spec, value) {
             input::describe(self.event, &observed, None);
-            let mut tag = self.tracker.register(&observed, self.owner, self.source, false);
+            let mut tag = self
+                .tracker
+                .register(&observed, self.owner, self.source, false, self.event.created_at);
             tag.detail = role("result");
             self.event.tags.push(tag);
         }
