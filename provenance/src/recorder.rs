@@ -221,7 +221,12 @@ impl Recorder {
     /// Puts off a job that holds so many bytes of raw values. The writer does it before its next commit,
     /// unless somebody needs it earlier.
     pub(crate) fn defer(&self, job: Job, bytes: usize) {
-        if self.deferred.push(job, bytes)
+        let first = self.deferred.push(job, bytes);
+        if self.shared.stopped.load(Ordering::Acquire) {
+            // Nobody else will.
+            self.deferred.work_off();
+        } else if first
+            && self.pid == std::process::id()
             && let Some(queue) = &self.queue
         {
             // A full queue keeps the writer awake as well.
