@@ -219,6 +219,8 @@ pub mod probe;
 mod recorder;
 #[cfg(feature = "runtime")]
 mod registry;
+#[cfg(feature = "runtime")]
+mod repeats;
 mod rewrite;
 #[cfg(feature = "runtime")]
 mod scope;

@@ -25,6 +25,7 @@ use crate::policy;
 use crate::recorder::Written;
 use crate::recorder::{Recorder, Ticket};
 use crate::registry::Registry;
+use crate::repeats::Repeats;
 use crate::scope::Scope;
 use crate::site::{EgressSite, Site};
 use crate::store::write::{self, Instance, Record, Writer};
@@ -90,6 +91,7 @@ struct Inner {
     registered: Memo<Arc<Tag>>,
     /// Rows whose values are all registered.
     rows: Seen,
+    repeats: Repeats,
 }
 
 /// What a key of a memo is made for.
@@ -99,6 +101,7 @@ enum Use {
     Owner,
     Tag,
     Row,
+    Derivation,
 }
 
 /// What can be said while the program runs.
@@ -224,6 +227,16 @@ impl Moment {
             scope,
             trace_id: telemetry::trace_id(),
             deferred: false,
+        }
+    }
+
+    /// For events that are complete.
+    pub(crate) fn nobodys() -> Self {
+        Moment {
+            at: Timestamp::now(),
+            scope: None,
+            trace_id: None,
+            deferred: true,
         }
     }
 }
@@ -378,6 +391,7 @@ impl Tracker {
             people: Memo::new(),
             registered: Memo::new(),
             rows: Seen::new(),
+            repeats: Repeats::default(),
             config,
         })))
     }
@@ -385,10 +399,24 @@ impl Tracker {
     /// Flushes and stops; from now on every hook that meets this tracker is a no-op.
     pub fn close(&self) {
         self.work_off();
+        if self.is_open() {
+            self.tell_repeats();
+        }
         if self.0.open.swap(false, Ordering::AcqRel) {
             // Of hooks that had begun.
             self.work_off();
             self.0.recorder.stop(CLOSE_PATIENCE);
+        }
+    }
+
+    /// Derivations that were recorded, and what repeats them.
+    pub(crate) fn repeats(&self) -> &Repeats {
+        &self.0.repeats
+    }
+
+    fn tell_repeats(&self) {
+        for event in self.0.repeats.all() {
+            self.record_of(event, &Moment::nobodys());
         }
     }
 
@@ -724,6 +752,11 @@ impl Tracker {
         let mut key = self.0.hashes.begin(Use::Row as u8);
         key.number(self.0.registry.generation());
         key
+    }
+
+    /// Begins the key of a derivation.
+    pub(crate) fn derivation_key(&self) -> Key {
+        self.0.hashes.begin(Use::Derivation as u8)
     }
 
     pub(crate) fn knows_row(&self, key: u128) -> bool {

@@ -326,7 +326,11 @@ fn what_came_in_is_found_at_once_by_any_thread() {
     let unknown = notes.iter().filter(|note| note["target"] != "{value}").count();
     assert_eq!(unknown, 0, "addresses that were taken in and not found");
     // Each input before what was done after it, and of its own time.
-    let of_types: Vec<String> = evidence.events().iter().map(|event| text(&event["event_type"])).collect();
+    let of_types: Vec<String> = evidence
+        .events()
+        .iter()
+        .map(|event| text(&event["event_type"]))
+        .collect();
     let (input, note) = ("DATA_COLLECTION".to_owned(), "X_NOTE".to_owned());
     assert!(
         of_types.chunks(2).all(|pair| pair == [input.clone(), note.clone()]),

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroize;
 
+use crate::memo::Key;
 use crate::tracked::{Field, Sink, Value};
 
 /// Most steps that are kept; more is counted by the one who plays.
@@ -74,6 +75,34 @@ impl Tape {
         }
         // Of records that were open when the tape was full.
         (0..self.depth).for_each(|_| sink.end());
+    }
+
+    /// Adds the visit to a key.
+    pub(crate) fn mark(&self, key: &mut Key) {
+        struct Marks<'k>(&'k mut Key);
+        impl Sink for Marks<'_> {
+            fn begin(&mut self) {
+                self.0.number(1);
+            }
+            fn end(&mut self) {
+                self.0.number(2);
+            }
+            fn owner(&mut self, kind: &'static str, value: Value<'_>) {
+                self.0.text(kind);
+                self.0.value(value);
+            }
+            fn declared(&mut self, field: &'static Field, value: Value<'_>) {
+                self.0.number(std::ptr::from_ref(field).addr() as u64);
+                self.0.value(value);
+            }
+            fn keyed(&mut self, name: &str, value: Value<'_>) {
+                self.0.number(3);
+                self.0.text(name);
+                self.0.value(value);
+            }
+        }
+        key.number(self.steps.len() as u64);
+        self.play(&mut Marks(key));
     }
 
     fn value(&self, Span { form, start, end }: Span) -> Option<Value<'_>> {
