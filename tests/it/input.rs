@@ -351,7 +351,7 @@ fn what_a_session_says_later_is_of_later_events() {
         by_name(&HashMap::new(), "alan@example.com".into(), true);
     }
     let events = evidence.of("DATA_COLLECTION");
-    let owners: Vec<String> = events.iter().map(|event| text(&event["owner"])).collect();
+    let owners: Vec<String> = events.iter().map(|event| text(&event["extras"]["owner"])).collect();
     assert!(
         owners[0].starts_with("email:") && owners[1].starts_with("user:"),
         "{owners:?}"
