@@ -13,7 +13,7 @@ use crate::scope::Scope;
 use crate::tracked::{Sink, Tracked, Value, Visitor};
 use crate::tracker::{self, BlindSpot, Tracker};
 use crate::vocabulary::tag::FieldSpec;
-use crate::vocabulary::{Event, EventType, Fingerprint, Owner, category};
+use crate::vocabulary::{Event, EventType, Fingerprint, Owner, Timestamp, category};
 
 /// Reads the configuration and puts provenance in force for this process. Keep the guard:
 /// dropping it flushes the evidence and turns every hook into a no-op.
@@ -114,6 +114,7 @@ pub fn tracker() -> Option<Tracker> {
 pub fn set_owner(kind: &str, value: impl Tracked) {
     let Some(scope) = Scope::current() else { return };
     if let Some(Some(owner)) = tracker::with(|tracker| owner_of(tracker, kind, &value)) {
+        scope.work_off();
         scope.state().session_owner = Some(owner);
     }
 }
@@ -168,7 +169,7 @@ pub fn tag(category: &str, field: &str, value: impl Tracked) -> Result<Option<Fi
         each_value(&value, |value| {
             if let Some(observed) = tracker.observe(&spec, value) {
                 fingerprint = tracker
-                    .register(&observed, owner.as_ref(), &source, false)
+                    .register(&observed, owner.as_ref(), &source, false, Timestamp::now())
                     .tag
                     .fingerprint;
             }
@@ -286,7 +287,7 @@ impl EventBuilder {
                     input::describe(&mut self.event, &observed, None);
                     self.event
                         .tags
-                        .push(tracker.register(&observed, owner.as_ref(), &source, false));
+                        .push(tracker.register(&observed, owner.as_ref(), &source, false, Timestamp::now()));
                 }
             });
         });

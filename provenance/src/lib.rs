@@ -187,6 +187,8 @@ mod columns;
 #[cfg(feature = "runtime")]
 pub mod config;
 #[cfg(feature = "runtime")]
+mod deferred;
+#[cfg(feature = "runtime")]
 mod detect;
 mod error;
 #[cfg(all(fuzzing, feature = "runtime"))]
@@ -213,6 +215,8 @@ pub mod probe;
 mod recorder;
 #[cfg(feature = "runtime")]
 mod registry;
+#[cfg(feature = "runtime")]
+mod repeats;
 mod rewrite;
 #[cfg(feature = "runtime")]
 mod scope;

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounde
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::Error;
+use crate::deferred::{self, Deferred, Job};
 use crate::error::ErrorKind;
 use crate::store::write::{Record, Writer};
 
@@ -60,6 +61,7 @@ pub(crate) struct Recorder {
     ended: Receiver<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
+    deferred: Arc<Deferred>,
     /// A forked child has this memory, but no writer thread.
     pid: u32,
 }
@@ -74,6 +76,8 @@ struct Shared {
     /// The queue was full for so long that nobody waits for it until it has room again.
     stalled: AtomicBool,
     last_error: Mutex<Option<String>>,
+    /// Records of jobs that found the queue full: the writer may be waiting for the job.
+    spilt: Mutex<Vec<Record>>,
     /// From then on a failing commit is given up.
     give_up: Mutex<Option<Instant>>,
 }
@@ -83,6 +87,8 @@ enum Message {
     /// To be committed at once, and acknowledged.
     Durable(Record, Done),
     Flush(Done),
+    /// Something was put off.
+    Work,
     Stop,
 }
 
@@ -167,10 +173,12 @@ impl Recorder {
         let (end, ended) = bounded(1);
         let shared = Arc::new(Shared::default());
         let side = shared.clone();
+        let deferred = Arc::new(Deferred::new());
+        let work = deferred.clone();
         let thread = std::thread::Builder::new()
             .name("provenance".into())
             .spawn(move || {
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| run(writer, &messages, &hurried, &side)));
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| run(writer, &messages, &hurried, &side, &work)));
                 // Whatever happened: nobody waits for a thread that is gone.
                 side.stopped.store(true, Ordering::Release);
                 let _ = end.send(());
@@ -182,6 +190,7 @@ impl Recorder {
             ended,
             thread: Mutex::new(Some(thread)),
             shared,
+            deferred,
             pid: std::process::id(),
         })
     }
@@ -197,10 +206,37 @@ impl Recorder {
             Err(TrySendError::Disconnected(_)) => return self.refuse(),
         };
         self.hurry();
+        if deferred::is_working() {
+            if let Message::Record(record) = message {
+                lock(&self.shared.spilt).push(record);
+            }
+            return;
+        }
         if self.shared.stalled.load(Ordering::Relaxed) || queue.send_timeout(message, Self::PATIENCE).is_err() {
             self.shared.stalled.store(true, Ordering::Relaxed);
             self.refuse();
         }
+    }
+
+    /// Puts off a job that holds so many bytes of raw values. The writer does it before its next commit,
+    /// unless somebody needs it earlier.
+    pub(crate) fn defer(&self, job: Job, bytes: usize) {
+        let first = self.deferred.push(job, bytes);
+        if self.shared.stopped.load(Ordering::Acquire) {
+            // Nobody else will.
+            self.deferred.work_off();
+        } else if first
+            && self.pid == std::process::id()
+            && let Some(queue) = &self.queue
+        {
+            // A full queue keeps the writer awake as well.
+            let _ = queue.try_send(Message::Work);
+        }
+    }
+
+    /// What was put off.
+    pub(crate) fn deferred(&self) -> &Arc<Deferred> {
+        &self.deferred
     }
 
     /// Queues a record and waits until it is on disk.
@@ -352,18 +388,20 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Commits until told to stop, or until nobody can send any more.
-fn run(mut writer: Writer, messages: &Receiver<Message>, hurried: &Receiver<()>, shared: &Shared) {
+fn run(mut writer: Writer, messages: &Receiver<Message>, hurried: &Receiver<()>, shared: &Shared, deferred: &Deferred) {
     let mut batch = Batch::default();
     let mut last = false;
     loop {
         // Those who sent while it was told to stop are still served.
-        let first = match last {
-            true => messages.try_recv().ok(),
-            false => messages.recv().ok(),
+        // What was put off since it was last looked at has perhaps announced itself already.
+        let first = match last || !deferred.is_idle() {
+            true => messages.try_recv().map_err(|error| last || error.is_disconnected()),
+            false => messages.recv().map_err(|_| true),
         };
         match first {
-            Some(message) => batch.take(message),
-            None => break,
+            Ok(message) => batch.take(message),
+            Err(true) => break,
+            Err(false) => {}
         }
         // Whoever hurries sends first: what was said before this is found by the look that follows.
         let _ = hurried.try_recv();
@@ -371,8 +409,10 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, hurried: &Receiver<()>,
         // Where somebody waits, only what is there already shares the commit.
         if !batch.urgent && !batch.is_full() && !last {
             let _ = hurried.recv_timeout(LINGER);
-            batch.fill(messages);
         }
+        deferred.work_off();
+        batch.fill(messages);
+        batch.records.append(&mut lock(&shared.spilt));
         last |= batch.last;
         if !commit(&mut writer, &mut batch, shared) {
             // Given up: what still waits will not be written either.
@@ -380,9 +420,12 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, hurried: &Receiver<()>,
                 .try_iter()
                 .filter(|m| matches!(m, Message::Record(_) | Message::Durable(..)));
             shared.refused.fetch_add(waiting.count() as u64, Ordering::Relaxed);
+            deferred.work_off();
             return;
         }
     }
+    // What was put off while it ended keeps its tracker alive.
+    deferred.work_off();
     let _ = writer.end();
 }
 
@@ -417,6 +460,7 @@ impl Batch {
                 self.waiting.push(done);
                 self.urgent = true;
             }
+            Message::Work => {}
             Message::Flush(done) => {
                 self.waiting.push(done);
                 self.urgent = true;

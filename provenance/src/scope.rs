@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use crate::deferred::Deferred;
 use crate::vocabulary::{Fingerprint, Owner, Timestamp};
 
 thread_local! {
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub(crate) pending: Option<Box<dyn Any + Send>>,
     /// What DATA_COLLECTION events of this request carry already: field, value, whose.
     pub(crate) collected: HashSet<(Arc<str>, Fingerprint, Option<Owner>)>,
+    /// Where work of this request was put off: what it says of the request is not said yet.
+    pub(crate) deferred: Option<Arc<Deferred>>,
     /// What waits for the end of the request.
     pub(crate) ending: Option<Ending>,
 }
@@ -141,18 +144,30 @@ impl Scope {
 
     /// Whose request this is: what the session said, else what the input said.
     pub fn owner(&self) -> Option<Owner> {
+        self.work_off();
         let state = self.state();
         state.session_owner.clone().or_else(|| state.input_owner.clone())
     }
 
     /// Names the tenant on every later event of this scope.
     pub fn set_tenant(&self, tenant: &str) {
+        self.work_off();
         self.state().tenant = Some(tenant.into());
     }
 
     /// Names the purpose on every later event of this scope that has none of its own.
     pub fn set_purpose(&self, purpose: &str) {
+        self.work_off();
         self.state().purpose = Some(purpose.into());
+    }
+
+    /// Does what was put off. Before what it says is asked for, and before what is said changes: that
+    /// is of later events alone.
+    pub(crate) fn work_off(&self) {
+        let deferred = self.state().deferred.clone();
+        if let Some(deferred) = deferred {
+            deferred.work_off();
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

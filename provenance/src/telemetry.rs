@@ -22,9 +22,9 @@ pub(crate) fn trace_id() -> Option<Arc<str>> {
 }
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) use silent::Told;
+pub(crate) use silent::{Told, is_listened_to};
 #[cfg(feature = "tracing")]
-pub(crate) use told::Told;
+pub(crate) use told::{Told, is_listened_to};
 
 #[cfg(feature = "tracing")]
 mod told {
@@ -58,8 +58,7 @@ mod told {
     impl Told {
         /// `None` if nobody listens. `Err` if a subscriber panicked.
         pub(crate) fn of(event: &Event) -> Result<Option<Self>, Panicked> {
-            let listened = telling(|| tracing::enabled!(target: "provenance", Level::INFO))?;
-            if listened != Some(true) {
+            if !is_listened_to()? {
                 return Ok(None);
             }
             let word = |key: &str| event.extras.get(key).and_then(Json::as_str).map(str::to_owned);
@@ -95,6 +94,12 @@ mod told {
         }
     }
 
+    /// Whether anybody listens, in the current span.
+    pub(crate) fn is_listened_to() -> Result<bool, Panicked> {
+        let listened = telling(|| tracing::enabled!(target: "provenance", Level::INFO))?;
+        Ok(listened == Some(true))
+    }
+
     /// A subscriber of the host's panicked.
     #[derive(Debug)]
     pub(crate) struct Panicked;
@@ -127,6 +132,10 @@ mod silent {
     use crate::vocabulary::Event;
 
     pub(crate) struct Told;
+
+    pub(crate) fn is_listened_to() -> Result<bool, std::convert::Infallible> {
+        Ok(false)
+    }
 
     impl Told {
         pub(crate) fn of(_: &Event) -> Result<Option<Self>, std::convert::Infallible> {

@@ -15,6 +15,7 @@ use crate::Error;
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
 use crate::config::{COOKIE, Config, Fingerprints, HEADER, OnViolation, Storage};
+use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
 use crate::key::{Keys, Origin};
@@ -24,6 +25,7 @@ use crate::policy;
 use crate::recorder::Written;
 use crate::recorder::{Recorder, Ticket};
 use crate::registry::Registry;
+use crate::repeats::Repeats;
 use crate::scope::Scope;
 use crate::site::{EgressSite, Site};
 use crate::store::write::{self, Instance, Record, Writer};
@@ -89,6 +91,7 @@ struct Inner {
     registered: Memo<Arc<Tag>>,
     /// Rows whose values are all registered.
     rows: Seen,
+    repeats: Repeats,
 }
 
 /// What a key of a memo is made for.
@@ -98,6 +101,7 @@ enum Use {
     Owner,
     Tag,
     Row,
+    Derivation,
 }
 
 /// What can be said while the program runs.
@@ -192,7 +196,7 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// The tag that this site gives the value, whether it is registered or not.
-    pub(crate) fn tag(&self, owner: Option<&Owner>, source: &Arc<str>) -> Tag {
+    pub(crate) fn tag(&self, owner: Option<&Owner>, source: &Arc<str>, at: Timestamp) -> Tag {
         let spec = &self.spec;
         Tag {
             fingerprint: (!spec.secret).then_some(self.fingerprint),
@@ -202,7 +206,37 @@ impl Observed {
             owner: owner.cloned(),
             source: source.clone(),
             pii: spec.pii,
-            created_at: Timestamp::now(),
+            created_at: at,
+        }
+    }
+}
+
+/// When and where something happened that is recorded later.
+pub(crate) struct Moment {
+    pub(crate) at: Timestamp,
+    pub(crate) scope: Option<Scope>,
+    trace_id: Option<Arc<str>>,
+    /// It was put off: nobody is told, and this thread is another.
+    deferred: bool,
+}
+
+impl Moment {
+    fn new(scope: Option<Scope>) -> Self {
+        Moment {
+            at: Timestamp::now(),
+            scope,
+            trace_id: telemetry::trace_id(),
+            deferred: false,
+        }
+    }
+
+    /// For events that are complete.
+    pub(crate) fn nobodys() -> Self {
+        Moment {
+            at: Timestamp::now(),
+            scope: None,
+            trace_id: None,
+            deferred: true,
         }
     }
 }
@@ -357,14 +391,32 @@ impl Tracker {
             people: Memo::new(),
             registered: Memo::new(),
             rows: Seen::new(),
+            repeats: Repeats::default(),
             config,
         })))
     }
 
     /// Flushes and stops; from now on every hook that meets this tracker is a no-op.
     pub fn close(&self) {
+        self.work_off();
+        if self.is_open() {
+            self.tell_repeats();
+        }
         if self.0.open.swap(false, Ordering::AcqRel) {
+            // Of hooks that had begun.
+            self.work_off();
             self.0.recorder.stop(CLOSE_PATIENCE);
+        }
+    }
+
+    /// Derivations that were recorded, and what repeats them.
+    pub(crate) fn repeats(&self) -> &Repeats {
+        &self.0.repeats
+    }
+
+    fn tell_repeats(&self) {
+        for event in self.0.repeats.all() {
+            self.record_of(event, &Moment::nobodys());
         }
     }
 
@@ -375,6 +427,10 @@ impl Tracker {
         if !self.is_open() {
             return None;
         }
+        self.guarded(hook)
+    }
+
+    fn guarded<R>(&self, hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
         match std::panic::catch_unwind(AssertUnwindSafe(|| hook(self))) {
             Ok(result) => Some(result),
             Err(panic) => {
@@ -386,6 +442,48 @@ impl Tracker {
         }
     }
 
+    /// Does `work` later, on another thread: what it works out decides nothing that the host gets, and
+    /// whoever asks for its result has it done first. It may hold `bytes` of raw values; what calls
+    /// the host's code may not be put off.
+    pub(crate) fn defer(
+        &self,
+        scope: Option<Scope>,
+        bytes: usize,
+        work: impl FnOnce(&Tracker, &Moment) + Send + 'static,
+    ) {
+        let mut moment = Moment::new(scope);
+        // A subscriber is told in its own span.
+        if deferred::is_working() || self.is_listened_to() {
+            self.work_off();
+            return work(self, &moment);
+        }
+        moment.deferred = true;
+        if let Some(scope) = &moment.scope {
+            let deferred = &mut scope.state().deferred;
+            if deferred.is_none() {
+                *deferred = Some(self.0.recorder.deferred().clone());
+            }
+        }
+        let tracker = self.clone();
+        let job = move || {
+            tracker.guarded(|tracker| work(tracker, &moment));
+        };
+        self.0.recorder.defer(Box::new(job), bytes);
+    }
+
+    /// Does what was put off: see [`Tracker::defer`].
+    pub(crate) fn work_off(&self) {
+        self.0.recorder.deferred().work_off();
+    }
+
+    fn is_listened_to(&self) -> bool {
+        let listened = telemetry::is_listened_to();
+        if listened.is_err() {
+            self.blind_spot(BlindSpot::HookPanicked, "tracing subscriber");
+        }
+        listened.unwrap_or(false)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire)
     }
@@ -395,6 +493,7 @@ impl Tracker {
     /// # Errors
     /// [`Error::is_evidence`] after `timeout`; the writer goes on trying.
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        self.work_off();
         self.0.recorder.flush(timeout)
     }
 
@@ -435,7 +534,9 @@ impl Tracker {
             .unwrap_or_else(|| policy::on_violation(self.config(), recipient))
     }
 
+    /// With everything that was committed and taken in so far.
     pub(crate) fn registry(&self) -> &Registry {
+        self.work_off();
         &self.0.registry
     }
 
@@ -446,6 +547,7 @@ impl Tracker {
 
     /// What `/status` shows of the running process: registry, queue, key, blind spots.
     pub fn status(&self) -> serde_json::Map<String, Json> {
+        self.work_off();
         let inner = &self.0;
         let (evicted, expired) = inner.registry.losses();
         let mut blind_spots: Vec<_> = inner
@@ -652,6 +754,11 @@ impl Tracker {
         key
     }
 
+    /// Begins the key of a derivation.
+    pub(crate) fn derivation_key(&self) -> Key {
+        self.0.hashes.begin(Use::Derivation as u8)
+    }
+
     pub(crate) fn knows_row(&self, key: u128) -> bool {
         self.0.rows.has(key)
     }
@@ -674,7 +781,7 @@ impl Tracker {
             hits: 1,
             ..Limits::default()
         };
-        self.0.registry.detector().scan(&message, limits).hits
+        self.registry().detector().scan(&message, limits).hits
     }
 
     /// Whether a text that is about to be kept as it is holds a value that says somebody by itself.
@@ -690,8 +797,9 @@ impl Tracker {
         owner: Option<&Owner>,
         source: &Arc<str>,
         confirmed: bool,
+        at: Timestamp,
     ) -> EventTag {
-        let mut tag = observed.tag(owner, source);
+        let mut tag = observed.tag(owner, source, at);
         let registered = self.registered(observed, &tag, confirmed);
         tag.source = registered.source.clone();
         tag.created_at = registered.created_at;
@@ -732,14 +840,14 @@ impl Tracker {
 
     /// Two identifiers are of one person, on the host's word.
     pub(crate) fn link(&self, a: &Owner, b: &Owner) {
-        if self.0.registry.link(a, b) {
+        if self.registry().link(a, b) {
             self.0.recorder.send(Record::Link(a.clone(), b.clone()));
         }
     }
 
     /// Two identifiers stand in one row of the database; `false` if they are known to be two people's.
     pub(crate) fn link_by_row(&self, a: &Owner, b: &Owner) -> bool {
-        let linked = self.0.registry.link_by_row(a, b);
+        let linked = self.registry().link_by_row(a, b);
         if linked == Ok(true) {
             self.0.recorder.send(Record::Link(a.clone(), b.clone()));
         }
@@ -747,9 +855,18 @@ impl Tracker {
     }
 
     /// Queues an event; the scope in hand adds what the event does not say itself.
-    pub(crate) fn record(&self, mut event: Event) -> Ticket {
-        complete(&mut event);
-        let told = self.told(&event);
+    pub(crate) fn record(&self, event: Event) -> Ticket {
+        self.work_off();
+        self.record_of(event, &Moment::new(Scope::current()))
+    }
+
+    /// Queues an event of that moment.
+    pub(crate) fn record_of(&self, mut event: Event, moment: &Moment) -> Ticket {
+        complete_of(&mut event, moment);
+        let told = match moment.deferred {
+            true => None,
+            false => self.told(&event),
+        };
         let ticket = Ticket::default();
         self.0.recorder.send(Record::Event(Box::new(event), ticket.clone()));
         self.tell(told, &ticket);
@@ -778,6 +895,7 @@ impl Tracker {
     /// # Errors
     /// [`Error::is_evidence`] after one second; counted as a blind spot.
     pub(crate) fn record_durable(&self, mut event: Event) -> Result<Ticket, (Ticket, Error)> {
+        self.work_off();
         complete(&mut event);
         let told = self.told(&event);
         let ticket = Ticket::default();
@@ -796,6 +914,7 @@ impl Tracker {
     /// Queues an event, to be written at once; [`Tracker::await_durable`] waits for it.
     #[cfg(feature = "reqwest")]
     pub(crate) fn start_durable(&self, mut event: Event) -> (Ticket, Written) {
+        self.work_off();
         complete(&mut event);
         let told = self.told(&event);
         let ticket = Ticket::default();
@@ -836,10 +955,13 @@ impl Tracker {
 
 /// What the scope in hand, and the trace, know of every event.
 pub(crate) fn complete(event: &mut Event) {
-    let scope = Scope::current();
+    complete_of(event, &Moment::new(Scope::current()));
+}
+
+fn complete_of(event: &mut Event, moment: &Moment) {
+    let scope = moment.scope.as_ref();
     // OpenTelemetry knows better than the caller's header, which its propagator may have refused.
-    let traced = telemetry::trace_id();
-    if let Some(trace_id) = traced.as_ref().or_else(|| scope.as_ref()?.trace_id()) {
+    if let Some(trace_id) = moment.trace_id.as_ref().or_else(|| scope?.trace_id()) {
         event
             .extras
             .entry("trace_id")

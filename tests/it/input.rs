@@ -290,3 +290,72 @@ fn inputs_that_cannot_be_visited_are_said_at_start() {
         );
     }
 }
+
+#[derive(Tracked)]
+#[tracked(owner(email))]
+struct Subscription<'a> {
+    #[tracked("contact.email")]
+    email: &'a str,
+}
+
+#[provenance_input]
+fn subscribe(form: Subscription<'_>) -> usize {
+    form.email.len()
+}
+
+/// The work of an input is put off; whoever looks for its values meets them all the same.
+#[test]
+fn what_came_in_is_found_at_once_by_any_thread() {
+    let evidence = Evidence::default();
+    for n in 0..200 {
+        let email = format!("ada.lovelace{n}@example.com");
+        {
+            let _tracker = evidence.scoped();
+            subscribe(Subscription { email: &email });
+        }
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let _tracker = evidence.scoped();
+                let note = provenance::record_event("X_NOTE".parse().expect("well-formed"));
+                note.target(&email).submit();
+            });
+        });
+    }
+    let notes = evidence.of("X_NOTE");
+    assert_eq!(notes.len(), 200);
+    let unknown = notes.iter().filter(|note| note["target"] != "{value}").count();
+    assert_eq!(unknown, 0, "addresses that were taken in and not found");
+    // Each input before what was done after it, and of its own time.
+    let of_types: Vec<String> = evidence
+        .events()
+        .iter()
+        .map(|event| text(&event["event_type"]))
+        .collect();
+    let (input, note) = ("DATA_COLLECTION".to_owned(), "X_NOTE".to_owned());
+    assert!(
+        of_types.chunks(2).all(|pair| pair == [input.clone(), note.clone()]),
+        "{of_types:?}"
+    );
+}
+
+#[test]
+fn what_a_session_says_later_is_of_later_events() {
+    let evidence = Evidence::default();
+    {
+        let _tracker = evidence.scoped();
+        let scope = provenance::Scope::new("job import");
+        let _scope = scope.enter();
+        by_name(&HashMap::new(), "ada@example.com".into(), true);
+        provenance::set_owner("user", 7);
+        scope.set_purpose("cleaning");
+        by_name(&HashMap::new(), "alan@example.com".into(), true);
+    }
+    let events = evidence.of("DATA_COLLECTION");
+    let owners: Vec<String> = events.iter().map(|event| text(&event["extras"]["owner"])).collect();
+    assert!(
+        owners[0].starts_with("email:") && owners[1].starts_with("user:"),
+        "{owners:?}"
+    );
+    assert_eq!(events[0]["extras"]["purpose"], serde_json::Value::Null);
+    assert_eq!(events[1]["extras"]["purpose"], "cleaning");
+}

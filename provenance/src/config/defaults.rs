@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{
     Config, Durability, Egress, Fingerprints, InputField, OnEvidenceFailure, OnViolation, Storage, Streams, Token,
@@ -12,6 +13,7 @@ impl Default for Config {
         Config {
             enabled: true,
             access_events: false,
+            derivation_interval: Duration::ZERO,
             storage: Storage::Sqlite("runtime_provenance.db".into()),
             audit_token: Token::default(),
             audit_bind: SocketAddr::from(([127, 0, 0, 1], 8787)),

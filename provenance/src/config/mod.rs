@@ -41,6 +41,7 @@ pub(crate) use load::from_text;
 /// | key | type | default | meaning |
 /// |---|---|---|---|
 /// | `enabled` | `true`, `false` | `true` | `false` makes every hook a no-op |
+/// | `derivation_interval` | seconds | `0` | what a `#[derived]` function says again within so many seconds (same place, person, arguments and result) is counted, and told by one event at the end; `0` records each call |
 /// | `access_events` | `true`, `false` | `false` | a DATA_ACCESS for each model that a request, or a statement outside of one, loads |
 /// | `storage_path` | path of a SQLite file | `runtime_provenance.db` | where the evidence is kept; a `postgres://` URL is understood, and refused by this version |
 /// | `audit_token` | text | none | protects the audit API |
@@ -80,6 +81,8 @@ pub struct Config {
     pub enabled: bool,
     /// Whether loads leave a DATA_ACCESS: one for each model a request.
     pub access_events: bool,
+    /// See `derivation_interval` above.
+    pub derivation_interval: Duration,
     /// Where the evidence is kept.
     pub storage: Storage,
     /// Protects the audit API when not empty. Never shown.

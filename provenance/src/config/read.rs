@@ -17,6 +17,7 @@ use crate::vocabulary::{EventType, Kind, category};
 const KEYS: &[&str] = &[
     "enabled",
     "access_events",
+    "derivation_interval",
     "storage_path",
     "audit_token",
     "audit",
@@ -74,6 +75,7 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
         match key {
             "enabled" => config.enabled = at.bool()?,
             "access_events" => config.access_events = at.bool()?,
+            "derivation_interval" => config.derivation_interval = at.seconds()?,
             "storage_path" => {
                 config.storage = storage_of(at.text()?, at.folder).map_err(|expected| at.error(expected))?
             }
@@ -375,6 +377,16 @@ impl<'a> At<'a> {
                 did_you_mean(nearest(text, &words))
             ))
         })
+    }
+
+    fn seconds(&self) -> Result<Duration, Error> {
+        let expected = "a whole number of seconds, at least 0";
+        match self.node.value {
+            Value::Integer(number) => u64::try_from(number)
+                .map(Duration::from_secs)
+                .map_err(|_| self.error(format!("expected {expected}, found {number}"))),
+            _ => Err(self.expected(expected)),
+        }
     }
 
     fn positive(&self) -> Result<usize, Error> {

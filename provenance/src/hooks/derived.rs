@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::input;
+use super::tape::Tape;
 use crate::scope::Scope;
 use crate::site::DerivedSite;
 use crate::tracked::{Field, Sink, Value, Visitor};
-use crate::tracker::{self, Tracker, declare};
-use crate::vocabulary::{Event, EventTag, EventType, Kind, Owner, Tag};
+use crate::tracker::{self, Moment, Tracker, complete, declare};
+use crate::vocabulary::{Event, EventTag, EventType, Kind, Owner, Tag, Timestamp};
 
 /// Most inputs that one derivation lists.
 const MAX_INPUTS: usize = 256;
@@ -17,7 +18,14 @@ const MAX_INPUTS: usize = 256;
 /// One call of a function under `#[derived]`. Generated code makes it.
 pub struct Call {
     site: &'static DerivedSite,
-    inputs: Vec<EventTag>,
+    inputs: Inputs,
+}
+
+/// What is known of the arguments.
+enum Inputs {
+    Found(Vec<EventTag>),
+    /// Looked at only where the derivation says something new.
+    Kept(Tape),
 }
 
 impl Call {
@@ -25,56 +33,115 @@ impl Call {
     pub fn begin(site: &'static DerivedSite) -> Self {
         Call {
             site,
-            inputs: Vec::new(),
+            inputs: Inputs::Found(Vec::new()),
         }
     }
 
     /// Visits the arguments: those that are registered values are the inputs.
     pub fn inputs(&mut self, visit: impl FnOnce(&mut Visitor<'_>)) {
         tracker::with(|tracker| {
-            let request_owner = Scope::current().and_then(|scope| scope.owner());
-            let mut sink = Inputs {
-                tracker,
-                request_owner,
-                found: Vec::new(),
-            };
-            visit(&mut Visitor::new(&mut sink));
-            self.inputs = sink.found;
+            if tracker.config().derivation_interval.is_zero() {
+                self.inputs = Inputs::Found(found(tracker, |sink| visit(&mut Visitor::new(sink))));
+                return;
+            }
+            let mut tape = Tape::default();
+            visit(&mut Visitor::new(&mut tape));
+            self.inputs = Inputs::Kept(tape);
         });
     }
 
     /// Visits the result, registers it and records the derivation.
     pub fn result(self, visit: impl FnOnce(&mut Visitor<'_>)) {
-        tracker::with(|tracker| {
-            input::settle(tracker);
-            let scope = Scope::current();
-            let actor = match &scope {
-                Some(scope) => scope.source().clone(),
-                None => format!("fn {}", self.site.site.path).into(),
-            };
-            let owner = scope
-                .and_then(|scope| scope.owner())
-                .or_else(|| sole_owner(&self.inputs));
-            let target: Arc<str> = format!("derived:{}", self.site.field.category).into();
-            let mut event = Event::new(EventType::DataDerivation, actor);
-            declare(&mut event, &self.site.site);
-            let mut sink = Results {
-                tracker,
-                event: &mut event,
-                owner: owner.as_ref(),
-                source: &target,
-            };
-            visit(&mut Visitor::new(&mut sink));
-            if event.tags.is_empty() {
-                return;
+        tracker::with(|tracker| match self.inputs {
+            Inputs::Found(inputs) => {
+                let event = derivation(tracker, self.site, inputs, |sink| visit(&mut Visitor::new(sink)));
+                if let Some(event) = event {
+                    tracker.record(event);
+                }
             }
-            event.payload.insert("inputs".into(), self.inputs.len().into());
-            event.tags.extend(self.inputs);
-            event.target = Some(target.clone());
-            event.owner = owner;
-            tracker.record(event);
+            Inputs::Kept(arguments) => {
+                let mut results = Tape::default();
+                visit(&mut Visitor::new(&mut results));
+                say_once(tracker, self.site, &arguments, &results);
+            }
         });
     }
+}
+
+/// Records what was not said within the interval, and counts what was.
+fn say_once(tracker: &Tracker, site: &'static DerivedSite, arguments: &Tape, results: &Tape) {
+    input::settle(tracker);
+    let interval = i64::try_from(tracker.config().derivation_interval.as_micros()).unwrap_or(i64::MAX);
+    let owner = Scope::current().and_then(|scope| scope.owner());
+    let mut key = tracker.derivation_key();
+    key.number(std::ptr::from_ref(site).addr() as u64);
+    key.text(owner.as_ref().map_or("", Owner::as_str));
+    arguments.mark(&mut key);
+    results.mark(&mut key);
+    let key = key.end();
+    let whole = !arguments.is_capped() && !results.is_capped();
+    if whole && tracker.repeats().count(key, Timestamp::now(), interval) {
+        return;
+    }
+    let inputs = found(tracker, |sink| arguments.play(sink));
+    let Some(mut event) = derivation(tracker, site, inputs, |sink| results.play(sink)) else {
+        return;
+    };
+    complete(&mut event);
+    let ended = match whole {
+        true => tracker.repeats().keep(key, event.clone(), interval),
+        false => Vec::new(),
+    };
+    for told in ended {
+        tracker.record_of(told, &Moment::nobodys());
+    }
+    tracker.record(event);
+}
+
+/// The registered values among the arguments.
+fn found(tracker: &Tracker, tell: impl FnOnce(&mut dyn Sink)) -> Vec<EventTag> {
+    let request_owner = Scope::current().and_then(|scope| scope.owner());
+    let mut sink = Arguments {
+        tracker,
+        request_owner,
+        found: Vec::new(),
+    };
+    tell(&mut sink);
+    sink.found
+}
+
+/// The event; nothing if the result has no value.
+fn derivation(
+    tracker: &Tracker,
+    site: &'static DerivedSite,
+    inputs: Vec<EventTag>,
+    tell: impl FnOnce(&mut dyn Sink),
+) -> Option<Event> {
+    input::settle(tracker);
+    let scope = Scope::current();
+    let actor = match &scope {
+        Some(scope) => scope.source().clone(),
+        None => format!("fn {}", site.site.path).into(),
+    };
+    let owner = scope.and_then(|scope| scope.owner()).or_else(|| sole_owner(&inputs));
+    let target: Arc<str> = format!("derived:{}", site.field.category).into();
+    let mut event = Event::new(EventType::DataDerivation, actor);
+    declare(&mut event, &site.site);
+    let mut sink = Results {
+        tracker,
+        event: &mut event,
+        owner: owner.as_ref(),
+        source: &target,
+    };
+    tell(&mut sink);
+    if event.tags.is_empty() {
+        return None;
+    }
+    event.payload.insert("inputs".into(), inputs.len().into());
+    event.tags.extend(inputs);
+    event.target = Some(target.clone());
+    event.owner = owner;
+    Some(event)
 }
 
 fn sole_owner(tags: &[EventTag]) -> Option<Owner> {
@@ -87,13 +154,13 @@ fn role(word: &str) -> Map<String, Json> {
     Map::from_iter([("role".to_owned(), word.into())])
 }
 
-struct Inputs<'t> {
+struct Arguments<'t> {
     tracker: &'t Tracker,
     request_owner: Option<Owner>,
     found: Vec<EventTag>,
 }
 
-impl Inputs<'_> {
+impl Arguments<'_> {
     fn look_up(&mut self, kind: Kind, value: Value<'_>) -> bool {
         let Some(fingerprint) = self.tracker.fingerprint(kind, value) else {
             return false;
@@ -129,7 +196,7 @@ impl Inputs<'_> {
     }
 }
 
-impl Sink for Inputs<'_> {
+impl Sink for Arguments<'_> {
     fn declared(&mut self, field: &'static Field, value: Value<'_>) {
         let spec = self.tracker.spec(field);
         self.look_up(spec.kind, value);
@@ -159,7 +226,9 @@ impl Sink for Results<'_> {
         let spec = self.tracker.spec(field);
         if let Some(observed) = self.tracker.observe(&spec, value) {
             input::describe(self.event, &observed, None);
-            let mut tag = self.tracker.register(&observed, self.owner, self.source, false);
+            let mut tag = self
+                .tracker
+                .register(&observed, self.owner, self.source, false, self.event.created_at);
             tag.detail = role("result");
             self.event.tags.push(tag);
         }

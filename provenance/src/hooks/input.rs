@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use serde_json::Map;
 
+use super::tape::Tape;
 use crate::detect::Media;
 use crate::scope::{Scope, ScopeGuard, Scoped, scoped_in};
 use crate::site::InputSite;
 use crate::tracked::{Field, Sink, Value, Visitor};
-use crate::tracker::{self, BlindSpot, Observed, Tracker, declare};
+use crate::tracker::{self, BlindSpot, Moment, Observed, Tracker, declare};
 use crate::vocabulary::event::Shape;
 use crate::vocabulary::tag::FieldSpec;
 use crate::vocabulary::{Event, EventTag, EventType, Kind, Owner, category};
@@ -52,14 +53,20 @@ impl Call {
             let Some(scope) = self.own.clone().or_else(Scope::current) else {
                 return;
             };
-            let mut collector = Collector::new(tracker, "argument");
-            visit(&mut Visitor::new(&mut collector));
-            for what in collector.missed.drain(..) {
-                tracker.blind_spot(BlindSpot::UnvisitedInput, &format!("{} ({what})", self.site.site.path));
-            }
-            let mut collected = collector.finish(self.site.site.path);
-            collected.take_over(take_pending(&scope));
-            record(tracker, &scope, collected, Some(self.site));
+            let mut tape = Tape::default();
+            visit(&mut Visitor::new(&mut tape));
+            let (site, pending) = (self.site, take_pending(&scope));
+            tracker.defer(Some(scope), tape.bytes(), move |tracker, moment| {
+                let mut collector = Collector::new(tracker, "argument");
+                tape.play(&mut collector);
+                collector.capped += usize::from(tape.is_capped());
+                for what in collector.missed.drain(..) {
+                    tracker.blind_spot(BlindSpot::UnvisitedInput, &format!("{} ({what})", site.site.path));
+                }
+                let mut collected = collector.finish(site.site.path);
+                collected.take_over(pending);
+                record(tracker, moment, collected, Some(site));
+            });
         });
     }
 
@@ -160,13 +167,14 @@ pub(crate) fn settle(tracker: &Tracker) {
 /// As [`settle`], for a scope that need not be the one in hand.
 pub(crate) fn settle_in(tracker: &Tracker, scope: &Scope) {
     if let Some(pending) = take_pending(scope) {
-        // What the scope says of every event, it says of this one too.
-        let _in_scope = scope.enter();
-        record(tracker, scope, pending, None);
+        tracker.defer(Some(scope.clone()), 0, move |tracker, moment| {
+            record(tracker, moment, pending, None);
+        });
     }
 }
 
-fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&'static InputSite>) {
+fn record(tracker: &Tracker, moment: &Moment, collected: Collected, site: Option<&'static InputSite>) {
+    let Some(scope) = &moment.scope else { return };
     let owner = {
         let mut state = scope.state();
         if let (None, Some((_, owner))) = (&state.input_owner, collected.owner) {
@@ -175,6 +183,7 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
         state.session_owner.clone().or_else(|| state.input_owner.clone())
     };
     let mut event = Event::new(EventType::DataCollection, scope.source().clone());
+    event.created_at = moment.at;
     if let Some(site) = site {
         declare(&mut event, &site.site);
     }
@@ -197,11 +206,11 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
         }
         describe(&mut event, &item.observed, Some(item.part));
         event.tags.push(if item.known {
-            tracker.register(&item.observed, owner, scope.source(), false)
+            tracker.register(&item.observed, owner, scope.source(), false, moment.at)
         } else {
             // A parameter of unknown name stands on its event, never in the registry.
             EventTag {
-                tag: item.observed.tag(owner, scope.source()),
+                tag: item.observed.tag(owner, scope.source(), moment.at),
                 detail: Map::new(),
             }
         });
@@ -211,7 +220,7 @@ fn record(tracker: &Tracker, scope: &Scope, collected: Collected, site: Option<&
     }
     event.owner = owner;
     event.request_id = Some(scope.request_id().clone());
-    tracker.record(event);
+    tracker.record_of(event, moment);
 }
 
 /// Adds a value's shape to the payload: `fields.email = {"type": "string", "length": 17, "in": "form"}`.

@@ -7,3 +7,4 @@ pub(crate) mod egress;
 pub mod input;
 #[cfg(feature = "diesel")]
 pub(crate) mod storage;
+pub(crate) mod tape;

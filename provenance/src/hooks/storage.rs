@@ -9,10 +9,10 @@ use crate::memo::Key;
 use crate::scope::Scope;
 use crate::site::{Column, ModelSite};
 use crate::tracked::{Field, Sink, Value, Visitor};
-use crate::tracker::{BlindSpot, Observed, Tracker, declare};
+use crate::tracker::{BlindSpot, Moment, Observed, Tracker, declare};
 #[cfg(feature = "sql-fallback")]
 use crate::vocabulary::EventTag;
-use crate::vocabulary::{Action, Event, EventType, Owner};
+use crate::vocabulary::{Action, Event, EventType, Owner, Timestamp};
 
 /// What one statement does to one table, from its binds to its commit. Holds no raw value.
 pub(crate) struct Write {
@@ -154,6 +154,12 @@ impl Write {
 
     /// The database has it: registers the values and records the event.
     pub(crate) fn committed(self) {
+        let tracker = self.tracker.clone();
+        input::settle(&tracker);
+        tracker.defer(Scope::current(), 0, |_, moment| self.record(moment));
+    }
+
+    fn record(self, moment: &Moment) {
         let Write {
             tracker,
             site,
@@ -162,11 +168,8 @@ impl Write {
             owners: of_rows,
             doubt,
         } = self;
-        input::settle(&tracker);
-        let scope = Scope::current();
-        let actor = scope
-            .as_ref()
-            .map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
+        let scope = moment.scope.as_ref();
+        let actor = scope.map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
         // What may not have been stored does not say who is who.
         let owners = owners_of(&tracker, site, &values, doubt.is_none());
         // Values that do not say whose they are: of the one person that the others name (an embedded
@@ -178,6 +181,7 @@ impl Write {
         };
 
         let mut event = Event::new(EventType::DataStorage, actor);
+        event.created_at = moment.at;
         // What the SQL text told is of no attribute.
         if site.model.is_empty() {
             event.extras.insert("seen".into(), "sql".into());
@@ -200,17 +204,17 @@ impl Write {
                 // What was removed is not what the database has.
                 #[cfg(feature = "sql-fallback")]
                 Action::Delete => EventTag {
-                    tag: value.observed.tag(owner, &source),
+                    tag: value.observed.tag(owner, &source, moment.at),
                     detail: Default::default(),
                 },
-                _ => tracker.register(&value.observed, owner, &source, true),
+                _ => tracker.register(&value.observed, owner, &source, true, moment.at),
             });
         }
         event.owner = match &of_rows {
             Some(owners) if values.is_empty() => whose(&tracker, site, owners, doubt.is_none()).0.cloned(),
             _ => sole_owner(&event),
         };
-        tracker.record(event);
+        tracker.record_of(event, moment);
     }
 }
 
@@ -223,6 +227,9 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
     if row.is_none() && !tracker.config().access_events {
         return;
     }
+    // A committed write of these values was the first to say where they are from.
+    tracker.work_off();
+    let now = Timestamp::now();
     let mut seen = Seen::new(tracker);
     visit(&mut Visitor::new(&mut seen));
     seen.report(site);
@@ -232,7 +239,7 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
         let Some(column) = site.columns.iter().find(|column| std::ptr::eq(column.field, *field)) else {
             continue;
         };
-        tracker.register(observed, owner, &source(site, column), true);
+        tracker.register(observed, owner, &source(site, column), true, now);
     }
     if tracker.config().access_events {
         let column = |field: &'static Field| site.columns.iter().find(|column| std::ptr::eq(column.field, field));
