@@ -1,6 +1,6 @@
 //! Fingerprint -> tags, in memory: what detection finds, and whose it is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -248,6 +248,19 @@ impl Registry {
         Ok(people.link(a, b))
     }
 
+    /// How many people these identifiers are of, as far as is known.
+    pub(crate) fn count_people<'o>(&self, owners: impl Iterator<Item = &'o Owner>) -> usize {
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let (mut linked, mut alone) = (HashSet::new(), HashSet::new());
+        for owner in owners {
+            match people.person.get(owner) {
+                Some(person) => linked.insert(*person),
+                None => alone.insert(owner),
+            };
+        }
+        linked.len() + alone.len()
+    }
+
     /// Whether two identifiers are known to be of one person.
     pub(crate) fn same_person(&self, a: &Owner, b: &Owner) -> bool {
         a == b || self.people.read().unwrap_or_else(PoisonError::into_inner).same(a, b)
@@ -439,6 +452,12 @@ mod tests {
         );
         assert_eq!(registry.link_by_row(&mail, &phone), Err(Conflict));
         assert!(!registry.same_person(&ada, &alan) && registry.same_person(&mail, &old));
+        let all = [&ada, &alan, &mail, &old, &phone, &owner("user:3"), &ada];
+        assert_eq!(
+            registry.count_people(all.into_iter()),
+            3,
+            "linked identifiers are one person's"
+        );
         // The host may know better.
         assert!(registry.link(&ada, &alan));
         assert!(registry.same_person(&phone, &mail));

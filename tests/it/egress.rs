@@ -1,6 +1,7 @@
 //! What leaves through `#[egress]`, the middleware and custom sinks: on a real server, with real evidence.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use provenance::config::{Durability, OnViolation};
 use provenance::{Scope, Tracked, egress, set_owner, tag as register};
@@ -214,6 +215,26 @@ fn a_number_inside_prose_is_its_owners() {
     );
     assert_eq!(income["owner"], share["extras"]["owner"]);
     assert_eq!(income["shared_by"], 2);
+}
+
+#[test]
+fn a_value_of_very_many_people_is_met_at_every_line() {
+    let evidence = Evidence::default();
+    let _scoped = evidence.scoped();
+    let address = |person: usize| format!("person{person}@wonder.example");
+    for number in 0..1000 {
+        person(&address(number), &[("financial.currency", "currency", "EUR")]);
+    }
+    let partner = Partner::start();
+    let request = request_of(&address(7));
+    let _entered = request.enter();
+    let lines: Vec<Json> = (0..500).map(|_| json!({"currency": "EUR"})).collect();
+    let sent = Instant::now();
+    post_json(&partner.url("/x"), json!({ "lines": lines })).unwrap();
+    println!("sent in {:?}", sent.elapsed());
+    let share = only(evidence.of("DATA_SHARE"));
+    assert_eq!(findings(&share).len(), 1, "of the request's person alone: {share}");
+    assert_eq!(tag(&share, "currency")["shared_by"], 1000);
 }
 
 #[test]

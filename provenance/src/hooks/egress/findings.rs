@@ -92,14 +92,10 @@ impl People<'_> {
         owners.all(|owner| self.same(owner, first)).then_some(first)
     }
 
+    /// How many people the tags are about.
     fn count(&self, tags: &[Arc<Tag>]) -> usize {
-        let mut people: Vec<&Owner> = Vec::new();
-        for owner in tags.iter().filter_map(|tag| tag.owner.as_ref()) {
-            if people.len() < 1000 && !people.iter().any(|person| self.same(person, owner)) {
-                people.push(owner);
-            }
-        }
-        people.len()
+        let owners = tags.iter().filter_map(|tag| tag.owner.as_ref());
+        self.tracker.registry().count_people(owners)
     }
 
     /// The tags of the first person of the context who has the value, else all.
@@ -160,7 +156,6 @@ struct Found {
 impl Found {
     fn add(&mut self, people: &People<'_>, met: &Met<'_>, tags: &[Arc<Tag>]) {
         let hit = met.hit;
-        let shared_by = people.count(&met.tags);
         // A person may have the value under several identifiers.
         let same_owner = |a: &Tag, b: &Tag| match (&a.owner, &b.owner) {
             (Some(a), Some(b)) => people.same(a, b),
@@ -179,6 +174,8 @@ impl Found {
                 Some((_, known)) => also(known, &hit.place),
                 None => {
                     let mut detail = super::detail(Some(&hit.place), hit.form.as_str(), confidence(hit));
+                    // Only where a tag is added: very many may have a value that is met at every line.
+                    let shared_by = people.count(&met.tags);
                     if shared_by > 1 {
                         detail.insert("shared_by".into(), shared_by.into());
                     }
