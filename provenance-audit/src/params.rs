@@ -61,6 +61,7 @@ impl<'a> Params<'a> {
                 "a request id, at most 256 printable ASCII characters",
             )?,
             cursor: self.cursor()?,
+            ..EventQuery::default()
         })
     }
 

@@ -212,6 +212,8 @@ mod policy;
 #[doc(hidden)]
 pub mod probe;
 #[cfg(feature = "runtime")]
+mod pseudonyms;
+#[cfg(feature = "runtime")]
 mod recorder;
 #[cfg(feature = "runtime")]
 mod registry;
@@ -242,6 +244,7 @@ pub use {
     host::{EventBuilder, Guard, flush, init, init_with, link_owner, record_event, set_owner, tag, test, tracker},
     integrations::share::{Share, ShareBuilder, share},
     inventory::inventory,
+    pseudonyms::Pseudonyms,
     scope::{Scope, ScopeGuard, Scoped, in_scope, scoped},
     tracker::Tracker,
     vocabulary::{EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp},

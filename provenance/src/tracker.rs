@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use crate::Error;
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
-use crate::config::{COOKIE, Config, Fingerprints, HEADER, OnViolation, Storage};
+use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage};
 use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
@@ -360,15 +360,8 @@ impl Tracker {
             })
             .collect();
         Ok(Tracker(Arc::new(Inner {
-            fingerprinter: match config.fingerprints {
-                Fingerprints::HmacSha256 => Fingerprinter::Keyed(keys.fingerprints.clone()),
-                Fingerprints::Sha256 => Fingerprinter::Plain,
-            },
-            owners: if config.owners_clear {
-                Owners::Clear
-            } else {
-                Owners::Keyed(keys.owners.clone())
-            },
+            fingerprinter: Fingerprinter::of(&config, &keys),
+            owners: Owners::of(&config, &keys),
             key_origin: keys.origin,
             key_id: keys.id,
             registry,
@@ -736,13 +729,7 @@ impl Tracker {
         if let Some(known) = self.0.people.get(key) {
             return Some(known);
         }
-        let form = match kind {
-            "email" => Kind::Email,
-            "phone" => Kind::Phone,
-            _ => Kind::Id,
-        };
-        let canonical = zeroize::Zeroizing::new(canonical(form, value)?);
-        let owner = self.0.owners.owner(kind, &canonical)?;
+        let owner = self.0.owners.identified(kind, value)?;
         self.0.people.keep(key, owner.clone());
         Some(owner)
     }

@@ -8,7 +8,8 @@ mod verify;
 pub(crate) mod write;
 
 pub use read::{
-    EventPage, EventQuery, FingerprintPage, FingerprintQuery, Reader, StoredEvent, StoredFingerprint, Summary,
+    EventPage, EventQuery, FingerprintPage, FingerprintQuery, Flow, FlowKey, FlowQuery, Reader, StoredEvent,
+    StoredFingerprint, Summary,
 };
 pub use verify::{Problem, Verified, VerifiedInstance};
 

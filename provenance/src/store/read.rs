@@ -10,7 +10,9 @@ use diesel::sqlite::Sqlite;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::{self, Found, Mode, Rest, event_counts, event_tags, events, fingerprints, instances, keys};
+use super::schema::{
+    self, Found, Mode, Rest, event_counts, event_tags, events, fingerprints, instances, keys, owner_links,
+};
 use super::verify::{self, Verified};
 use crate::Error;
 use crate::error::ErrorKind;
@@ -53,6 +55,10 @@ pub struct EventQuery {
     pub recipient: Option<String>,
     /// Only this request's.
     pub request_id: Option<String>,
+    /// Only events that carry this fingerprint (64 hex digits).
+    pub fingerprint: Option<String>,
+    /// Only events of this person under this identifier (`email:9f86..`): its owner, its user, or a tag's owner.
+    pub owner: Option<String>,
     /// Continue after the page that gave this cursor.
     pub cursor: Option<String>,
 }
@@ -89,6 +95,84 @@ pub struct StoredEvent {
     pub matched_tags: Vec<Map<String, Json>>,
     /// Owner, recipient, outcome, certain, purpose, site, service, environment, build, instance, ...
     pub extras: Map<String, Json>,
+}
+
+impl StoredEvent {
+    fn is_about(&self, query: &EventQuery) -> bool {
+        let has = |key: &str, wanted: &str| {
+            let says = |tag: &Map<String, Json>| tag.get(key).and_then(Json::as_str) == Some(wanted);
+            self.matched_tags.iter().any(says)
+        };
+        query
+            .fingerprint
+            .as_ref()
+            .is_none_or(|wanted| has("fingerprint", wanted))
+            && query.owner.as_ref().is_none_or(|wanted| {
+                self.extras.get("owner").and_then(Json::as_str) == Some(wanted)
+                    || self.user_id.as_ref() == Some(wanted)
+                    || has("owner", wanted)
+            })
+    }
+}
+
+/// Which days [`Reader::flows`] sums.
+#[derive(Clone, Debug, Default)]
+pub struct FlowQuery {
+    /// From this time's day (UTC) on.
+    pub since: Option<Timestamp>,
+    /// Before this time; its day counts as a whole where it has begun.
+    pub until: Option<Timestamp>,
+}
+
+/// How many events of one kind carried one kind of value.
+#[derive(Clone, Debug, Serialize)]
+pub struct Flow {
+    /// What is the same in all of them.
+    #[serde(flatten)]
+    pub key: FlowKey,
+    /// How many: an event with two values of the same field counts once.
+    pub events: i64,
+}
+
+/// What tells flows apart.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowKey {
+    /// The UTC day, `2026-11-22`.
+    pub day: String,
+    /// `DATA_SHARE`, ...
+    pub event_type: String,
+    /// Who did it.
+    pub actor: String,
+    /// Onto what.
+    pub target: Option<String>,
+    /// Who a share went to.
+    pub recipient: Option<String>,
+    /// Category of the value, canonical.
+    pub category: String,
+    /// Field name of the value.
+    pub field: String,
+    /// Where the value was first seen.
+    pub source: String,
+    /// Whether it is personal data.
+    pub pii: bool,
+}
+
+impl FlowKey {
+    fn all(event: &StoredEvent) -> std::collections::BTreeSet<Self> {
+        let text = |tag: &Map<String, Json>, key: &str| tag.get(key).and_then(Json::as_str).unwrap_or("").to_owned();
+        let of = |tag: &Map<String, Json>| FlowKey {
+            day: event.created_at.to_string().chars().take(10).collect(),
+            event_type: event.event_type.clone(),
+            actor: event.actor.clone(),
+            target: event.target.clone(),
+            recipient: event.extras.get("recipient").and_then(Json::as_str).map(str::to_owned),
+            category: category::canonical(&text(tag, "category")).into_owned(),
+            field: text(tag, "field"),
+            source: text(tag, "source"),
+            pii: tag.get("pii").and_then(Json::as_bool).unwrap_or(true),
+        };
+        event.matched_tags.iter().map(of).collect()
+    }
 }
 
 /// Which fingerprints to list.
@@ -192,6 +276,9 @@ impl Reader {
     /// # Errors
     /// [`Error::is_input`] for a malformed cursor; [`Error::is_store`] when the file cannot be read.
     pub fn events(&mut self, query: &EventQuery) -> Result<EventPage, Error> {
+        if query.fingerprint.is_some() || query.owner.is_some() {
+            return self.filtered(query);
+        }
         let from = query.cursor.as_deref().map(EventKey::parse).transpose()?;
         self.snapshot(|connection| {
             let mut keys = event_keys(connection, query, from)?;
@@ -206,6 +293,106 @@ impl Reader {
                 events: stored_events(connection, &keys)?,
             })
         })
+    }
+
+    /// Looks at every event.
+    fn filtered(&mut self, query: &EventQuery) -> Result<EventPage, Error> {
+        let mut all = EventQuery {
+            limit: 500,
+            fingerprint: None,
+            owner: None,
+            ..query.clone()
+        };
+        let mut found: Vec<StoredEvent> = Vec::new();
+        loop {
+            let page = self.events(&all)?;
+            for event in page.events {
+                if !event.is_about(query) {
+                    continue;
+                }
+                if found.len() == query.limit {
+                    let next_cursor = found.last().and_then(EventKey::of).map(|key| key.to_string());
+                    return Ok(EventPage {
+                        events: found,
+                        next_cursor,
+                    });
+                }
+                found.push(event);
+            }
+            if page.next_cursor.is_none() {
+                return Ok(EventPage {
+                    events: found,
+                    next_cursor: None,
+                });
+            }
+            all.cursor = page.next_cursor;
+        }
+    }
+
+    /// One event, by its id; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::is_store`] when the file cannot be read.
+    pub fn event(&mut self, event_id: &str) -> Result<Option<StoredEvent>, Error> {
+        let key = event_id.split_once('-').and_then(|(instance, seq)| {
+            Some(EventKey {
+                created_at: 0,
+                instance: u64::from_str_radix(instance, 16).ok()?.cast_signed(),
+                seq: seq.parse().ok()?,
+            })
+        });
+        let Some(key) = key else { return Ok(None) };
+        self.snapshot(|connection| Ok(stored_events(connection, &[key])?.pop()))
+    }
+
+    /// All identifiers of the person who has this one, it among them; in order.
+    ///
+    /// # Errors
+    /// [`Error::is_store`] when the file cannot be read.
+    pub fn identifiers(&mut self, owner: &str) -> Result<Vec<String>, Error> {
+        self.snapshot(|connection| {
+            let mut known = std::collections::BTreeSet::from([owner.to_owned()]);
+            let mut new = vec![owner.to_owned()];
+            while let Some(one) = new.pop() {
+                let links = owner_links::table
+                    .filter(owner_links::a.eq(&one).or(owner_links::b.eq(&one)))
+                    .select((owner_links::a, owner_links::b))
+                    .load::<(String, String)>(connection)?;
+                for other in links.into_iter().flat_map(|(a, b)| [a, b]) {
+                    if known.insert(other.clone()) {
+                        new.push(other);
+                    }
+                }
+            }
+            Ok(known.into_iter().collect())
+        })
+    }
+
+    /// What went where, summed: one flow for each combination of its keys and UTC day.
+    ///
+    /// # Errors
+    /// [`Error::is_store`] when the file cannot be read.
+    pub fn flows(&mut self, query: &FlowQuery) -> Result<Vec<Flow>, Error> {
+        let mut flows: BTreeMap<FlowKey, i64> = BTreeMap::new();
+        let mut all = EventQuery {
+            limit: 500,
+            since: query.since,
+            until: query.until,
+            ..EventQuery::default()
+        };
+        loop {
+            let page = self.events(&all)?;
+            for event in &page.events {
+                for key in FlowKey::all(event) {
+                    *flows.entry(key).or_default() += 1;
+                }
+            }
+            all.cursor = page.next_cursor;
+            if all.cursor.is_none() {
+                break;
+            }
+        }
+        Ok(flows.into_iter().map(|(key, events)| Flow { key, events }).collect())
     }
 
     /// Fingerprints.
@@ -317,6 +504,18 @@ impl EventKey {
             }),
             _ => Err(bad_cursor()),
         }
+    }
+}
+
+impl EventKey {
+    /// Of an event that was read.
+    fn of(event: &StoredEvent) -> Option<Self> {
+        let (instance, seq) = event.event_id.split_once('-')?;
+        Some(EventKey {
+            created_at: event.created_at.0,
+            instance: u64::from_str_radix(instance, 16).ok()?.cast_signed(),
+            seq: seq.parse().ok()?,
+        })
     }
 }
 

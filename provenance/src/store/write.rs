@@ -300,6 +300,17 @@ pub(crate) fn is_empty(path: &Path) -> Result<bool, Error> {
     })
 }
 
+/// Whether the evidence was written with this key.
+///
+/// # Errors
+/// It was not, or it cannot be read.
+pub(crate) fn check(path: &Path, keys: &Keys) -> Result<(), Error> {
+    match schema::look(path)? {
+        Found::Nothing => Ok(()),
+        Found::Evidence => check_key(path, &known_keys(path)?, keys),
+    }
+}
+
 /// Key ids and check values in an evidence file.
 fn known_keys(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let read = |mode| {

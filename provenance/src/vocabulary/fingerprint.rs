@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::key::Subkey;
+use crate::config::{Config, Fingerprints};
+use crate::key::{Keys, Subkey};
 
 /// 32 bytes, shown as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +50,14 @@ pub(crate) enum Fingerprinter {
 }
 
 impl Fingerprinter {
+    /// As `config` asks.
+    pub(crate) fn of(config: &Config, keys: &Keys) -> Self {
+        match config.fingerprints {
+            Fingerprints::HmacSha256 => Fingerprinter::Keyed(keys.fingerprints.clone()),
+            Fingerprints::Sha256 => Fingerprinter::Plain,
+        }
+    }
+
     pub(crate) fn fingerprint(&self, canonical: &[u8]) -> Fingerprint {
         use sha2::Digest;
         match self {

@@ -3,7 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::key::Subkey;
+use zeroize::Zeroizing;
+
+use super::Kind;
+use super::canonical::canonical;
+use crate::config::Config;
+use crate::key::{Keys, Subkey};
+use crate::tracked::Value;
 
 /// A data subject as events show it: `email:9f86d081884c7d65...` (keyed, 32 hex digits) or,
 /// with `owners: clear`, `email:alice@example.com`. Cheap to clone.
@@ -50,6 +56,25 @@ pub(crate) enum Owners {
 }
 
 impl Owners {
+    /// As `config` asks.
+    pub(crate) fn of(config: &Config, keys: &Keys) -> Self {
+        match config.owners_clear {
+            true => Owners::Clear,
+            false => Owners::Keyed(keys.owners.clone()),
+        }
+    }
+
+    /// The owner with this identifier, by the rules of its kind.
+    pub(crate) fn identified(&self, kind: &str, identifier: Value<'_>) -> Option<Owner> {
+        let form = match kind {
+            "email" => Kind::Email,
+            "phone" => Kind::Phone,
+            _ => Kind::Id,
+        };
+        let canonical = Zeroizing::new(canonical(form, identifier)?);
+        self.owner(kind, &canonical)
+    }
+
     /// `canonical` is the canonical form of the identifier (email rules for kind `email`,
     /// phone rules for `phone`, id rules otherwise).
     pub(crate) fn owner(&self, kind: &str, canonical: &str) -> Option<Owner> {
