@@ -366,22 +366,26 @@ proptest! {
 
     #[test]
     fn pages_give_every_event_once_and_in_order(
-        times in proptest::collection::vec((0_i64..6, 0_u64..3, any::<bool>()), 0..40),
+        times in proptest::collection::vec((0_i64..6, 0_usize..3, any::<bool>(), proptest::bool::weighted(0.3)), 0..40),
         limit in 1_usize..8,
         by_category in any::<bool>(),
     ) {
         let folder = Folder::new();
         let mut expected = Vec::new();
         // Ids above i64::MAX are negative in the file.
-        let mut writers: Vec<_> = [1, 2, u64::MAX].map(|n| (folder.writer(n), 0)).into();
-        for (at, who, tagged) in times {
-            let (writer, seq) = &mut writers[who as usize];
+        let mut writers: Vec<_> = [1, 2, u64::MAX].map(|n| (folder.writer(n), 0, 0)).into();
+        for (at, who, tagged, indexed) in times {
+            let (writer, seq, latest) = &mut writers[who];
             *seq += 1;
             let tags = if tagged { vec![tag(1, "contact.email", None), tag(2, "contact.email", None)] } else { vec![] };
-            writer.append(&[record(event(EventType::DataStorage, at, tags))], None).unwrap();
+            writer.append(&[record(event(EventType::DataStorage, 1000 * at, tags))], None).unwrap();
+            if indexed {
+                while writer.maintain(true).unwrap() {}
+            }
+            // In the order of the chain, whatever the clock does.
+            *latest = at.max(*latest);
             if tagged || !by_category {
-                let id = [1, 2, -1_i64][who as usize];
-                expected.push((at, id, *seq));
+                expected.push((*latest, who, *seq, 1000 * at));
             }
         }
         expected.sort_by(|a, b| b.cmp(a));
@@ -400,7 +404,9 @@ proptest! {
                 break;
             }
         }
-        let expected: Vec<_> = expected.into_iter().map(|(at, id, seq)| (at, format!("{id:016x}-{seq}"))).collect();
+        let id = |who: usize| [1, 2, u64::MAX][who];
+        let expected: Vec<_> =
+            expected.into_iter().map(|(_, who, seq, at)| (at, format!("{:016x}-{seq}", id(who)))).collect();
         prop_assert_eq!(shown, expected);
     }
 

@@ -374,7 +374,7 @@ impl Batch {
 /// The leaves of an instance in their order, computed a window ahead.
 struct Leaves<'w> {
     writer: &'w Writer,
-    texts: HashMap<i32, Hash>,
+    texts: HashMap<i64, Hash>,
     types: HashMap<i32, Hash>,
     /// Of the events that were read, in order.
     ready: VecDeque<(i64, Result<Hash, &'static str>)>,
@@ -391,8 +391,8 @@ impl<'w> Leaves<'w> {
             "SELECT id, CAST(text AS BLOB), typeof(text) FROM texts WHERE n = ?",
             writer.n
         )
-        .typed::<(Integer, Binary, Text)>()
-        .load::<(i32, Vec<u8>, String)>(connection)?;
+        .typed::<(BigInt, Binary, Text)>()
+        .load::<(i64, Vec<u8>, String)>(connection)?;
         let types = statement!("SELECT event_type, name FROM event_counts WHERE n = ?", writer.n)
             .typed::<(Integer, Text)>()
             .load::<(i32, String)>(connection)?;
@@ -491,7 +491,7 @@ impl<'w> Leaves<'w> {
             return Err("the event holds something of another type");
         }
         let proof = Proof::read(proof).ok_or(CHANGED)?;
-        let text = |id: i32| {
+        let text = |id: i64| {
             self.texts
                 .get(&id)
                 .ok_or("a text that the event names is missing, or was changed")
@@ -507,9 +507,9 @@ impl<'w> Leaves<'w> {
             (chain::REQUEST, request_id.as_deref()),
             (chain::EXTRAS, Some(extras.as_slice())),
         ];
-        let json = |column: &'_ [u8]| -> Option<(Option<i32>, usize)> {
+        let json = |column: &'_ [u8]| -> Option<(Option<i64>, usize)> {
             match Packed::read(column)? {
-                Packed::Template { id, arguments } => Some((Some(id.cast_signed()), column.len() - arguments.len())),
+                Packed::Template { id, arguments } => Some((Some(i64::from(id)), column.len() - arguments.len())),
                 Packed::Text(text) => Some((None, column.len() - text.len())),
             }
         };
@@ -556,7 +556,7 @@ impl<'w> Leaves<'w> {
                         true => JsonItem::Nothing,
                         false => match Packed::read(detail).ok_or(CHANGED)? {
                             Packed::Template { id, arguments } => JsonItem::Template {
-                                template: text(id.cast_signed())?,
+                                template: text(i64::from(id))?,
                                 arguments,
                             },
                             Packed::Text(text) => JsonItem::Text(text),
@@ -566,7 +566,7 @@ impl<'w> Leaves<'w> {
                         number,
                         &TagItem {
                             fingerprint,
-                            kind: text(kind.cast_signed())?,
+                            kind: text(i64::from(kind))?,
                             owner: owner.as_deref(),
                             created_at,
                             detail,
@@ -582,7 +582,7 @@ impl<'w> Leaves<'w> {
             created_at,
             event_type: self
                 .types
-                .get(event_type)
+                .get(&i32::try_from(*event_type).unwrap_or(0))
                 .ok_or("the event's type is not known, or was changed")?,
             actor: text(*actor)?,
             recipient: recipient.map(text).transpose()?,
@@ -595,14 +595,15 @@ impl<'w> Leaves<'w> {
     }
 }
 
+// Numbers as wide as the file may hold them: a narrower read would cut off what was changed.
 type Row = (
     i64,
     i64,
     i64,
-    i32,
-    i32,
-    Option<i32>,
-    Option<i32>,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
     Option<i64>,
     Option<Vec<u8>>,
     Option<Vec<u8>>,
@@ -618,10 +619,10 @@ type Columns = (
     BigInt,
     BigInt,
     BigInt,
-    Integer,
-    Integer,
-    Nullable<Integer>,
-    Nullable<Integer>,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
     Nullable<BigInt>,
     Nullable<Binary>,
     Nullable<Binary>,
