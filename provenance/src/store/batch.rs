@@ -7,6 +7,7 @@ use std::fmt::Write;
 use diesel::prelude::*;
 
 use super::chain::{self, Body, Hash, Header, JsonItem, Salt, Salts, TagItem};
+use super::index;
 use super::pack::{self, Packed, PackedTag};
 use super::schema::{self, owner_links};
 use super::statement::{Column, Row, insert, statement};
@@ -444,6 +445,27 @@ pub(super) struct EventRow {
     pub(super) extras: Vec<u8>,
     pub(super) tags: Vec<u8>,
     pub(super) proof: Vec<u8>,
+}
+
+impl EventRow {
+    /// What the index looks at.
+    pub(super) fn into_index(self) -> index::Row {
+        index::Row {
+            n: self.n,
+            seq: self.seq,
+            at: self.at,
+            after: self.after,
+            event_type: self.event_type,
+            actor: self.actor,
+            target: self.target,
+            recipient: self.recipient,
+            outcome_of: self.outcome_of,
+            owner: self.owner,
+            user_id: self.user_id,
+            request_id: self.request_id,
+            tags: self.tags,
+        }
+    }
 }
 
 impl Row for EventRow {

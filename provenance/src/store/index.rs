@@ -1,7 +1,7 @@
 //! What is made from the events' rows: postings, sights and flows. The writer makes it of what it wrote, a
 //! few thousand events at a time; a reader makes it in memory of what the writer has not come to yet.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use diesel::prelude::*;
 
@@ -54,22 +54,23 @@ pub(super) fn day(created_at: i64) -> i32 {
     i32::try_from(created_at.div_euclid(MICROS_A_DAY)).unwrap_or(i32::MAX)
 }
 
+/// What of an event's row is looked at.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = events)]
-struct Row {
-    n: i64,
-    seq: i64,
-    at: i64,
-    after: i64,
-    event_type: i32,
-    actor: i32,
-    target: Option<i32>,
-    recipient: Option<i32>,
-    outcome_of: Option<i64>,
-    owner: Option<Vec<u8>>,
-    user_id: Option<Vec<u8>>,
-    request_id: Option<Vec<u8>>,
-    tags: Vec<u8>,
+pub(super) struct Row {
+    pub(super) n: i64,
+    pub(super) seq: i64,
+    pub(super) at: i64,
+    pub(super) after: i64,
+    pub(super) event_type: i32,
+    pub(super) actor: i32,
+    pub(super) target: Option<i32>,
+    pub(super) recipient: Option<i32>,
+    pub(super) outcome_of: Option<i64>,
+    pub(super) owner: Option<Vec<u8>>,
+    pub(super) user_id: Option<Vec<u8>>,
+    pub(super) request_id: Option<Vec<u8>>,
+    pub(super) tags: Vec<u8>,
 }
 
 impl Row {
@@ -96,21 +97,23 @@ pub(super) fn digest(
         .limit(limit)
         .select(Row::as_select())
         .load(connection)?;
+    digest_of(connection, catalog, &rows)
+}
+
+/// Takes in these events of an instance.
+fn digest_of(connection: &mut SqliteConnection, catalog: &mut Catalog, rows: &[Row]) -> QueryResult<Digest> {
     let mut digest = Digest::default();
-    let wanted: Vec<(i64, i32)> = rows
-        .iter()
-        .flat_map(|row| {
-            let kinds = row.tags().filter_map(|tag| match tag {
-                PackedTag::Tag { kind, .. } => Some(kind.cast_signed()),
-                PackedTag::Erased(_) => None,
-            });
-            kinds.chain(row.recipient).map(|id| (row.n, id))
-        })
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
+    let mut wanted = HashSet::new();
+    for row in rows {
+        wanted.extend(row.recipient.map(|id| (row.n, id)));
+        wanted.extend(row.tags().filter_map(|tag| match tag {
+            PackedTag::Tag { kind, .. } => Some((row.n, kind.cast_signed())),
+            PackedTag::Erased(_) => None,
+        }));
+    }
     catalog.load(connection, wanted)?;
-    for row in &rows {
+    for row in rows {
+        let n = row.n;
         digest.upto = row.seq;
         let own = Place {
             spot: Spot {
@@ -156,9 +159,10 @@ struct Place {
 
 impl Digest {
     fn row(&mut self, row: &Row, place: &Place, catalog: &Catalog) {
-        let mut terms = BTreeSet::new();
-        let mut values = BTreeSet::new();
-        let mut kinds = BTreeSet::new();
+        // Few, and mostly different.
+        let mut terms = Vec::with_capacity(12);
+        let mut values = Vec::with_capacity(8);
+        let mut kinds = Vec::with_capacity(8);
         terms.extend(row.owner.as_deref().map(Term::owner));
         terms.extend(row.user_id.as_deref().map(Term::owner));
         terms.extend(row.request_id.as_deref().map(Term::request));
@@ -174,16 +178,22 @@ impl Digest {
             else {
                 continue;
             };
-            kinds.insert(kind.cast_signed());
+            kinds.push(kind.cast_signed());
             terms.extend(owner.as_deref().map(Term::owner));
             let kind = catalog.get(row.n, kind.cast_signed()).and_then(|text| text.kind());
             terms.extend(kind.map(|kind| Term::category(&kind.canonical)));
             if let Some(fingerprint) = fingerprint {
-                terms.insert(Term::fingerprint(fingerprint));
+                terms.push(Term::fingerprint(fingerprint));
                 let canonical = kind.map_or("", |kind| &*kind.canonical);
-                values.insert(value_key(fingerprint, canonical, owner.as_deref()));
+                values.push(value_key(fingerprint, canonical, owner.as_deref()));
             }
         }
+        terms.sort_unstable();
+        terms.dedup();
+        values.sort_unstable();
+        values.dedup();
+        kinds.sort_unstable();
+        kinds.dedup();
         self.postings.extend(terms.into_iter().map(|term| (term, place.spot)));
         for key in values {
             let sight = self.sights.entry(key).or_insert(Sight {
@@ -249,22 +259,28 @@ impl Digest {
     }
 }
 
-/// One round for an instance, in a transaction that the caller holds. `true` if there may be more.
+/// One round for an instance, in a transaction that the caller holds. `fresh`: the rows that follow what the
+/// index has, if they are still in memory; they are taken if they do. `true` if there may be more.
 pub(super) fn round(
     connection: &mut SqliteConnection,
     catalog: &mut Catalog,
     known: &KnownValues,
     n: i64,
+    fresh: &[Row],
 ) -> QueryResult<bool> {
     let indexed = instances::table
         .find(n)
         .select(instances::indexed)
         .get_result::<i64>(connection)?;
-    let digest = digest(connection, catalog, n, indexed, ROUND)?;
+    let follows = fresh.first().is_some_and(|row| row.seq == indexed.saturating_add(1));
+    let digest = match follows {
+        true => digest_of(connection, catalog, fresh)?,
+        false => digest(connection, catalog, n, indexed, ROUND)?,
+    };
     if digest.upto == 0 {
         return Ok(false);
     }
-    let whole = digest.upto.saturating_sub(indexed) >= ROUND;
+    let more = !follows && digest.upto.saturating_sub(indexed) >= ROUND;
     digest.write(connection, n, known)?;
-    Ok(whole)
+    Ok(more)
 }

@@ -23,4 +23,6 @@ pub use read::{
 pub use verify::{Problem, Verified, VerifiedInstance};
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod tests;

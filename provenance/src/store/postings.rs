@@ -557,3 +557,99 @@ pub(super) fn each(connection: &mut SqliteConnection, mut see: impl FnMut(Entry)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file() -> SqliteConnection {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        connection
+            .batch_execute(
+                "CREATE TABLE segments (id INTEGER PRIMARY KEY, level INTEGER, state INTEGER, n BIGINT, entries BIGINT);
+                 CREATE TABLE postings (id INTEGER PRIMARY KEY, segment BIGINT, term BIGINT, at BIGINT, n BIGINT,
+                     seq BIGINT, entries BLOB);
+                 CREATE INDEX postings_by_term ON postings (segment, term, at, n, seq)",
+            )
+            .unwrap();
+        connection
+    }
+
+    /// Few terms have many entries, many terms few.
+    fn entry() -> impl Strategy<Value = Entry> {
+        let term = prop_oneof![0..3_i64, 1_000_000..1_000_400_i64, 0..1_i64 << 48];
+        (term, 0..5_000_000_i64, 1..4_i64, 1..100_000_i64)
+            .prop_map(|(term, at, n, seq)| (Term(term), Spot { at, n, seq }))
+    }
+
+    #[test]
+    fn a_block_is_small() {
+        let mut blocks = Blocks::new();
+        for seq in 0..10_000 {
+            blocks.push((
+                Term(7),
+                Spot {
+                    at: 1_700_000_000_000 + seq,
+                    n: 1,
+                    seq,
+                },
+            ));
+        }
+        blocks.end();
+        let bytes: usize = blocks.done.iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(bytes <= 3 * 10_000, "{bytes}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+        /// Whatever was merged and forgotten meanwhile, a question finds what a plain set holds.
+        #[test]
+        fn segments_hold_what_was_added(
+            segments in prop::collection::vec(prop::collection::vec(entry(), 1..900), 1..30),
+            steps in prop::collection::vec(0..6_u8, 30),
+            forgotten in prop::option::of(0..30_usize),
+            asked in prop::collection::vec((entry(), 1..40_usize), 10),
+        ) {
+            let mut connection = file();
+            let mut oracle = BTreeSet::new();
+            let mut merge = None;
+            for (at, entries) in segments.into_iter().enumerate() {
+                oracle.extend(entries.iter().copied());
+                add(&mut connection, entries).unwrap();
+                for _ in 0..steps[at] {
+                    Merge::step(&mut merge, 1, &mut connection).unwrap();
+                }
+                if forgotten == Some(at) {
+                    let gone = |(term, spot): Entry| term.0 < 2 && spot.n == 2;
+                    forget(&mut connection, &[Term(0), Term(1)], gone).unwrap();
+                    oracle.retain(|entry| !gone(*entry));
+                }
+                if steps[at] == 5 {
+                    // The process is gone, and so is what it knew of a merge.
+                    merge = None;
+                    abandon(&mut connection, &[1]).unwrap();
+                }
+            }
+            for ((term, before), limit) in asked.into_iter().chain([((Term(0), Spot::END), 100_000), ((Term(1), Spot::END), 7)]) {
+                let found = find(&mut connection, term, before, limit).unwrap();
+                let expected = oracle.iter().rev().filter(|(of, spot)| *of == term && *spot < before);
+                let expected: Vec<Spot> = expected.take(limit).map(|(_, spot)| *spot).collect();
+                prop_assert_eq!(found, expected);
+            }
+            while Merge::step(&mut merge, 1, &mut connection).unwrap() {}
+            let mut all = BTreeSet::new();
+            each(&mut connection, |entry| { all.insert(entry); }).unwrap();
+            prop_assert_eq!(all, oracle);
+            let left = super::segments(&mut connection).unwrap();
+            prop_assert!(left.iter().all(|segment| segment.state == READY));
+            prop_assert!(left.len() < FAN * 3, "{}", left.len());
+        }
+    }
+}

@@ -311,7 +311,9 @@ impl Reader {
     /// # Errors
     /// As [`Reader::events`].
     pub fn fingerprints(&mut self, query: &FingerprintQuery) -> Result<FingerprintPage, Error> {
-        let from = query.cursor.as_deref().map(EventKey::parse).transpose()?;
+        let cursor = query.cursor.as_deref();
+        let from = cursor.map(|text| EventKey::parse(text.strip_prefix(values::FINGERPRINTS).unwrap_or_default()));
+        let from = from.transpose()?;
         self.snapshot(|connection, memory| values::fingerprint_page(connection, memory, query, from))
     }
 

@@ -25,6 +25,9 @@ struct Row {
     created_at: i64,
 }
 
+/// Begins a cursor of this listing: one of another is no place here.
+pub(super) const FINGERPRINTS: char = 'f';
+
 pub(super) fn fingerprint_page(
     connection: &mut SqliteConnection,
     memory: &mut Memory,
@@ -57,14 +60,14 @@ pub(super) fn fingerprint_page(
     let more = rows.len() > query.limit;
     rows.truncate(query.limit);
     let next_cursor = match rows.last().filter(|_| more) {
-        Some(last) => Some(
-            EventKey {
+        Some(last) => {
+            let key = EventKey {
                 at: last.created_at,
                 instance: instance_of(connection, last.n)?,
                 seq: last.id,
-            }
-            .to_string(),
-        ),
+            };
+            Some(format!("{FINGERPRINTS}{key}"))
+        }
         None => None,
     };
     memory

@@ -8,7 +8,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use super::batch::{KnownValues, Place, Prepared, value_key};
+use super::batch::{EventRow, KnownValues, Place, Prepared, value_key};
 use super::chain::{self, Hash, HeadParts};
 use super::index;
 use super::pack;
@@ -82,6 +82,8 @@ pub(crate) struct Writer {
     merge: Option<Merge>,
     /// Events that the index does not know of.
     pending: i64,
+    /// Their rows, unless they have become too many.
+    fresh: Vec<index::Row>,
     /// What others left of the index was looked at.
     adopted: bool,
     /// Segments may have to be merged.
@@ -181,6 +183,7 @@ impl Writer {
             catalog: Catalog::default(),
             merge: None,
             pending: 0,
+            fresh: Vec::new(),
             adopted: false,
             unsettled: true,
             #[cfg(test)]
@@ -293,6 +296,7 @@ impl Writer {
         for (ticket, seq) in prepared.tickets {
             ticket.assign(seq.unsigned_abs());
         }
+        let rows = prepared.events;
         self.texts.unsaved.clear();
         self.place.next_value += values;
         self.place.at = at;
@@ -301,6 +305,12 @@ impl Writer {
             self.next_batch += 1;
             self.place.next_seq += events;
             self.pending += events;
+            // Rows in memory follow each other: with a gap they are read again.
+            if self.pending <= 4 * index::ROUND {
+                self.fresh.extend(rows.into_iter().map(EventRow::into_index));
+            } else {
+                self.fresh.clear();
+            }
         }
         Ok(())
     }
@@ -336,10 +346,11 @@ impl Writer {
             self.unsettled = Merge::step(&mut self.merge, self.place.n, &mut self.connection)?;
             return Ok(self.unsettled);
         }
-        let (n, catalog, known) = (self.place.n, &mut self.catalog, &self.known);
+        let (n, catalog, known, fresh) = (self.place.n, &mut self.catalog, &self.known, &self.fresh);
         let more = self
             .connection
-            .immediate_transaction(|connection| index::round(connection, catalog, known, n))?;
+            .immediate_transaction(|connection| index::round(connection, catalog, known, n, fresh))?;
+        self.fresh.clear();
         if !more {
             self.pending = 0;
         }
@@ -372,7 +383,7 @@ impl Writer {
         for n in left {
             while self
                 .connection
-                .immediate_transaction(|connection| index::round(connection, catalog, known, n))?
+                .immediate_transaction(|connection| index::round(connection, catalog, known, n, &[]))?
             {}
         }
         Ok(())
