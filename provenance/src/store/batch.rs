@@ -223,22 +223,32 @@ impl<'a> Prepared<'a> {
             body.part(chain::REQUEST, request_id);
         }
         json_part(&mut body, chain::EXTRAS, &row.extras, texts);
+        // Of most events all tags have one owner.
+        let mut packed: Option<(&Owner, Vec<u8>)> = None;
         for (number, EventTag { tag, detail }) in (chain::FIRST_TAG..).zip(tags) {
             let kind = texts.kind(tag);
-            let owner = tag.owner.as_ref().map(|owner| pack::pack_text(owner.as_str()));
+            if let Some(owner) = &tag.owner
+                && packed.as_ref().is_none_or(|(last, _)| *last != owner)
+            {
+                packed = Some((owner, pack::pack_text(owner.as_str())));
+            }
+            let owner = packed
+                .as_ref()
+                .filter(|_| tag.owner.is_some())
+                .map(|(_, packed)| packed.as_slice());
             let detail = match detail.is_empty() {
                 true => Vec::new(),
                 false => texts.json(&json(detail)),
             };
             let fingerprint = tag.fingerprint.as_ref().map(|fingerprint| &fingerprint.0);
-            let packed = PackedTag::Tag {
+            let tag_row = PackedTag::Tag {
                 kind,
                 fingerprint,
-                owner: owner.as_deref().map(Cow::Borrowed),
+                owner: owner.map(Cow::Borrowed),
                 created_at: tag.created_at.0,
                 detail: &detail,
             };
-            pack::put_tag(&mut row.tags, &packed, row.owner.as_deref(), created_at.0);
+            pack::put_tag(&mut row.tags, &tag_row, row.owner.as_deref(), created_at.0);
             let template;
             let detail = match Packed::read(&detail) {
                 _ if detail.is_empty() => JsonItem::Nothing,
@@ -257,19 +267,20 @@ impl<'a> Prepared<'a> {
                 &TagItem {
                     fingerprint,
                     kind: &texts.hash(kind),
-                    owner: owner.as_deref(),
+                    owner,
                     created_at: tag.created_at.0,
                     detail,
                 },
             );
         }
+        let type_hash = texts.type_hash(row.event_type, event_type);
         let hash = |id: Option<i32>| id.map(|id| texts.hash(id.cast_unsigned()));
         let leaf = body.leaf(&Header {
             instance: self.place.instance,
             seq: row.seq,
             at: row.at,
             created_at: created_at.0,
-            event_type: &chain::text(event_type),
+            event_type: &type_hash,
             actor: &hash(Some(row.actor)).unwrap_or_default(),
             recipient: hash(row.recipient).as_ref(),
             outcome_of: row.outcome_of,
@@ -376,15 +387,21 @@ fn payload(event: &Event) -> Cow<'static, str> {
     for (at, shape) in event.shapes.iter().enumerate() {
         text.push_str(if at == 0 { "" } else { "," });
         quote(&mut text, &shape.name);
-        let _ = write!(text, ":{{\"type\":\"{}\"", shape.json_type);
+        text.push_str(":{\"type\":\"");
+        text.push_str(shape.json_type);
+        text.push('"');
         if shape.count > 1 {
-            let _ = write!(text, ",\"count\":{}", shape.count);
+            text.push_str(",\"count\":");
+            push_number(&mut text, shape.count);
         }
         if let Some(length) = shape.length {
-            let _ = write!(text, ",\"length\":{length}");
+            text.push_str(",\"length\":");
+            push_number(&mut text, length);
         }
         if let Some(part) = shape.part {
-            let _ = write!(text, ",\"in\":\"{part}\"");
+            text.push_str(",\"in\":\"");
+            text.push_str(part);
+            text.push('"');
         }
         text.push('}');
     }
@@ -416,7 +433,20 @@ fn with_members(mut text: String, members: &serde_json::Map<String, serde_json::
 }
 
 fn quote(text: &mut String, word: &str) {
+    if word
+        .bytes()
+        .all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
+    {
+        text.push('"');
+        text.push_str(word);
+        text.push('"');
+        return;
+    }
     text.push_str(&serde_json::to_string(word).unwrap_or_else(|_| "\"\"".to_owned()));
+}
+
+fn push_number(text: &mut String, number: usize) {
+    text.push_str(itoa::Buffer::new().format(number));
 }
 
 fn json(map: &serde_json::Map<String, serde_json::Value>) -> Cow<'static, str> {

@@ -146,8 +146,11 @@ fn from_uuid(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
     let dashes = [8, 13, 18, 23];
     let has_form = bytes.len() == 36 && dashes.iter().all(|at| bytes.get(*at) == Some(&b'-'));
+    if !has_form {
+        return None;
+    }
     let digits: String = text.chars().filter(|c| *c != '-').collect();
-    (has_form && digits.len() == 32).then(|| from_hex(&digits))?
+    (digits.len() == 32).then(|| from_hex(&digits))?
 }
 
 fn digit(byte: u8) -> Option<u8> {
@@ -184,11 +187,11 @@ const MIN_DIGITS: usize = 16;
 /// A JSON text without what differs from event to event (numbers, ids of hex digits), and that.
 /// The template is `None` where the text holds a template's own marks.
 pub(super) fn template(text: &str) -> (Option<Cow<'_, str>>, Vec<u8>) {
-    if text.contains([NUMBER, DIGITS]) {
+    let bytes = text.as_bytes();
+    if memchr::memchr2(NUMBER as u8, DIGITS as u8, bytes).is_some() {
         return (None, Vec::new());
     }
-    let bytes = text.as_bytes();
-    let mut template = String::new();
+    let mut template = String::with_capacity(bytes.len());
     let mut arguments = Vec::new();
     // What of the text is in neither yet.
     let mut from = 0;

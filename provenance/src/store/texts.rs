@@ -24,8 +24,10 @@ const MAX_TEMPLATE: usize = 4_096;
 #[derive(Default)]
 pub(super) struct Texts {
     known: HashMap<Arc<str>, u32>,
-    /// By what a tag says of its kind, so that the text is made once.
-    kinds: HashMap<KindKey, u32>,
+    /// By where a tag's words are: they are kept there, so that no others can come to the same place.
+    kinds: HashMap<KindPlace, (KindWords, u32)>,
+    /// Of event types.
+    types: HashMap<i32, Hash>,
     hashes: Vec<Hash>,
     /// Not on disk yet.
     pub(super) unsaved: Vec<(u32, Arc<str>)>,
@@ -33,14 +35,8 @@ pub(super) struct Texts {
     hasher: RandomState,
 }
 
-#[derive(PartialEq, Eq, Hash)]
-struct KindKey {
-    category: Arc<str>,
-    field: Arc<str>,
-    description: Arc<str>,
-    source: Arc<str>,
-    pii: bool,
-}
+type KindPlace = ([usize; 4], bool);
+type KindWords = [Arc<str>; 4];
 
 impl Texts {
     /// The number of a text.
@@ -50,7 +46,6 @@ impl Texts {
         }
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
-            self.kinds.clear();
         }
         let text: Arc<str> = text.into();
         self.hashes.push(chain::text(&text));
@@ -62,19 +57,22 @@ impl Texts {
 
     /// The number of the text that says what a tag's value is.
     pub(super) fn kind(&mut self, tag: &Tag) -> u32 {
-        let key = KindKey {
-            category: tag.category.clone(),
-            field: tag.field.clone(),
-            description: tag.description.clone(),
-            source: tag.source.clone(),
-            pii: tag.pii,
-        };
-        if let Some(number) = self.kinds.get(&key) {
+        let words = [&tag.category, &tag.field, &tag.description, &tag.source];
+        let place = (words.map(|word| word.as_ptr().addr()), tag.pii);
+        if let Some((_, number)) = self.kinds.get(&place) {
             return *number;
         }
         let number = self.number(&KindText::of(tag));
-        self.kinds.insert(key, number);
+        if self.kinds.len() >= MAX_KNOWN {
+            self.kinds.clear();
+        }
+        self.kinds.insert(place, (words.map(Arc::clone), number));
         number
+    }
+
+    /// The hash of an event type's name.
+    pub(super) fn type_hash(&mut self, code: i32, name: &str) -> Hash {
+        *self.types.entry(code).or_insert_with(|| chain::text(name))
     }
 
     /// The hash of a text with a number.
