@@ -223,6 +223,7 @@ impl<'a> Prepared<'a> {
             body.part(chain::REQUEST, request_id);
         }
         json_part(&mut body, chain::EXTRAS, &row.extras, texts);
+        row.tags.reserve(48 * tags.len());
         // Of most events all tags have one owner.
         let mut packed: Option<(&Owner, Vec<u8>)> = None;
         for (number, EventTag { tag, detail }) in (chain::FIRST_TAG..).zip(tags) {

@@ -31,6 +31,19 @@ fn fingerprint(n: u64) -> Fingerprint {
     Fingerprint(bytes)
 }
 
+/// What attributes declare once.
+fn words() -> &'static [[Arc<str>; 4]; 3] {
+    static WORDS: std::sync::OnceLock<[[Arc<str>; 4]; 3]> = std::sync::OnceLock::new();
+    WORDS.get_or_init(|| {
+        let fields = [
+            ("contact.email", "email"),
+            ("personal.name", "name"),
+            ("financial.income", "income"),
+        ];
+        fields.map(|(category, field)| [category, field, "What the user typed", "HTTP POST /signup"].map(Arc::from))
+    })
+}
+
 /// An event with three tags of one of `people`; a fifth of them shares.
 fn event(n: u64, people: u64, at: i64) -> Event {
     let person = fingerprint(n % people + 1);
@@ -65,13 +78,9 @@ fn event(n: u64, people: u64, at: i64) -> Event {
         format!("{:032x}", u128::from(n) * 7_777_777_777_777).into(),
     );
     event.extras.insert("table".into(), "users".into());
-    for (at, (field, category)) in (0..).zip([
-        ("email", "contact.email"),
-        ("name", "personal.name"),
-        ("income", "financial.income"),
-    ]) {
+    for (at, [category, field, description, source]) in (0..).zip(words()) {
         event.shapes.push(crate::vocabulary::event::Shape {
-            name: field.into(),
+            name: field.clone(),
             json_type: "string",
             length: Some(7 + usize::try_from(n % 23).unwrap()),
             part: None,
@@ -80,11 +89,11 @@ fn event(n: u64, people: u64, at: i64) -> Event {
         event.tags.push(EventTag {
             tag: Tag {
                 fingerprint: Some(fingerprint(3 * (n % people) + at)),
-                category: category.into(),
-                field: field.into(),
-                description: "What the user typed".into(),
+                category: category.clone(),
+                field: field.clone(),
+                description: description.clone(),
                 owner: Some(owner.clone()),
-                source: "HTTP POST /signup".into(),
+                source: source.clone(),
                 pii: true,
                 created_at: event.created_at,
             },
