@@ -182,6 +182,8 @@
 #[path = "private.rs"]
 pub mod __private;
 mod allow;
+#[cfg(feature = "runtime")]
+pub mod checkpoint;
 #[cfg(feature = "sql-fallback")]
 mod columns;
 #[cfg(feature = "runtime")]

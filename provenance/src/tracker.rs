@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -12,13 +13,14 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 
 use crate::Error;
+use crate::checkpoint::Checkpointer;
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
 use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage};
 use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
-use crate::key::{Keys, Origin};
+use crate::key::{CheckpointKey, Keys, Origin};
 use crate::memo::{Hashes, Key, Memo, Seen};
 use crate::policy;
 #[cfg(feature = "reqwest")]
@@ -62,6 +64,9 @@ struct Inner {
     key_id: String,
     registry: Registry,
     recorder: Recorder,
+    checkpointer: Option<Checkpointer>,
+    /// The signing key that was made beside the database.
+    signing_key: Option<PathBuf>,
     instance: Instance,
     /// Attribute statics, resolved once; keyed by address.
     declared: DashMap<usize, Arc<FieldSpec>>,
@@ -312,6 +317,10 @@ impl Tracker {
             }
         };
         let keys = Keys::load(&config, write::is_empty(&path)?)?;
+        let signing = match &config.checkpoints {
+            Some(checkpoints) => Some((checkpoints, CheckpointKey::load(&config, checkpoints)?)),
+            None => None,
+        };
         let mut id = [0; 8];
         getrandom::fill(&mut id)
             .map_err(|_| Error::new(ErrorKind::Store, "the system gives no random bytes for an instance id"))?;
@@ -359,13 +368,21 @@ impl Tracker {
                 )
             })
             .collect();
+        let recorder = Recorder::start(writer)?;
+        let signing_key = signing.as_ref().and_then(|(_, key)| key.beside.clone());
+        let checkpointer = match signing {
+            Some((checkpoints, key)) => Some(Checkpointer::start(checkpoints, key, recorder.heads())?),
+            None => None,
+        };
         Ok(Tracker(Arc::new(Inner {
             fingerprinter: Fingerprinter::of(&config, &keys),
             owners: Owners::of(&config, &keys),
             key_origin: keys.origin,
             key_id: keys.id,
             registry,
-            recorder: Recorder::start(writer)?,
+            recorder,
+            checkpointer,
+            signing_key,
             instance,
             declared: DashMap::new(),
             inputs,
@@ -399,6 +416,9 @@ impl Tracker {
             // Of hooks that had begun.
             self.work_off();
             self.0.recorder.stop(CLOSE_PATIENCE);
+            if let Some(checkpointer) = &self.0.checkpointer {
+                checkpointer.stop();
+            }
         }
     }
 
@@ -560,6 +580,13 @@ impl Tracker {
                  alone; for more, give RUNTIME_TRACKING_KEY"
             ));
         }
+        if let Some(path) = &inner.signing_key {
+            let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+            notes.push(format!(
+                "the key that signs checkpoints lies beside the database ({name}): whoever controls this machine can \
+                 sign too, but not replace what was written elsewhere before; for more, set checkpoints.key_file"
+            ));
+        }
         if !inner.config.retention.is_empty() {
             notes.push(RETENTION.to_owned());
         }
@@ -574,6 +601,8 @@ impl Tracker {
             "environment": inner.instance.environment,
             "build": inner.instance.build,
             "key_id": inner.key_id,
+            "key_epoch": inner.config.key_epoch,
+            "checkpoints": inner.checkpointer.as_ref().map(Checkpointer::status),
             "notes": notes,
             "blind_spots": blind_spots.into_iter().map(|(kind, site, count)| json!({ "kind": kind, "site": site, "count": count })).collect::<Vec<_>>(),
         });

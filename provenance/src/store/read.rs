@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::schema::{
-    self, Found, Mode, Rest, event_counts, event_tags, events, fingerprints, instances, keys, owner_links,
+    self, Found, Mode, Rest, batches, event_counts, event_tags, events, fingerprints, instances, keys, owner_links,
 };
 use super::verify::{self, Verified};
 use crate::Error;
@@ -402,6 +402,25 @@ impl Reader {
     pub fn fingerprints(&mut self, query: &FingerprintQuery) -> Result<FingerprintPage, Error> {
         let from = query.cursor.as_deref().map(FingerprintKey::parse).transpose()?;
         self.snapshot(|connection| fingerprint_page(connection, query, from.as_ref()))
+    }
+
+    /// The chain after a batch of an instance (16 hex digits), as the file has it; `None` where it has no such
+    /// batch. Whether the events give this chain is for [`Reader::verify`] to say.
+    ///
+    /// # Errors
+    /// [`Error::is_store`] when the file cannot be read.
+    pub fn chain_at(&mut self, instance: &str, batch_no: i64) -> Result<Option<[u8; 32]>, Error> {
+        let Ok(instance) = u64::from_str_radix(instance, 16) else {
+            return Ok(None);
+        };
+        self.snapshot(|connection| {
+            let found = batches::table
+                .find((instance.cast_signed(), batch_no))
+                .select(batches::chain)
+                .get_result::<Vec<u8>>(connection)
+                .optional()?;
+            Ok(found.and_then(|chain| chain.try_into().ok()))
+        })
     }
 
     /// Counts. Cheap enough to be asked every second; the chain is checked over its tail only:

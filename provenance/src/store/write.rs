@@ -13,7 +13,7 @@ use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, k
 use crate::Error;
 use crate::detect::Entry;
 use crate::error::ErrorKind;
-use crate::key::Keys;
+use crate::key::{Keys, Written};
 use crate::recorder::Ticket;
 use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp};
 
@@ -57,6 +57,16 @@ pub(crate) enum Record {
     Value(Box<Value>),
     /// Two owners are one person.
     Link(Owner, Owner),
+}
+
+/// The end of an instance's chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) instance: i64,
+    pub(crate) batch: i64,
+    /// Of its last event.
+    pub(crate) last_seq: i64,
+    pub(crate) chain: Hash,
 }
 
 /// The connection that writes.
@@ -206,6 +216,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Where the chain ends; `None` before the first batch.
+    pub(crate) fn head(&self) -> Option<Head> {
+        (self.next_batch > 1).then(|| Head {
+            instance: self.instance,
+            batch: self.next_batch - 1,
+            last_seq: self.next_seq - 1,
+            chain: self.chain,
+        })
+    }
+
     /// Marks the end of the instance: what it has not said by now, it never will.
     ///
     /// # Errors
@@ -339,9 +359,20 @@ fn known_keys(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
 }
 
 fn check_key(path: &Path, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<(), Error> {
-    let ours = |(id, check): &(String, Vec<u8>)| *id == keys.id && *check == keys.check;
-    if known.is_empty() || known.iter().any(ours) {
-        return Ok(());
+    match keys.judge(known) {
+        Written::Here => return Ok(()),
+        Written::Later => {
+            return Err(Error::new(
+                ErrorKind::Key,
+                format!(
+                    "{}: was written under a later epoch of the fingerprint key than key_epoch: {} says; set key_epoch \
+                     to the highest that was ever in force, it never goes back",
+                    path.display(),
+                    keys.epoch
+                ),
+            ));
+        }
+        Written::Elsewhere => {}
     }
     Err(Error::new(
         ErrorKind::Key,
@@ -382,12 +413,12 @@ fn register(
     instance: &InstanceRow,
 ) -> Result<(), Error> {
     let failed = |e| schema::failed(path, &e);
-    let known = keys::table
+    let known: Vec<(String, Vec<u8>)> = keys::table
         .select((keys::key_id, keys::check_value))
         .load(connection)
         .map_err(failed)?;
     check_key(path, &known, master)?;
-    if known.is_empty() {
+    if !known.iter().any(|(id, _)| *id == master.id) {
         diesel::insert_into(keys::table)
             .values((
                 keys::key_id.eq(&master.id),
