@@ -357,7 +357,10 @@ impl CheckpointKey {
             Some(key) => key,
             None => {
                 let secret = random()?;
-                place(&path, armour("PRIVATE KEY", &[&PKCS8[..], &secret[..]].concat()).as_bytes())?;
+                place(
+                    &path,
+                    armour("PRIVATE KEY", &[&PKCS8[..], &secret[..]].concat()).as_bytes(),
+                )?;
                 signing_key(&path)?.ok_or_else(|| removed(&path))?
             }
         };
@@ -454,7 +457,11 @@ fn signing_key(path: &Path) -> Result<Option<SigningKey>, Error> {
     let secret = std::str::from_utf8(&text)
         .ok()
         .and_then(|text| unarmour("PRIVATE KEY", text))
-        .and_then(|der| Some(Zeroizing::new(<[u8; 32]>::try_from(der.strip_prefix(&PKCS8[..])?).ok()?)));
+        .and_then(|der| {
+            Some(Zeroizing::new(
+                <[u8; 32]>::try_from(der.strip_prefix(&PKCS8[..])?).ok()?,
+            ))
+        });
     match secret {
         Some(secret) => Ok(Some(SigningKey::from_bytes(&secret))),
         None => Err(error(format!(
@@ -467,10 +474,7 @@ fn signing_key(path: &Path) -> Result<Option<SigningKey>, Error> {
 /// PEM of what fits one line of base64, as keys of 32 bytes do.
 fn armour(label: &str, der: &[u8]) -> Zeroizing<String> {
     let base64 = Zeroizing::new(BASE64.encode(der));
-    Zeroizing::new(format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        *base64
-    ))
+    Zeroizing::new(format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", *base64))
 }
 
 fn unarmour(label: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {

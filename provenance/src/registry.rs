@@ -136,6 +136,40 @@ impl Registry {
         registered
     }
 
+    /// A value that is known under one fingerprint is known under another from now on. Gives the tags that this
+    /// made, each with an entry of the value.
+    pub(crate) fn rename(&self, before: Fingerprint, now: Fingerprint) -> Vec<(Entry, Arc<Tag>)> {
+        let Some((entries, tags, since, confirmed)) = self.values.get(&before).map(|held| {
+            let tags: Vec<_> = held
+                .tags
+                .iter()
+                .map(|held| (held.tag.clone(), held.confirmed))
+                .collect();
+            (held.entries.clone(), tags, held.since, held.confirmed)
+        }) else {
+            return Vec::new();
+        };
+        let mut made = Vec::new();
+        // Under the new one before the old one goes: a scan meanwhile finds both, rather than none.
+        for (tag, confirmed) in tags {
+            for entry in &entries {
+                let tag = Tag {
+                    fingerprint: tag.fingerprint.map(|_| now),
+                    ..(*tag).clone()
+                };
+                let registered = self.register(now, entry, tag, confirmed);
+                if registered.fresh {
+                    made.push((entry.clone(), registered.tag));
+                }
+            }
+        }
+        let mut arrivals = lock(&self.arrivals);
+        if self.forget(before, since, confirmed) {
+            arrivals.held = arrivals.held.saturating_sub(1);
+        }
+        made
+    }
+
     /// Adds a tag to those of a value, unless it is known.
     fn hold(&self, tags: &mut Vec<HeldTag>, tag: Tag, confirmed: bool) -> Registered {
         let known = self.position(tags, &tag).and_then(|at| tags.get_mut(at));

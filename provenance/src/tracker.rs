@@ -334,10 +334,24 @@ impl Tracker {
         let restored = writer.restore(config.max_values)?;
 
         let registry = Registry::new(Detector::new(&keys.detection), config.max_values);
+        // A value that was met under several epochs is one, under its newest fingerprint.
+        let mut newest = HashMap::new();
+        if !keys.earlier.is_empty() {
+            for value in &restored.values {
+                newest.entry(value.entry.to_bytes()).or_insert(value.fingerprint);
+            }
+        }
         // Newest first, as the store gives them; the newest must be the last to be evicted.
         for value in restored.values.into_iter().rev() {
-            registry.register(value.fingerprint, &value.entry, (*value.tag).clone(), true);
+            let mut tag = (*value.tag).clone();
+            let fingerprint = match keys.earlier.is_empty() {
+                true => value.fingerprint,
+                false => *newest.get(&value.entry.to_bytes()).unwrap_or(&value.fingerprint),
+            };
+            tag.fingerprint = Some(fingerprint);
+            registry.register(fingerprint, &value.entry, tag, true);
         }
+        drop(newest);
         for (a, b) in restored.links {
             registry.link(&a, &b);
         }
@@ -743,10 +757,30 @@ impl Tracker {
     fn pseudonyms(&self, kind: Kind, value: Value<'_>) -> Option<(Fingerprint, Arc<Entry>)> {
         let canonical = zeroize::Zeroizing::new(canonical(kind, value)?);
         let fingerprint = self.0.fingerprinter.fingerprint(canonical.as_bytes());
+        for earlier in self.0.fingerprinter.earlier(canonical.as_bytes()) {
+            self.rename(earlier, fingerprint);
+        }
         Some((
             fingerprint,
             Arc::new(self.0.registry.detector().entry(kind, &canonical)),
         ))
+    }
+
+    /// A value that was registered under an earlier epoch was met again.
+    fn rename(&self, earlier: Fingerprint, fingerprint: Fingerprint) {
+        for (entry, tag) in self.0.registry.rename(earlier, fingerprint) {
+            // To the store it is new: a restart takes the newest one for the value's fingerprint.
+            let tag = Tag {
+                created_at: Timestamp::now(),
+                ..(*tag).clone()
+            };
+            self.0.recorder.send(Record::Value(Box::new(write::Value {
+                fingerprint,
+                kind: entry.kind(),
+                entry,
+                tag: Arc::new(tag),
+            })));
+        }
     }
 
     /// The owner with this identifier.

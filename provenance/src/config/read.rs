@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
-    COOKIE, CheckpointPlace, Checkpoints, Config, Durability, Egress, Fingerprints, HEADER, InputField, OnEvidenceFailure, OnViolation, Recipient,
-    Storage, Streams, Token, TrackedModel,
+    COOKIE, CheckpointPlace, Checkpoints, Config, Durability, Egress, Fingerprints, HEADER, InputField,
+    OnEvidenceFailure, OnViolation, Recipient, Storage, Streams, Token, TrackedModel,
 };
 use crate::Error;
 use crate::vocabulary::{EventType, Kind, category};

@@ -56,7 +56,10 @@ impl Fingerprinter {
         match config.fingerprints {
             Fingerprints::HmacSha256 => Fingerprinter::Keyed(
                 keys.fingerprints.clone(),
-                keys.earlier.iter().map(|earlier| earlier.fingerprints.clone()).collect(),
+                keys.earlier
+                    .iter()
+                    .map(|earlier| earlier.fingerprints.clone())
+                    .collect(),
             ),
             Fingerprints::Sha256 => Fingerprinter::Plain,
         }
