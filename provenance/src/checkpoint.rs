@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::Error;
-use crate::config::{CheckpointPlace, Checkpoints};
+use crate::config::{CheckpointPlace, Config};
 use crate::error::ErrorKind;
 use crate::key::CheckpointKey;
 pub use crate::key::PublicKey;
@@ -192,6 +192,8 @@ fn hex(bytes: &[u8]) -> String {
 const POST_PATIENCE: Duration = Duration::from_secs(5);
 /// First pause after a failure; it doubles, up to `checkpoints.every`.
 const BACKOFF: Duration = Duration::from_secs(1);
+/// Shortest interval, whatever a host asks for.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// The thread that writes checkpoints. Nobody waits for it but the end.
 pub(crate) struct Checkpointer {
@@ -214,22 +216,48 @@ struct Shared {
     last_error: Mutex<Option<String>>,
 }
 
-impl Checkpointer {
+/// What a checkpointer needs, before there is a chain.
+pub(crate) struct Plan {
+    to: String,
+    every: Duration,
+    place: Place,
+    key: CheckpointKey,
+}
+
+impl Plan {
+    /// What the configuration asks for, if it does.
+    ///
+    /// # Errors
+    /// [`Error::is_config`]: this build cannot post to the URL, or the file holds something else.
+    /// [`Error::is_key`]: as [`CheckpointKey::load`].
+    pub(crate) fn of(config: &Config) -> Result<Option<Self>, Error> {
+        let Some(checkpoints) = &config.checkpoints else {
+            return Ok(None);
+        };
+        Ok(Some(Plan {
+            to: checkpoints.to.to_string(),
+            every: checkpoints.every.max(SHORTEST),
+            place: Place::new(&checkpoints.to)?,
+            key: CheckpointKey::load(config, checkpoints)?,
+        }))
+    }
+
+    /// The signing key that lies beside the database, where no other was named.
+    pub(crate) fn key_beside(&self) -> Option<&Path> {
+        self.key.beside.as_deref()
+    }
+
     /// Starts the thread; `head` tells where the chain ends on disk.
     ///
     /// # Errors
-    /// [`Error::is_config`]: this build cannot post to the URL. The system gives no thread.
-    pub(crate) fn start(
-        checkpoints: &Checkpoints,
-        key: CheckpointKey,
-        head: impl Fn() -> Option<Head> + Send + 'static,
-    ) -> Result<Self, Error> {
-        let place = Place::new(&checkpoints.to)?;
+    /// The system gives no thread.
+    pub(crate) fn start(self, head: impl Fn() -> Option<Head> + Send + 'static) -> Result<Checkpointer, Error> {
+        let Plan { to, every, place, key } = self;
         let (stop, told) = bounded(1);
         let (end, ended) = bounded(1);
         let shared = Arc::new(Shared::default());
         let public_key = key.public();
-        let (side, every) = (shared.clone(), checkpoints.every);
+        let side = shared.clone();
         std::thread::Builder::new()
             .name("provenance-checkpoints".into())
             .spawn(move || {
@@ -248,13 +276,15 @@ impl Checkpointer {
             stop,
             ended,
             shared,
-            to: checkpoints.to.to_string(),
+            to,
             every,
             public_key,
             pid: std::process::id(),
         })
     }
+}
 
+impl Checkpointer {
     /// Writes the last one, once the recorder has stopped.
     pub(crate) fn stop(&self) {
         if self.pid == std::process::id() && self.stop.try_send(()).is_ok() {
@@ -346,7 +376,20 @@ enum Place {
 impl Place {
     fn new(to: &CheckpointPlace) -> Result<Self, Error> {
         match to {
-            CheckpointPlace::File(path) => Ok(Place::File(path.clone())),
+            CheckpointPlace::File(path) => {
+                let wrong = |what: &str| {
+                    let text = format!("checkpoints.to: {}: {what}", path.display());
+                    Err(Error::new(ErrorKind::Config, text))
+                };
+                match path.metadata() {
+                    // A pipe would block whoever opens it.
+                    Ok(found) if !found.is_file() => wrong("expected a file, found something else"),
+                    Ok(_) if matches!(File::open(path).map(|mut file| is_ours(&mut file)), Ok(Ok(false))) => {
+                        wrong(FOREIGN)
+                    }
+                    _ => Ok(Place::File(path.clone())),
+                }
+            }
             #[cfg(feature = "ureq")]
             CheckpointPlace::Url(url) => Ok(Place::Url(Box::new(post::Endpoint::new(&url.0)?))),
             #[cfg(not(feature = "ureq"))]
@@ -361,11 +404,23 @@ impl Place {
     /// Writes a line; the error is a kind, without values.
     fn put(&self, line: &str) -> Result<(), String> {
         match self {
-            Place::File(path) => append(path, line).map_err(|e| e.kind().to_string()),
+            Place::File(path) => append(path, line).map_err(|e| match e.kind() {
+                std::io::ErrorKind::InvalidData => FOREIGN.to_owned(),
+                kind => kind.to_string(),
+            }),
             #[cfg(feature = "ureq")]
             Place::Url(endpoint) => endpoint.post(line),
         }
     }
+}
+
+const FOREIGN: &str = "the file holds something other than checkpoints";
+
+/// Whether nothing but checkpoints can be there: a database that was named by mistake must not be spoilt.
+fn is_ours(file: &mut File) -> std::io::Result<bool> {
+    let mut first = [b'{'];
+    file.seek(SeekFrom::Start(0))?;
+    Ok(file.read(&mut first)? == 0 || first == *b"{")
 }
 
 /// Appends a line, on disk when it returns. What a crash left unfinished stays a line of its own.
@@ -376,6 +431,9 @@ fn append(path: &Path, line: &str) -> std::io::Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let fresh = !path.exists();
     let mut file = options.open(path)?;
+    if !is_ours(&mut file)? {
+        return Err(std::io::ErrorKind::InvalidData.into());
+    }
     let mut text = String::with_capacity(line.len() + 2);
     if file.metadata()?.len() > 0 {
         let mut last = [0];
@@ -469,5 +527,112 @@ mod post {
         #[allow(unused_imports)]
         use ureq::unversioned::transport::*;
         std::any::type_name::<RustlsConnector>().starts_with("ureq")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::config::Checkpoints;
+    use crate::key::{Keys, Origin};
+    use crate::recorder::Ticket;
+    use crate::store::write::{Instance, Record, Writer};
+    use crate::vocabulary::Event;
+
+    fn key(folder: &Path) -> CheckpointKey {
+        let config = Config {
+            storage: crate::config::Storage::Sqlite(folder.join("evidence.db")),
+            ..Config::default()
+        };
+        let checkpoints = Checkpoints {
+            to: CheckpointPlace::File(folder.join("checkpoints")),
+            every: Duration::from_secs(1),
+            key_file: None,
+        };
+        CheckpointKey::load(&config, &checkpoints).unwrap()
+    }
+
+    /// Evidence of one process with these events, a batch each; where its chain ended after each.
+    fn history(database: &Path, names: &[&str]) -> Vec<Head> {
+        let instance = Instance {
+            id: [7; 8],
+            service: "shop".into(),
+            environment: None,
+            build: String::new(),
+        };
+        let keys = Keys::from_master(&[7; 32], 1, Origin::Environment);
+        let mut writer = Writer::open(database, &keys, &instance).unwrap();
+        assert_eq!(writer.head(), None);
+        names
+            .iter()
+            .map(|name| {
+                let event = Event::new(name.parse().unwrap(), "test");
+                let record = Record::Event(Box::new(event), Ticket::default());
+                writer.append(&[record]).unwrap();
+                writer.head().unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_same_process_with_another_history_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = key(folder.path());
+        let before = history(&folder.path().join("before.db"), &["X_ONE", "X_TWO", "X_THREE"]);
+        // As many batches and events, of the same instance; whole by itself.
+        let after = history(&folder.path().join("after.db"), &["X_ONE", "X_TWO", "X_LIE"]);
+        let compare = |head: &Head, database: &str| {
+            let mut reader = Reader::open(&folder.path().join(database)).unwrap();
+            assert!(reader.verify().unwrap().is_ok());
+            Checkpoint::sign(head, &key).compare(&mut reader).unwrap()
+        };
+        for (head, other) in before.iter().zip(&after) {
+            assert_eq!((head.batch, head.last_seq), (other.batch, other.last_seq));
+            assert_eq!(compare(head, "before.db"), None);
+            assert_eq!(compare(head, "after.db"), Some(Difference::OtherChain));
+        }
+        let beyond = Head { batch: 4, ..before[2] };
+        assert_eq!(compare(&beyond, "before.db"), Some(Difference::BatchMissing));
+        let stranger = Head {
+            instance: -1,
+            ..before[2]
+        };
+        assert_eq!(compare(&stranger, "before.db"), Some(Difference::InstanceMissing));
+    }
+
+    #[test]
+    fn no_byte_of_a_line_can_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = Head {
+            instance: -2,
+            batch: 12,
+            last_seq: 340,
+            chain: [0xab; 32],
+        };
+        let signed = Checkpoint::sign(&head, &key(folder.path()));
+        let line = signed.line();
+        assert_eq!(Checkpoint::parse(&line), Some(signed.clone()));
+        assert!(signed.is_signed() && line.len() < MAX_LINE / 2, "{line}");
+        for at in 0..line.len() {
+            for with in [b'0', b'1', b'a', b'A', b'\\', b'"', b' ', b'\n'] {
+                let mut changed = line.clone().into_bytes();
+                changed[at] = with;
+                if changed == line.as_bytes() {
+                    continue;
+                }
+                let read = Checkpoint::parse(std::str::from_utf8(&changed).unwrap());
+                assert!(
+                    read.is_none_or(|read| !read.is_signed()),
+                    "{}",
+                    String::from_utf8_lossy(&changed)
+                );
+            }
+        }
+        // Another key signs what is its own, and is told by its name.
+        let other = tempfile::tempdir().unwrap();
+        let other = Checkpoint::sign(&head, &self::key(other.path()));
+        assert!(other.is_signed() && other.public_key != signed.public_key);
     }
 }

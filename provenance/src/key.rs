@@ -639,4 +639,43 @@ mod tests {
         };
         assert!(Keys::load(&config, true).err().unwrap().is_key());
     }
+
+    #[test]
+    fn a_store_is_judged_by_its_keys() {
+        let master = |byte: u8, epoch| Keys::from_master(&[byte; 32], epoch, Origin::Environment);
+        let row = |keys: &Keys| (keys.id.clone(), keys.check.to_vec());
+        let [first, second, third] = [1, 2, 3].map(|epoch| master(7, epoch));
+        let stranger = master(8, 1);
+        let first_detection = first.detection;
+        assert_eq!(second.judge(&[]), Written::Here);
+        assert_eq!(second.judge(&[row(&first)]), Written::Here);
+        assert_eq!(second.judge(&[row(&first), row(&second)]), Written::Here);
+        assert_eq!(second.judge(&[row(&first), row(&third)]), Written::Later);
+        assert_eq!(first.judge(&[row(&second)]), Written::Later);
+        assert_eq!(first.judge(&[row(&stranger)]), Written::Elsewhere);
+        assert_eq!(second.judge(&[(first.id.clone(), vec![0; 16])]), Written::Elsewhere);
+        let earlier: Vec<_> = third.earlier.iter().map(|earlier| earlier.id.clone()).collect();
+        assert_eq!(earlier, [second.id, first.id]);
+        assert_eq!(third.detection, first_detection, "detection does not rotate");
+    }
+
+    #[test]
+    fn public_keys_are_read_in_each_form() {
+        let key = PublicKey(*b"0123456789abcdef0123456789abcdef");
+        assert_eq!(PublicKey::parse(&key.to_pem()), Some(key));
+        assert_eq!(PublicKey::parse(&format!(" {key}\n")), Some(key));
+        assert_eq!(PublicKey::parse(&key.to_string().to_uppercase()), Some(key));
+        for bad in [
+            "",
+            "0123",
+            &key.to_string()[1..],
+            &key.to_pem().replace("PUBLIC", "PRIVATE"),
+            &armour("PUBLIC KEY", &key.0),
+            &armour("PUBLIC KEY", &[&PKCS8[..], &key.0[..]].concat()),
+            &armour("PUBLIC KEY", &[0; 54]),
+            &key.to_pem().replace("-----END", "-----"),
+        ] {
+            assert_eq!(PublicKey::parse(bad), None, "{bad}");
+        }
+    }
 }

@@ -472,6 +472,42 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_value_keeps_its_people_and_is_found_once() {
+        let registry = registry(10);
+        for person in ["user:1", "user:2"] {
+            assert!(register(&registry, 1, person, 5, person == "user:1").fresh);
+        }
+        assert!(registry.rename(fingerprint(9), fingerprint(2)).is_empty());
+        let made = registry.rename(fingerprint(1), fingerprint(2));
+        assert_eq!(made.len(), 2);
+        assert_eq!(registry.len(), 1);
+        assert!(registry.tags(&fingerprint(1)).is_empty());
+        let people: Vec<_> = registry
+            .tags(&fingerprint(2))
+            .into_iter()
+            .filter_map(|tag| tag.owner.clone())
+            .collect();
+        assert_eq!(people, [owner("user:1"), owner("user:2")]);
+        let message = crate::detect::Message {
+            parts: vec![crate::detect::Part {
+                place: String::new(),
+                bytes: b"value-1",
+                media: crate::detect::Media::Text,
+            }],
+        };
+        let hits = registry.detector().scan(&message, Default::default()).hits;
+        let hits: Vec<_> = hits.iter().map(|hit| hit.fingerprint).collect();
+        assert_eq!(hits, [fingerprint(2)]);
+        // It takes the room of one.
+        for other in 20..29 {
+            register(&registry, other, "user:3", 7, true);
+        }
+        assert_eq!((registry.len(), registry.losses()), (10, (0, 0)));
+        register(&registry, 29, "user:3", 8, true);
+        assert_eq!((registry.len(), registry.losses()), (10, (1, 0)));
+    }
+
+    #[test]
     fn a_row_never_makes_one_person_of_two() {
         let registry = registry(10);
         let (ada, alan) = (owner("user:1"), owner("user:2"));

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 
 use crate::Error;
-use crate::checkpoint::Checkpointer;
+use crate::checkpoint::{Checkpointer, Plan};
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
 use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage};
 use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
-use crate::key::{CheckpointKey, Keys, Origin};
+use crate::key::{Keys, Origin};
 use crate::memo::{Hashes, Key, Memo, Seen};
 use crate::policy;
 #[cfg(feature = "reqwest")]
@@ -317,10 +317,7 @@ impl Tracker {
             }
         };
         let keys = Keys::load(&config, write::is_empty(&path)?)?;
-        let signing = match &config.checkpoints {
-            Some(checkpoints) => Some((checkpoints, CheckpointKey::load(&config, checkpoints)?)),
-            None => None,
-        };
+        let checkpoints = Plan::of(&config)?;
         let mut id = [0; 8];
         getrandom::fill(&mut id)
             .map_err(|_| Error::new(ErrorKind::Store, "the system gives no random bytes for an instance id"))?;
@@ -383,11 +380,8 @@ impl Tracker {
             })
             .collect();
         let recorder = Recorder::start(writer)?;
-        let signing_key = signing.as_ref().and_then(|(_, key)| key.beside.clone());
-        let checkpointer = match signing {
-            Some((checkpoints, key)) => Some(Checkpointer::start(checkpoints, key, recorder.heads())?),
-            None => None,
-        };
+        let signing_key = checkpoints.as_ref().and_then(Plan::key_beside).map(Path::to_path_buf);
+        let checkpointer = checkpoints.map(|plan| plan.start(recorder.heads())).transpose()?;
         Ok(Tracker(Arc::new(Inner {
             fingerprinter: Fingerprinter::of(&config, &keys),
             owners: Owners::of(&config, &keys),

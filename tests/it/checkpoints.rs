@@ -594,6 +594,49 @@ fn a_place_that_cannot_be_written_harms_nobody() {
     assert!(status(&evidence.tracker)["failed"].as_u64().unwrap() > 0);
 }
 
+#[test]
+fn a_place_that_cannot_be_right_is_refused_at_start() {
+    let kept = Kept::filled();
+    let database = kept.evidence.database();
+    let open = |to: CheckpointPlace| {
+        let tracker = Tracker::open(Config {
+            storage: Storage::Sqlite(database.clone()),
+            checkpoints: Some(Checkpoints {
+                to,
+                ..to_file(Path::new(""), SOON).unwrap()
+            }),
+            ..Config::default()
+        });
+        tracker.unwrap_err()
+    };
+    let refused = open(CheckpointPlace::File(database.clone()));
+    assert!(
+        refused.is_config() && refused.to_string().contains("something other than checkpoints"),
+        "{refused}"
+    );
+    let refused = open(CheckpointPlace::File(kept.elsewhere.path().to_owned()));
+    assert!(
+        refused.is_config() && refused.to_string().contains("expected a file"),
+        "{refused}"
+    );
+    // The tests are built without TLS for ureq.
+    let refused = open(CheckpointPlace::Url(Token("https://witness.example/s3cret".into())));
+    assert!(
+        refused.is_config() && refused.to_string().contains("`rustls`"),
+        "{refused}"
+    );
+    assert!(!refused.to_string().contains("s3cret"), "{refused}");
+    let refused = open(CheckpointPlace::Url(Token("http://local host/s3cret".into())));
+    assert!(
+        refused.is_config() && !refused.to_string().contains("s3cret"),
+        "{refused}"
+    );
+    // Nothing began to write.
+    let (code, text) = verify(&database, &["--json"]);
+    let report: Json = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, report["instances"].as_array().unwrap().len()), (0, 1));
+}
+
 /// Whoever opens the same evidence under this epoch.
 fn under(folder: &Path, key_epoch: u32) -> Config {
     Config {
