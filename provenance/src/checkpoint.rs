@@ -148,8 +148,8 @@ impl Checkpoint {
     fn sign(head: &Head, key: &CheckpointKey) -> Self {
         let mut checkpoint = Checkpoint {
             instance: format!("{:016x}", head.instance),
-            batch: head.batch,
-            last_seq: head.last_seq,
+            batch: head.batch_no,
+            last_seq: head.seq,
             chain: hex(&head.chain),
             time: Timestamp::now().to_string(),
             public_key: key.public(),
@@ -335,7 +335,10 @@ impl Shared {
         place: &Place,
     ) -> Result<Option<Checkpoint>, String> {
         let Some(head) = head() else { return Ok(None) };
-        if lock(&self.last).as_ref().is_some_and(|last| last.batch >= head.batch) {
+        if lock(&self.last)
+            .as_ref()
+            .is_some_and(|last| last.batch >= head.batch_no)
+        {
             return Ok(None);
         }
         let checkpoint = Checkpoint::sign(&head, key);
@@ -564,14 +567,14 @@ mod tests {
         };
         let keys = Keys::from_master(&[7; 32], 1, Origin::Environment);
         let mut writer = Writer::open(database, &keys, &instance).unwrap();
-        assert_eq!(writer.head(), None);
+        assert_eq!(writer.head().batch_no, 0);
         names
             .iter()
             .map(|name| {
                 let event = Event::new(name.parse().unwrap(), "test");
                 let record = Record::Event(Box::new(event), Ticket::default());
-                writer.append(&[record]).unwrap();
-                writer.head().unwrap()
+                writer.append(&[record], None).unwrap();
+                writer.head()
             })
             .collect()
     }
@@ -589,11 +592,14 @@ mod tests {
             Checkpoint::sign(head, &key).compare(&mut reader).unwrap()
         };
         for (head, other) in before.iter().zip(&after) {
-            assert_eq!((head.batch, head.last_seq), (other.batch, other.last_seq));
+            assert_eq!((head.batch_no, head.seq), (other.batch_no, other.seq));
             assert_eq!(compare(head, "before.db"), None);
             assert_eq!(compare(head, "after.db"), Some(Difference::OtherChain));
         }
-        let beyond = Head { batch: 4, ..before[2] };
+        let beyond = Head {
+            batch_no: 4,
+            ..before[2]
+        };
         assert_eq!(compare(&beyond, "before.db"), Some(Difference::BatchMissing));
         let stranger = Head {
             instance: -1,
@@ -607,8 +613,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let head = Head {
             instance: -2,
-            batch: 12,
-            last_seq: 340,
+            batch_no: 12,
+            seq: 340,
             chain: [0xab; 32],
         };
         let signed = Checkpoint::sign(&head, &key(folder.path()));

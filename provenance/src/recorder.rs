@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
 
 #[cfg(feature = "reqwest")]
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -23,6 +23,8 @@ const BATCH: usize = 2048;
 /// How long a record may wait for others to share its commit. Nobody wakes the writer meanwhile:
 /// on a busy machine that costs more than what is sent.
 const LINGER: Duration = Duration::from_millis(100);
+/// With nothing to write for so long, the index is brought up to date.
+const QUIET: Duration = Duration::from_secs(1);
 const NOT_YET: &str = "the record is not on disk yet: its outcome is unknown, it is still being tried";
 /// Longest pause between two attempts to commit.
 const BACKOFF: Duration = Duration::from_millis(500);
@@ -404,6 +406,14 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, hurried: &Receiver<()>,
         // What was put off since it was last looked at has perhaps announced itself already.
         let first = match last || !deferred.is_idle() {
             true => messages.try_recv().map_err(|error| last || error.is_disconnected()),
+            false if writer.is_behind() => match messages.recv_timeout(QUIET) {
+                Ok(message) => Ok(message),
+                Err(RecvTimeoutError::Disconnected) => Err(true),
+                Err(RecvTimeoutError::Timeout) => {
+                    while writer.maintain(true).unwrap_or(false) && messages.is_empty() {}
+                    messages.recv().map_err(|_| true)
+                }
+            },
             false => messages.recv().map_err(|_| true),
         };
         match first {
@@ -488,7 +498,7 @@ fn commit(writer: &mut Writer, batch: &mut Batch, shared: &Shared) -> bool {
         let appended = match batch.records.is_empty() {
             true => Ok(Ok(())),
             // A panic is one more way to fail: the thread and the host go on.
-            false => std::panic::catch_unwind(AssertUnwindSafe(|| writer.append(&batch.records))),
+            false => std::panic::catch_unwind(AssertUnwindSafe(|| writer.append(&batch.records, None))),
         };
         let trouble = match appended {
             Ok(Ok(())) => break,
@@ -506,10 +516,12 @@ fn commit(writer: &mut Writer, batch: &mut Batch, shared: &Shared) -> bool {
     }
     if !batch.records.is_empty() {
         *lock(&shared.last_error) = None;
-        *lock(&shared.head) = writer.head();
+        *lock(&shared.head) = Some(writer.head()).filter(|head| head.batch_no > 0);
     }
     shared.written.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
     std::mem::take(batch).waiting.into_iter().for_each(Done::tell);
+    // Nobody waits for the index.
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| writer.maintain(false)));
     true
 }
 

@@ -930,7 +930,7 @@ fn verify_tells_whole_from_broken_from_unknown() {
     assert!(text.contains(&format!("hold, head {head}")), "{text}");
 
     for (name, edit) in [
-        ("changed", "UPDATE events SET actor = 'somebody else' WHERE seq = 7"),
+        ("changed", "UPDATE events SET actor = actor + 1 WHERE seq = 7"),
         ("removed", "DELETE FROM events WHERE seq = 7"),
     ] {
         let copy = host.evidence.folder.path().join(name);

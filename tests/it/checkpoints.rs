@@ -187,11 +187,7 @@ fn each_edit_is_found_and_named() {
         UPDATE events SET seq = 8 WHERE seq = 1000;";
     // The first bad event; where the batches are swapped, the first of the second batch.
     for (name, edit, first) in [
-        (
-            "changed",
-            "UPDATE events SET created_at = created_at + 1 WHERE seq = 7",
-            "-7",
-        ),
+        ("changed", "UPDATE events SET actor = actor + 1 WHERE seq = 7", "-7"),
         ("removed", "DELETE FROM events WHERE seq = 7", "-7"),
         ("events swapped", swap_events, "-5"),
         ("batches swapped", swap, &*second),
@@ -217,8 +213,7 @@ fn each_edit_is_found_and_named() {
 
     // Cut off as a whole, the tail is missed by nobody but a checkpoint.
     let cut = format!(
-        "DELETE FROM event_tags WHERE seq >= (SELECT first_seq FROM batches WHERE batch_no = {last});
-        DELETE FROM events WHERE seq >= (SELECT first_seq FROM batches WHERE batch_no = {last});
+        "DELETE FROM events WHERE seq >= (SELECT first_seq FROM batches WHERE batch_no = {last});
         DELETE FROM batches WHERE batch_no = {last};"
     );
     let copy = edited(&kept, "cut", &cut);

@@ -3,73 +3,92 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
-use std::sync::Arc;
 
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Binary, Nullable, Text};
-use diesel::sqlite::Sqlite;
 
-use super::chain::{self, EventParts, Hash, TagParts};
-use super::schema::{fingerprints, owner_links};
+use super::chain::{self, Body, Hash, Header, JsonItem, Salt, Salts, TagItem};
+use super::index;
+use super::pack::{self, Packed, PackedTag};
+use super::schema::{self, owner_links};
+use super::statement::{Column, Row, insert, statement};
+use super::texts::Texts;
 use super::write::{Record, Value};
 use crate::Error;
-use crate::detect::Entry;
 use crate::error::ErrorKind;
 use crate::recorder::Ticket;
-use crate::vocabulary::{
-    Event, EventTag, EventType, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp, category,
-};
+use crate::vocabulary::{Event, EventTag, EventType, Late, Outcome, Owner, Timestamp, category};
 
-/// Rows a statement: an array of fixed length keeps its prepared statement, and 16 columns of it
-/// stay below the 999 variables of older SQLite builds.
-const CHUNK: usize = 32;
-
-/// A batch as rows, chained from `next_seq` on.
-pub(super) struct Prepared<'a> {
-    instance: i64,
-    pub(super) events: Vec<EventRow<'a>>,
-    tags: Vec<TagRow<'a>>,
-    pub(super) leaves: Vec<Hash>,
-    pub(super) tickets: Vec<(&'a Ticket, i64)>,
-    values: Vec<&'a Value>,
-    links: Vec<(&'a Owner, &'a Owner)>,
-    counts: BTreeMap<&'a str, i64>,
-    /// By the key of `fingerprints`, so that the updates run along it.
-    seen: BTreeMap<(Fingerprint, Cow<'a, str>, &'a str), Seen>,
+/// Where a writer stands: what the next batch goes on from.
+pub(super) struct Place {
+    /// On the wire and in the chain.
+    pub(super) instance: i64,
+    /// In the rows.
+    pub(super) n: i64,
+    pub(super) next_seq: i64,
+    pub(super) next_value: i64,
+    /// The last event's.
+    pub(super) at: i64,
 }
 
-/// What a batch says of one fingerprint.
-struct Seen {
-    first_seq: i64,
-    last_seq: i64,
-    last_at: i64,
-    events: i64,
+/// The values that are in the store: a hash of each, and its row.
+pub(super) type KnownValues = HashMap<u64, (i64, i64)>;
+
+/// Tells values of the same person and category from others, in memory.
+pub(super) fn value_key(fingerprint: &[u8; 32], canonical: &str, owner: Option<&[u8]>) -> u64 {
+    use std::hash::Hasher;
+    // A fingerprint is random already.
+    let mut hash = siphasher::sip::SipHasher13::new();
+    hash.write(fingerprint);
+    hash.write(canonical.as_bytes());
+    hash.write(&[0]);
+    hash.write(owner.unwrap_or_default());
+    hash.finish()
+}
+
+/// A batch as rows.
+pub(super) struct Prepared<'a> {
+    place: &'a Place,
+    pub(super) events: Vec<EventRow>,
+    pub(super) leaves: Vec<Hash>,
+    pub(super) tickets: Vec<(&'a Ticket, i64)>,
+    pub(super) values: Vec<ValueRow>,
+    /// Their keys, in the same order.
+    pub(super) value_keys: Vec<u64>,
+    links: Vec<(&'a Owner, &'a Owner)>,
+    counts: BTreeMap<i32, (&'a str, i64)>,
+    /// After this batch.
+    pub(super) at: i64,
 }
 
 impl<'a> Prepared<'a> {
-    pub(super) fn new(instance: i64, first_seq: i64, batch: &'a [Record]) -> Result<Self, Error> {
+    pub(super) fn new(
+        place: &'a Place,
+        texts: &mut Texts,
+        known: &KnownValues,
+        batch: &'a [Record],
+    ) -> Result<Self, Error> {
         let mut salts = vec![0; 16 * batch.len()];
         getrandom::fill(&mut salts)
             .map_err(|_| Error::new(ErrorKind::Store, "the system gives no random bytes for salts"))?;
         let (salts, _) = salts.as_chunks::<16>();
         let mut prepared = Prepared {
-            instance,
-            events: Vec::new(),
-            tags: Vec::new(),
-            leaves: Vec::new(),
+            place,
+            events: Vec::with_capacity(batch.len()),
+            leaves: Vec::with_capacity(batch.len()),
             tickets: Vec::new(),
             values: Vec::new(),
+            value_keys: Vec::new(),
             links: Vec::new(),
             counts: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            at: place.at,
         };
         let mut here = HashMap::new();
+        let mut new = HashSet::new();
         for (record, salt) in batch.iter().zip(salts) {
-            let seq = first_seq + prepared.count();
+            let seq = place.next_seq + prepared.count();
             match record {
                 Record::Event(event, ticket) => {
-                    prepared.event(event, seq, salt);
+                    prepared.event(event, texts, seq, *salt);
                     prepared.tickets.push((ticket, seq));
                     here.insert(ticket.identity(), seq);
                 }
@@ -82,10 +101,10 @@ impl<'a> Prepared<'a> {
                     let share = here.get(&of.identity()).copied();
                     // An event that was refused has no seq: its outcome would hang in the air.
                     if let Some(share) = share.or_else(|| i64::try_from(of.seq()?).ok()) {
-                        prepared.outcome(share, outcome, *created_at, late.as_deref(), seq, salt);
+                        prepared.outcome(share, outcome, *created_at, late.as_deref(), texts, seq, *salt);
                     }
                 }
-                Record::Value(value) => prepared.values.push(value),
+                Record::Value(value) => prepared.value(value, texts, known, &mut new),
                 Record::Link(a, b) => prepared.links.push(if a < b { (a, b) } else { (b, a) }),
             }
         }
@@ -97,145 +116,219 @@ impl<'a> Prepared<'a> {
         i64::try_from(self.events.len()).unwrap_or(i64::MAX)
     }
 
-    fn event(&mut self, event: &'a Event, seq: i64, salt: &[u8; 16]) {
-        let row = EventRow {
-            instance: self.instance,
-            seq,
-            created_at: event.created_at.0,
-            event_type: event.event_type.as_str(),
-            actor: &event.actor,
-            target: event.target.as_deref(),
-            payload: payload(event),
-            owner: event.owner.as_ref().map(Owner::as_str),
-            recipient: event.recipient.as_deref(),
-            request_id: event.request_id.as_deref(),
-            user_id: event.user_id.as_deref(),
-            extras: extras(event),
-            outcome_of: None,
-            outcome: None,
-            salt: *salt,
-            leaf: [0; 32],
-        };
-        *self.counts.entry(row.event_type).or_insert(0) += 1;
-        let first_tag = self.tags.len();
-        for (idx, tag) in (0..).zip(&event.tags) {
-            self.tag(tag, event.created_at, seq, idx);
-        }
-        self.push(row, first_tag);
+    fn event(&mut self, event: &'a Event, texts: &mut Texts, seq: i64, salt: Salt) {
+        let event_type = event.event_type.as_str();
+        let code = schema::type_code(event_type);
+        self.counts.entry(code).or_insert((event_type, 0)).1 += 1;
+        let mut row = self.row(seq, event.created_at, code, texts.number(&event.actor));
+        row.target = event.target.as_deref().map(|target| small(texts.number(target)));
+        row.recipient = event
+            .recipient
+            .as_deref()
+            .map(|recipient| small(texts.number(recipient)));
+        row.owner = event.owner.as_ref().map(|owner| pack::pack_text(owner.as_str()));
+        row.user_id = event.user_id.as_deref().map(pack::pack_text);
+        row.request_id = event.request_id.as_deref().map(pack::pack_text);
+        row.payload = texts.json(&payload(event));
+        row.extras = texts.json(&extras(event));
+        self.push(row, event_type, &event.tags, event.created_at, texts, salt);
     }
 
-    fn tag(&mut self, EventTag { tag, detail }: &'a EventTag, event_at: Timestamp, seq: i64, idx: i64) {
-        let canonical = category::canonical(&tag.category);
-        let owner = tag.owner.as_ref().map(Owner::as_str);
-        self.tags.push(TagRow {
-            instance: self.instance,
-            seq,
-            idx,
-            event_at: event_at.0,
-            fingerprint: tag.fingerprint.as_ref().map(|fingerprint| fingerprint.0.as_slice()),
-            category: &tag.category,
-            canonical: canonical.clone(),
-            field: &tag.field,
-            description: &tag.description,
-            owner,
-            source: &tag.source,
-            pii: i64::from(tag.pii),
-            created_at: tag.created_at.0,
-            detail: json(detail),
-        });
-        let Some(fingerprint) = tag.fingerprint else { return };
-        let seen = self
-            .seen
-            .entry((fingerprint, canonical, owner.unwrap_or_default()))
-            .or_insert(Seen {
-                first_seq: seq,
-                last_seq: 0,
-                last_at: event_at.0,
-                events: 0,
-            });
-        // One event that carries a value twice is still one event.
-        seen.events += i64::from(seen.last_seq != seq);
-        seen.last_seq = seq;
-        seen.last_at = seen.last_at.max(event_at.0);
-    }
-
+    #[expect(clippy::too_many_arguments, reason = "the fields of a record")]
     fn outcome(
         &mut self,
         of: i64,
         outcome: &Outcome,
         created_at: Timestamp,
         late: Option<&'a Late>,
+        texts: &mut Texts,
         seq: i64,
-        salt: &[u8; 16],
+        salt: Salt,
     ) {
-        let first_tag = self.tags.len();
-        let row = EventRow {
-            instance: self.instance,
-            seq,
-            created_at: created_at.0,
-            event_type: EventType::DataShare.as_str(),
-            actor: "",
-            target: None,
-            payload: late.map_or(Cow::Borrowed("{}"), |late| json(&late.payload)),
-            owner: late.and_then(|late| Some(late.owner.as_ref()?.as_str())),
-            // For those who ask for a category, and find only the late tags.
-            recipient: late.and_then(|late| late.recipient.as_deref()),
-            request_id: late.and_then(|late| late.request_id.as_deref()),
-            user_id: None,
-            extras: late.map_or(Cow::Borrowed("{}"), |late| json(&late.extras)),
-            outcome_of: Some(of),
-            outcome: Some(match outcome {
-                Outcome::Status(status) => format!("status {status}"),
-                Outcome::Sent => "sent".to_owned(),
-                Outcome::Redirected => "redirected".to_owned(),
-                Outcome::Error(kind) => format!("error {kind}"),
-                Outcome::Blocked => "blocked".to_owned(),
-                Outcome::Unknown => "unknown".to_owned(),
-            }),
-            salt: *salt,
-            leaf: [0; 32],
+        let words: Cow<'_, str> = match outcome {
+            Outcome::Status(status) => format!("status {status}").into(),
+            Outcome::Sent => "sent".into(),
+            Outcome::Redirected => "redirected".into(),
+            Outcome::Error(kind) => format!("error {kind}").into(),
+            Outcome::Blocked => "blocked".into(),
+            Outcome::Unknown => "unknown".into(),
         };
+        let event_type = EventType::DataShare;
+        let event_type = event_type.as_str();
+        let mut row = self.row(seq, created_at, schema::type_code(event_type), texts.number(&words));
+        row.outcome_of = Some(of);
+        let mut tags: &[EventTag] = &[];
+        row.payload = texts.json(&late.map_or(Cow::Borrowed("{}"), |late| json(&late.payload)));
+        row.extras = texts.json(&late.map_or(Cow::Borrowed("{}"), |late| json(&late.extras)));
         if let Some(late) = late {
-            for (idx, tag) in (0..).zip(&late.tags) {
-                // In the order of pages they stand where their share does.
-                self.tag(tag, late.shared_at, seq, idx);
-            }
+            // For those who ask by one of these, and find only the late tags.
+            row.recipient = late
+                .recipient
+                .as_deref()
+                .map(|recipient| small(texts.number(recipient)));
+            row.request_id = late.request_id.as_deref().map(pack::pack_text);
+            row.owner = late.owner.as_ref().map(|owner| pack::pack_text(owner.as_str()));
+            tags = &late.tags;
         }
-        self.push(row, first_tag);
+        self.push(row, event_type, tags, created_at, texts, salt);
     }
 
-    fn push(&mut self, mut row: EventRow<'a>, first_tag: usize) {
-        let tags = self.tags.iter().skip(first_tag).map(TagRow::parts);
-        let leaf = chain::leaf(&row.parts(), tags);
-        row.leaf = leaf;
+    fn row(&mut self, seq: i64, created_at: Timestamp, event_type: i32, actor: u32) -> EventRow {
+        // In the order of the chain, whatever the clock does.
+        self.at = self.at.max(created_at.0.div_euclid(1000));
+        EventRow {
+            n: self.place.n,
+            seq,
+            at: self.at,
+            after: created_at.0.wrapping_sub(self.at.wrapping_mul(1000)),
+            event_type,
+            actor: small(actor),
+            target: None,
+            recipient: None,
+            outcome_of: None,
+            owner: None,
+            user_id: None,
+            request_id: None,
+            payload: Vec::new(),
+            extras: Vec::new(),
+            tags: Vec::new(),
+            proof: Vec::new(),
+        }
+    }
+
+    fn push(
+        &mut self,
+        mut row: EventRow,
+        event_type: &str,
+        tags: &[EventTag],
+        created_at: Timestamp,
+        texts: &mut Texts,
+        salt: Salt,
+    ) {
+        let mut body = Body::new(Salts::of_event(salt));
+        let hash = |id: Option<i32>| id.map(|id| texts.hash(id.cast_unsigned()));
+        let target = hash(row.target);
+        let parts = [
+            (chain::OWNER, row.owner.as_deref()),
+            (chain::USER, row.user_id.as_deref()),
+            (chain::TARGET, target.as_ref().map(<[u8; 32]>::as_slice)),
+        ];
+        for (number, part) in parts {
+            if let Some(part) = part {
+                body.part(number, part);
+            }
+        }
+        json_part(&mut body, chain::PAYLOAD, &row.payload, texts);
+        if let Some(request_id) = &row.request_id {
+            body.part(chain::REQUEST, request_id);
+        }
+        json_part(&mut body, chain::EXTRAS, &row.extras, texts);
+        for (number, EventTag { tag, detail }) in (chain::FIRST_TAG..).zip(tags) {
+            let kind = texts.kind(tag);
+            let owner = tag.owner.as_ref().map(|owner| pack::pack_text(owner.as_str()));
+            let detail = match detail.is_empty() {
+                true => Vec::new(),
+                false => texts.json(&json(detail)),
+            };
+            let fingerprint = tag.fingerprint.as_ref().map(|fingerprint| &fingerprint.0);
+            let packed = PackedTag::Tag {
+                kind,
+                fingerprint,
+                owner: owner.as_deref().map(Cow::Borrowed),
+                created_at: tag.created_at.0,
+                detail: &detail,
+            };
+            pack::put_tag(&mut row.tags, &packed, row.owner.as_deref(), created_at.0);
+            let template;
+            let detail = match Packed::read(&detail) {
+                _ if detail.is_empty() => JsonItem::Nothing,
+                Some(Packed::Template { id, arguments }) => {
+                    template = texts.hash(id);
+                    JsonItem::Template {
+                        template: &template,
+                        arguments,
+                    }
+                }
+                Some(Packed::Text(text)) => JsonItem::Text(text),
+                None => JsonItem::Nothing,
+            };
+            body.tag(
+                number,
+                &TagItem {
+                    fingerprint,
+                    kind: &texts.hash(kind),
+                    owner: owner.as_deref(),
+                    created_at: tag.created_at.0,
+                    detail,
+                },
+            );
+        }
+        let hash = |id: Option<i32>| id.map(|id| texts.hash(id.cast_unsigned()));
+        let leaf = body.leaf(&Header {
+            instance: self.place.instance,
+            seq: row.seq,
+            at: row.at,
+            created_at: created_at.0,
+            event_type: &chain::text(event_type),
+            actor: &hash(Some(row.actor)).unwrap_or_default(),
+            recipient: hash(row.recipient).as_ref(),
+            outcome_of: row.outcome_of,
+        });
+        row.proof = [salt.as_slice(), leaf.as_slice()].concat();
         self.leaves.push(leaf);
         self.events.push(row);
     }
 
-    pub(super) fn insert(&self, connection: &mut SqliteConnection) -> QueryResult<()> {
-        insert(&self.events, connection)?;
-        insert(&self.tags, connection)?;
-        let instance = self.instance;
-        for (event_type, count) in &self.counts {
-            Statement(Count {
-                instance,
-                event_type,
-                count: *count,
-            })
+    fn value(&mut self, value: &Value, texts: &mut Texts, known: &KnownValues, new: &mut HashSet<u64>) {
+        let tag = &value.tag;
+        let canonical = category::canonical(&tag.category);
+        let owner = tag.owner.as_ref().map(|owner| pack::pack_text(owner.as_str()));
+        let key = value_key(&value.fingerprint.0, &canonical, owner.as_deref());
+        // Forgotten in memory meanwhile, or met by two at once.
+        if known.contains_key(&key) || !new.insert(key) {
+            return;
+        }
+        let id = self.place.next_value + i64::try_from(self.values.len()).unwrap_or(i64::MAX);
+        self.values.push(ValueRow {
+            n: self.place.n,
+            id,
+            fingerprint: value.fingerprint.0.to_vec(),
+            tag: small(texts.kind(tag)),
+            category: schema::category_code(&canonical),
+            owner,
+            kind: value.kind.code(),
+            entry: value.entry.to_bytes(),
+            created_at: tag.created_at.0,
+        });
+        self.value_keys.push(key);
+    }
+
+    pub(super) fn insert(
+        &self,
+        unsaved: &[(u32, std::sync::Arc<str>)],
+        connection: &mut SqliteConnection,
+    ) -> QueryResult<()> {
+        let n = self.place.n;
+        for (id, text) in unsaved {
+            statement!(
+                "INSERT OR ROLLBACK INTO texts (n, id, text) VALUES (?, ?, ?)",
+                n,
+                small(*id),
+                &**text
+            )
             .execute(connection)?;
         }
-        for value in &self.values {
-            Statement(ValueRow::of(value)).execute(connection)?;
-        }
-        for ((fingerprint, canonical, owner), seen) in &self.seen {
-            // Values that were never registered have no row, and get none.
-            Statement(Sight {
-                instance,
-                fingerprint,
-                canonical,
-                owner,
-                seen,
-            })
+        insert(&self.events, connection)?;
+        insert(&self.values, connection)?;
+        for (&event_type, &(name, count)) in &self.counts {
+            statement!(
+                "INSERT INTO event_counts (n, event_type, name, events) VALUES (?, ?, ?, ?) \
+                 ON CONFLICT (n, event_type) DO UPDATE SET events = events + excluded.events",
+                n,
+                event_type,
+                name,
+                count
+            )
             .execute(connection)?;
         }
         for (a, b) in &self.links {
@@ -251,167 +344,26 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// A statement by its text. Diesel compiles its own UPDATEs and upserts anew each time, and a batch
-/// has hundreds of them; a text that never changes stays compiled.
-struct Statement<T>(T);
-
-/// Texts and the values that go between them, in order.
-trait Written {
-    /// Names the text: the type, or what stands for it where that has a lifetime.
-    type Name: 'static;
-
-    fn write<'b>(&'b self, out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()>;
-}
-
-impl<T: Written> QueryFragment<Sqlite> for Statement<T> {
-    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        self.0.write(out)
-    }
-}
-
-impl<T: Written> QueryId for Statement<T> {
-    type QueryId = T::Name;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl<T> RunQueryDsl<SqliteConnection> for Statement<T> {}
-
-/// A row of a table that only grows.
-trait Row {
-    /// Stands for the table.
-    type Name: 'static;
-    /// Up to the rows. A failure ends the transaction: to undo one statement of it, SQLite would have
-    /// to keep copies of what each changes.
-    const INTO: &'static str;
-
-    fn columns<'b>(&'b self, columns: Columns<'_, 'b>) -> QueryResult<()>;
-}
-
-/// Writes `(?, ?, ..)`.
-struct Columns<'o, 'b> {
-    out: AstPass<'o, 'b, Sqlite>,
-    between: &'static str,
-}
-
-impl<'b> Columns<'_, 'b> {
-    fn number(&mut self, number: &'b i64) -> QueryResult<()> {
-        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
-        self.out.push_bind_param::<BigInt, _>(number)
-    }
-
-    fn text(&mut self, text: &'b str) -> QueryResult<()> {
-        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
-        self.out.push_bind_param::<Text, _>(text)
-    }
-
-    fn bytes(&mut self, bytes: &'b [u8]) -> QueryResult<()> {
-        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
-        self.out.push_bind_param::<Binary, _>(bytes)
-    }
-
-    fn opt_number(&mut self, number: &'b Option<i64>) -> QueryResult<()> {
-        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
-        self.out.push_bind_param::<Nullable<BigInt>, _>(number)
-    }
-
-    fn opt_text(&mut self, text: &'b Option<&'b str>) -> QueryResult<()> {
-        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
-        self.out.push_bind_param::<Nullable<Text>, _>(text)
-    }
-
-    fn opt_string(&mut self, text: &'b Option<String>) -> QueryResult<()> {
-        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
-        self.out.push_bind_param::<Nullable<Text>, _>(text)
-    }
-
-    fn opt_bytes(&mut self, bytes: &'b Option<&'b [u8]>) -> QueryResult<()> {
-        self.out.push_sql(std::mem::replace(&mut self.between, ", "));
-        self.out.push_bind_param::<Nullable<Binary>, _>(bytes)
-    }
-}
-
-impl<R: Row, const N: usize> Written for &[R; N] {
-    type Name = [R::Name; N];
-
-    fn write<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql(R::INTO);
-        let mut between = " (";
-        for row in self.iter() {
-            row.columns(Columns {
-                out: out.reborrow(),
-                between,
-            })?;
-            between = "), (";
+fn json_part(body: &mut Body, number: u16, column: &[u8], texts: &Texts) {
+    match Packed::read(column) {
+        Some(Packed::Template { id, arguments }) => {
+            let template = texts.hash(id);
+            body.json(
+                number,
+                JsonItem::Template {
+                    template: &template,
+                    arguments,
+                },
+            );
         }
-        out.push_sql(")");
-        Ok(())
+        Some(Packed::Text(text)) => body.json(number, JsonItem::Text(text)),
+        None => body.json(number, JsonItem::Nothing),
     }
 }
 
-fn insert<R: Row>(rows: &[R], connection: &mut SqliteConnection) -> QueryResult<()> {
-    let (chunks, rest) = rows.as_chunks::<CHUNK>();
-    for chunk in chunks {
-        Statement(chunk).execute(connection)?;
-    }
-    let (rest, _) = rest.as_chunks::<1>();
-    for row in rest {
-        Statement(row).execute(connection)?;
-    }
-    Ok(())
-}
-
-/// Adds to a total.
-struct Count<'a> {
-    instance: i64,
-    event_type: &'a str,
-    count: i64,
-}
-
-impl Written for Count<'_> {
-    type Name = Count<'static>;
-
-    fn write<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql("INSERT INTO event_counts (instance, event_type, events) VALUES (");
-        out.push_bind_param::<BigInt, _>(&self.instance)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Text, _>(self.event_type)?;
-        out.push_sql(", ");
-        out.push_bind_param::<BigInt, _>(&self.count)?;
-        out.push_sql(") ON CONFLICT (instance, event_type) DO UPDATE SET events = events + excluded.events");
-        Ok(())
-    }
-}
-
-/// Notes that a registered value was seen.
-struct Sight<'a> {
-    instance: i64,
-    fingerprint: &'a Fingerprint,
-    canonical: &'a str,
-    owner: &'a str,
-    seen: &'a Seen,
-}
-
-impl Written for Sight<'_> {
-    type Name = Sight<'static>;
-
-    fn write<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql("UPDATE fingerprints SET events = events + ");
-        out.push_bind_param::<BigInt, _>(&self.seen.events)?;
-        out.push_sql(", last_seen_at = max(last_seen_at, ");
-        out.push_bind_param::<BigInt, _>(&self.seen.last_at)?;
-        // All right-hand sides see the row as it was.
-        out.push_sql("), first_instance = CASE WHEN first_seq IS NULL THEN ");
-        out.push_bind_param::<BigInt, _>(&self.instance)?;
-        out.push_sql(" ELSE first_instance END, first_seq = ifnull(first_seq, ");
-        out.push_bind_param::<BigInt, _>(&self.seen.first_seq)?;
-        out.push_sql(") WHERE fingerprint = ");
-        out.push_bind_param::<Binary, _>(self.fingerprint.0.as_slice())?;
-        out.push_sql(" AND canonical = ");
-        out.push_bind_param::<Text, _>(self.canonical)?;
-        out.push_sql(" AND owner = ");
-        out.push_bind_param::<Text, _>(self.owner)?;
-        Ok(())
-    }
+/// The number of a text as a column has it.
+fn small(number: u32) -> i32 {
+    number.cast_signed()
 }
 
 /// The payload with the shapes of its fields.
@@ -475,239 +427,99 @@ fn json(map: &serde_json::Map<String, serde_json::Value>) -> Cow<'static, str> {
     serde_json::to_string(map).map_or("{}".into(), Cow::Owned)
 }
 
-pub(super) struct EventRow<'a> {
-    instance: i64,
-    seq: i64,
-    created_at: i64,
-    event_type: &'a str,
-    actor: &'a str,
-    target: Option<&'a str>,
-    payload: Cow<'a, str>,
-    owner: Option<&'a str>,
-    recipient: Option<&'a str>,
-    request_id: Option<&'a str>,
-    user_id: Option<&'a str>,
-    extras: Cow<'a, str>,
-    outcome_of: Option<i64>,
-    outcome: Option<String>,
-    salt: [u8; 16],
-    leaf: Hash,
+/// An event's row.
+pub(super) struct EventRow {
+    pub(super) n: i64,
+    pub(super) seq: i64,
+    pub(super) at: i64,
+    pub(super) after: i64,
+    pub(super) event_type: i32,
+    pub(super) actor: i32,
+    pub(super) target: Option<i32>,
+    pub(super) recipient: Option<i32>,
+    pub(super) outcome_of: Option<i64>,
+    pub(super) owner: Option<Vec<u8>>,
+    pub(super) user_id: Option<Vec<u8>>,
+    pub(super) request_id: Option<Vec<u8>>,
+    pub(super) payload: Vec<u8>,
+    pub(super) extras: Vec<u8>,
+    pub(super) tags: Vec<u8>,
+    pub(super) proof: Vec<u8>,
 }
 
-impl Row for EventRow<'_> {
-    type Name = EventRow<'static>;
-    const INTO: &'static str = "INSERT OR ROLLBACK INTO events (instance, seq, created_at, event_type, actor, target, \
-        payload, owner, recipient, request_id, user_id, extras, outcome_of, outcome, salt, leaf) VALUES";
-
-    fn columns<'b>(&'b self, mut columns: Columns<'_, 'b>) -> QueryResult<()> {
-        columns.number(&self.instance)?;
-        columns.number(&self.seq)?;
-        columns.number(&self.created_at)?;
-        columns.text(self.event_type)?;
-        columns.text(self.actor)?;
-        columns.opt_text(&self.target)?;
-        columns.text(&self.payload)?;
-        columns.opt_text(&self.owner)?;
-        columns.opt_text(&self.recipient)?;
-        columns.opt_text(&self.request_id)?;
-        columns.opt_text(&self.user_id)?;
-        columns.text(&self.extras)?;
-        columns.opt_number(&self.outcome_of)?;
-        columns.opt_string(&self.outcome)?;
-        columns.bytes(&self.salt)?;
-        columns.bytes(&self.leaf)
-    }
-}
-
-impl EventRow<'_> {
-    fn parts(&self) -> EventParts<'_> {
-        EventParts {
-            instance: self.instance,
+impl EventRow {
+    /// What the index looks at.
+    pub(super) fn into_index(self) -> index::Row {
+        index::Row {
+            n: self.n,
             seq: self.seq,
-            created_at: self.created_at,
-            event_type: self.event_type.as_bytes(),
-            actor: self.actor.as_bytes(),
-            recipient: self.recipient.map(str::as_bytes),
+            at: self.at,
+            after: self.after,
+            event_type: self.event_type,
+            actor: self.actor,
+            target: self.target,
+            recipient: self.recipient,
             outcome_of: self.outcome_of,
-            outcome: self.outcome.as_deref().map(str::as_bytes),
-            owner: self.owner.map(str::as_bytes),
-            user_id: self.user_id.map(str::as_bytes),
-            target: self.target.map(str::as_bytes),
-            payload: self.payload.as_bytes(),
-            request_id: self.request_id.map(str::as_bytes),
-            extras: self.extras.as_bytes(),
-            salt: &self.salt,
+            owner: self.owner,
+            user_id: self.user_id,
+            request_id: self.request_id,
+            tags: self.tags,
         }
     }
 }
 
-struct TagRow<'a> {
-    instance: i64,
-    seq: i64,
-    idx: i64,
-    event_at: i64,
-    fingerprint: Option<&'a [u8]>,
-    category: &'a str,
-    canonical: Cow<'a, str>,
-    field: &'a str,
-    description: &'a str,
-    owner: Option<&'a str>,
-    source: &'a str,
-    pii: i64,
-    created_at: i64,
-    detail: Cow<'a, str>,
-}
+impl Row for EventRow {
+    type Name = EventRow;
+    const INTO: &'static str = "INSERT OR ROLLBACK INTO events (n, seq, at, after, event_type, actor, target, recipient, \
+        outcome_of, owner, user_id, request_id, payload, extras, tags, proof) VALUES";
 
-impl Row for TagRow<'_> {
-    type Name = TagRow<'static>;
-    const INTO: &'static str = "INSERT OR ROLLBACK INTO event_tags (instance, seq, idx, event_at, fingerprint, \
-        category, canonical, field, description, owner, source, pii, created_at, detail) VALUES";
-
-    fn columns<'b>(&'b self, mut columns: Columns<'_, 'b>) -> QueryResult<()> {
-        columns.number(&self.instance)?;
-        columns.number(&self.seq)?;
-        columns.number(&self.idx)?;
-        columns.number(&self.event_at)?;
-        columns.opt_bytes(&self.fingerprint)?;
-        columns.text(self.category)?;
-        columns.text(&self.canonical)?;
-        columns.text(self.field)?;
-        columns.text(self.description)?;
-        columns.opt_text(&self.owner)?;
-        columns.text(self.source)?;
-        columns.number(&self.pii)?;
-        columns.number(&self.created_at)?;
-        columns.text(&self.detail)
+    fn columns<'b>(&'b self, column: &mut dyn FnMut(Column<'b>) -> QueryResult<()>) -> QueryResult<()> {
+        column(Column::Big(&self.n))?;
+        column(Column::Big(&self.seq))?;
+        column(Column::Big(&self.at))?;
+        column(Column::Big(&self.after))?;
+        column(Column::Int(&self.event_type))?;
+        column(Column::Int(&self.actor))?;
+        column(Column::OptInt(&self.target))?;
+        column(Column::OptInt(&self.recipient))?;
+        column(Column::OptBig(&self.outcome_of))?;
+        column(Column::OptBytes(&self.owner))?;
+        column(Column::OptBytes(&self.user_id))?;
+        column(Column::OptBytes(&self.request_id))?;
+        column(Column::Bytes(&self.payload))?;
+        column(Column::Bytes(&self.extras))?;
+        column(Column::Bytes(&self.tags))?;
+        column(Column::Bytes(&self.proof))
     }
 }
 
-impl TagRow<'_> {
-    fn parts(&self) -> TagParts<'_> {
-        TagParts {
-            idx: self.idx,
-            event_at: self.event_at,
-            fingerprint: self.fingerprint,
-            category: self.category.as_bytes(),
-            canonical: self.canonical.as_bytes(),
-            field: self.field.as_bytes(),
-            description: self.description.as_bytes(),
-            owner: self.owner.map(str::as_bytes),
-            source: self.source.as_bytes(),
-            pii: self.pii,
-            created_at: self.created_at,
-            detail: self.detail.as_bytes(),
-        }
-    }
-}
-
-/// A registered value, on its way in and out.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = fingerprints)]
+/// A registered value's row.
 pub(super) struct ValueRow {
+    pub(super) n: i64,
+    pub(super) id: i64,
     fingerprint: Vec<u8>,
-    canonical: String,
-    owner: String,
-    category: String,
-    field: String,
-    description: String,
-    source: String,
-    pii: i64,
-    kind: String,
+    tag: i32,
+    category: i32,
+    owner: Option<Vec<u8>>,
+    kind: i16,
     entry: Vec<u8>,
-    first_seen_at: i64,
-    last_seen_at: i64,
-    events: i64,
+    created_at: i64,
 }
 
-/// Makes a value known, or known anew in another form.
-impl Written for ValueRow {
+impl Row for ValueRow {
     type Name = ValueRow;
+    const INTO: &'static str = "INSERT OR ROLLBACK INTO fingerprints \
+        (n, id, fingerprint, tag, category, owner, kind, entry, created_at) VALUES";
 
-    fn write<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql(
-            "INSERT INTO fingerprints (fingerprint, canonical, owner, category, field, description, source, pii, \
-             kind, entry, first_seen_at, last_seen_at, events) VALUES (",
-        );
-        out.push_bind_param::<Binary, _>(&self.fingerprint)?;
-        for text in [
-            &self.canonical,
-            &self.owner,
-            &self.category,
-            &self.field,
-            &self.description,
-            &self.source,
-        ] {
-            out.push_sql(", ");
-            out.push_bind_param::<Text, _>(text)?;
-        }
-        out.push_sql(", ");
-        out.push_bind_param::<BigInt, _>(&self.pii)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Text, _>(&self.kind)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Binary, _>(&self.entry)?;
-        for number in [&self.first_seen_at, &self.last_seen_at, &self.events] {
-            out.push_sql(", ");
-            out.push_bind_param::<BigInt, _>(number)?;
-        }
-        out.push_sql(
-            ") ON CONFLICT (fingerprint, canonical, owner) DO UPDATE SET kind = excluded.kind, entry = excluded.entry",
-        );
-        Ok(())
-    }
-}
-
-impl ValueRow {
-    fn of(value: &Value) -> Self {
-        let tag = &value.tag;
-        ValueRow {
-            fingerprint: value.fingerprint.0.to_vec(),
-            canonical: category::canonical(&tag.category).into_owned(),
-            owner: tag.owner.as_ref().map_or_else(String::new, |o| o.as_str().to_owned()),
-            category: (*tag.category).to_owned(),
-            field: (*tag.field).to_owned(),
-            description: (*tag.description).to_owned(),
-            source: (*tag.source).to_owned(),
-            pii: i64::from(tag.pii),
-            kind: value.kind.as_str().to_owned(),
-            entry: value.entry.to_bytes(),
-            first_seen_at: tag.created_at.0,
-            last_seen_at: tag.created_at.0,
-            events: 0,
-        }
-    }
-
-    pub(super) fn value(self, words: &mut Words) -> Option<Value> {
-        let fingerprint = Fingerprint(self.fingerprint.try_into().ok()?);
-        Some(Value {
-            fingerprint,
-            kind: Kind::parse(&self.kind)?,
-            entry: Entry::from_bytes(&self.entry)?,
-            tag: Arc::new(Tag {
-                fingerprint: Some(fingerprint),
-                category: words.share(self.category),
-                field: words.share(self.field),
-                description: words.share(self.description),
-                owner: Owner::from_stored(&self.owner),
-                source: words.share(self.source),
-                pii: self.pii != 0,
-                created_at: Timestamp(self.first_seen_at),
-            }),
-        })
-    }
-}
-
-/// A million values share a few dozen categories, fields and sources.
-#[derive(Default)]
-pub(super) struct Words(HashSet<Arc<str>>);
-
-impl Words {
-    fn share(&mut self, word: String) -> Arc<str> {
-        if let Some(known) = self.0.get(word.as_str()) {
-            return known.clone();
-        }
-        let word: Arc<str> = word.into();
-        self.0.insert(word.clone());
-        word
+    fn columns<'b>(&'b self, column: &mut dyn FnMut(Column<'b>) -> QueryResult<()>) -> QueryResult<()> {
+        column(Column::Big(&self.n))?;
+        column(Column::Big(&self.id))?;
+        column(Column::Bytes(&self.fingerprint))?;
+        column(Column::Int(&self.tag))?;
+        column(Column::Int(&self.category))?;
+        column(Column::OptBytes(&self.owner))?;
+        column(Column::Small(&self.kind))?;
+        column(Column::Bytes(&self.entry))?;
+        column(Column::Big(&self.created_at))
     }
 }

@@ -1,65 +1,35 @@
 //! Commitments, leaves and the batch chain: what makes an edit show, and an erasure possible.
 //!
-//! All hashes are SHA-256; every one begins with eight bytes that say what it is.
-//! `int` is a 64-bit big-endian integer; `text` is its length in bytes as `int`, then its bytes;
-//! `opt x` is one byte 0, or one byte 1 and `x`.
-//!
-//! - An event's **items** are its person-linked parts: 0 owner, 1 user_id, 2 target, 3 payload,
-//!   4 request_id, 5 extras, `6 + idx` its tags. Items that are NULL are absent.
-//! - `salt(i) = HMAC-SHA-256(event salt, int i)`; the event's salt is 16 random bytes.
-//! - `c(i) = H("pv1 item", salt(i), int i, item)`. The item of a part is its bytes; of a tag:
-//!   opt text fingerprint, text category, text canonical, text field, text description,
-//!   opt text owner, text source, int pii, int event_at, int created_at, text detail.
-//! - `C = H("pv1 body", int i, c(i), ..)` over the items present, in order.
-//! - `leaf = H("pv1 leaf", header, C)`, header: int instance, int seq, int created_at,
-//!   text event_type, text actor, opt text recipient, opt int outcome_of, opt text outcome.
-//! - `chain(0) = H("pv1 head", ..)` over the instance: int instance, int started_at, text service,
-//!   opt text environment, text build, text version, text key_id.
-//! - `chain(n) = H("pv1 link", chain(n-1), int n, int first_seq, int events, leaf, ..)`, n from 1.
-//!
-//! Erasing an item leaves `c(i)` in its place, and the salts of the remaining items instead of
-//! the event's salt: the leaf stays provable, the item can no longer be guessed.
+//! The format is specified in docs/format.md, for those who verify with other tools. In short: an event's
+//! person-linked parts and tags are **items**; each has a salted commitment; the leaf is a hash over the
+//! header and the commitments; the leaves of a batch have a root; the roots form a chain for each instance.
+//! Erasing an item leaves its commitment in its place, so the leaf stays provable and the item can no
+//! longer be guessed.
 
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 /// A SHA-256.
 pub(crate) type Hash = [u8; 32];
+/// The salt of an event, and of an item.
+pub(super) type Salt = [u8; 16];
 
-/// What the header and the parts of an event commit to, as stored.
-pub(crate) struct EventParts<'a> {
-    pub(crate) instance: i64,
-    pub(crate) seq: i64,
-    pub(crate) created_at: i64,
-    pub(crate) event_type: &'a [u8],
-    pub(crate) actor: &'a [u8],
-    pub(crate) recipient: Option<&'a [u8]>,
-    pub(crate) outcome_of: Option<i64>,
-    pub(crate) outcome: Option<&'a [u8]>,
-    pub(crate) owner: Option<&'a [u8]>,
-    pub(crate) user_id: Option<&'a [u8]>,
-    pub(crate) target: Option<&'a [u8]>,
-    pub(crate) payload: &'a [u8],
-    pub(crate) request_id: Option<&'a [u8]>,
-    pub(crate) extras: &'a [u8],
-    pub(crate) salt: &'a [u8],
-}
+// What a hash is of: its first byte.
+const SALTS: u8 = 0;
+const ITEM: u8 = 1;
+const BODY: u8 = 2;
+const LEAF: u8 = 3;
+const HEAD: u8 = 4;
+const LINK: u8 = 5;
+const ROOT: u8 = 6;
 
-/// What a tag commits to, as stored.
-pub(crate) struct TagParts<'a> {
-    pub(crate) idx: i64,
-    pub(crate) event_at: i64,
-    pub(crate) fingerprint: Option<&'a [u8]>,
-    pub(crate) category: &'a [u8],
-    pub(crate) canonical: &'a [u8],
-    pub(crate) field: &'a [u8],
-    pub(crate) description: &'a [u8],
-    pub(crate) owner: Option<&'a [u8]>,
-    pub(crate) source: &'a [u8],
-    pub(crate) pii: i64,
-    pub(crate) created_at: i64,
-    pub(crate) detail: &'a [u8],
-}
+/// Numbers of an event's parts; its tags follow.
+pub(super) const OWNER: u16 = 0;
+pub(super) const USER: u16 = 1;
+pub(super) const TARGET: u16 = 2;
+pub(super) const PAYLOAD: u16 = 3;
+pub(super) const REQUEST: u16 = 4;
+pub(super) const EXTRAS: u16 = 5;
+pub(super) const FIRST_TAG: u16 = 6;
 
 /// Who writes, as stored; a chain begins with it.
 pub(crate) struct HeadParts<'a> {
@@ -72,126 +42,229 @@ pub(crate) struct HeadParts<'a> {
     pub(crate) key_id: &'a [u8],
 }
 
-const FIRST_TAG: i64 = 6;
+/// What an event's leaf commits to beside its items.
+pub(super) struct Header<'a> {
+    pub(super) instance: i64,
+    pub(super) seq: i64,
+    /// Milliseconds since 1970, never before the event before it.
+    pub(super) at: i64,
+    /// Microseconds since 1970.
+    pub(super) created_at: i64,
+    pub(super) event_type: &'a Hash,
+    pub(super) actor: &'a Hash,
+    pub(super) recipient: Option<&'a Hash>,
+    pub(super) outcome_of: Option<i64>,
+}
 
-/// The leaf of an event with its tags, which come in the order of `idx`.
-pub(crate) fn leaf<'a>(event: &EventParts<'_>, tags: impl IntoIterator<Item = TagParts<'a>>) -> Hash {
-    // Hmac takes keys of any length; the fallback keeps this total without a panic.
-    let salts = Hmac::new_from_slice(event.salt).unwrap_or_else(|_| Hmac::new(&Default::default()));
-    let mut body = Encoder::new(b"pv1 body");
-    let parts = [
-        event.owner,
-        event.user_id,
-        event.target,
-        Some(event.payload),
-        event.request_id,
-        Some(event.extras),
-    ];
-    for (i, part) in (0..).zip(parts) {
-        if let Some(part) = part {
-            let mut item = Encoder::item(&salts, i);
-            item.raw(part);
-            body.int(i).raw(&item.finish());
+/// A tag's item.
+pub(super) struct TagItem<'a> {
+    pub(super) fingerprint: Option<&'a Hash>,
+    /// Of the text that names it.
+    pub(super) kind: &'a Hash,
+    pub(super) owner: Option<&'a [u8]>,
+    pub(super) created_at: i64,
+    pub(super) detail: JsonItem<'a>,
+}
+
+/// A JSON text's item.
+#[derive(Clone, Copy)]
+pub(super) enum JsonItem<'a> {
+    Text(&'a [u8]),
+    Template {
+        template: &'a Hash,
+        arguments: &'a [u8],
+    },
+    /// `{}`, where no column stands for it.
+    Nothing,
+}
+
+/// The hash of a text, as headers and items name it.
+pub(super) fn text(text: &str) -> Hash {
+    bytes(text.as_bytes())
+}
+
+pub(super) fn bytes(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
+/// Collects the commitments of an event's items, in the order of their numbers.
+pub(super) struct Body {
+    salts: Salts,
+    hash: Sha256,
+}
+
+impl Body {
+    pub(super) fn new(salts: Salts) -> Self {
+        Body {
+            salts,
+            hash: Sha256::new_with_prefix([BODY]),
         }
     }
-    for tag in tags {
-        let i = FIRST_TAG.saturating_add(tag.idx);
-        let mut item = Encoder::item(&salts, i);
-        item.opt_text(tag.fingerprint)
-            .text(tag.category)
-            .text(tag.canonical)
-            .text(tag.field)
-            .text(tag.description)
-            .opt_text(tag.owner)
-            .text(tag.source)
-            .int(tag.pii)
-            .int(tag.event_at)
-            .int(tag.created_at)
-            .text(tag.detail);
-        body.int(i).raw(&item.finish());
+
+    /// A part whose item is these bytes.
+    pub(super) fn part(&mut self, number: u16, item: &[u8]) {
+        let commitment = self.commitment(number, |hash| hash.update(item));
+        self.add(number, &commitment);
     }
-    let mut leaf = Encoder::new(b"pv1 leaf");
-    leaf.int(event.instance)
-        .int(event.seq)
-        .int(event.created_at)
-        .text(event.event_type)
-        .text(event.actor)
-        .opt_text(event.recipient)
-        .opt_int(event.outcome_of)
-        .opt_text(event.outcome)
-        .raw(&body.finish());
-    leaf.finish()
+
+    /// A part that is a JSON text.
+    pub(super) fn json(&mut self, number: u16, item: JsonItem<'_>) {
+        let commitment = self.commitment(number, |hash| json(hash, item));
+        self.add(number, &commitment);
+    }
+
+    /// A tag.
+    pub(super) fn tag(&mut self, number: u16, tag: &TagItem<'_>) {
+        let commitment = self.commitment(number, |hash| {
+            match tag.fingerprint {
+                Some(fingerprint) => {
+                    hash.update([1]);
+                    hash.update(fingerprint);
+                }
+                None => hash.update([0]),
+            }
+            hash.update(tag.kind);
+            match tag.owner {
+                Some(owner) => {
+                    hash.update([1]);
+                    hash.update((owner.len() as u64).to_be_bytes());
+                    hash.update(owner);
+                }
+                None => hash.update([0]),
+            }
+            hash.update(tag.created_at.to_be_bytes());
+            json(hash, tag.detail);
+        });
+        self.add(number, &commitment);
+    }
+
+    /// What stands for an item that was erased.
+    pub(super) fn add(&mut self, number: u16, commitment: &Hash) {
+        self.hash.update(number.to_be_bytes());
+        self.hash.update(commitment);
+    }
+
+    fn commitment(&mut self, number: u16, item: impl FnOnce(&mut Sha256)) -> Hash {
+        let mut hash = Sha256::new_with_prefix([ITEM]);
+        hash.update(self.salts.of(number));
+        item(&mut hash);
+        hash.finalize().into()
+    }
+
+    /// The leaf of an event with these items.
+    pub(super) fn leaf(self, header: &Header<'_>) -> Hash {
+        let mut leaf = Sha256::new_with_prefix([LEAF]);
+        for number in [header.instance, header.seq, header.at, header.created_at] {
+            leaf.update(number.to_be_bytes());
+        }
+        leaf.update(header.event_type);
+        leaf.update(header.actor);
+        match header.recipient {
+            Some(recipient) => {
+                leaf.update([1]);
+                leaf.update(recipient);
+            }
+            None => leaf.update([0]),
+        }
+        match header.outcome_of {
+            Some(share) => {
+                leaf.update([1]);
+                leaf.update(share.to_be_bytes());
+            }
+            None => leaf.update([0]),
+        }
+        leaf.update(self.hash.finalize());
+        leaf.finalize().into()
+    }
+}
+
+fn json(hash: &mut Sha256, item: JsonItem<'_>) {
+    match item {
+        JsonItem::Nothing => hash.update([0]),
+        JsonItem::Text(text) => {
+            hash.update([1]);
+            hash.update(text);
+        }
+        JsonItem::Template { template, arguments } => {
+            hash.update([2]);
+            hash.update(template);
+            hash.update(arguments);
+        }
+    }
+}
+
+/// The salts of an event's items: two of each hash over the event's salt, or, after an erasure, those
+/// of the items that remain.
+#[derive(Clone)]
+pub(super) enum Salts {
+    Event { salt: Salt, pair: u16, salts: Hash },
+    Remaining(Vec<(u16, Salt)>),
+}
+
+impl Salts {
+    pub(super) fn of_event(salt: Salt) -> Self {
+        Salts::Event {
+            salt,
+            pair: 0,
+            salts: pair_of(&salt, 0),
+        }
+    }
+
+    /// The salt of an item. One that an erasure took has none, and its commitment is not asked for.
+    pub(super) fn of(&mut self, number: u16) -> Salt {
+        match self {
+            Salts::Event { salt, pair, salts } => {
+                if *pair != number / 2 {
+                    *pair = number / 2;
+                    *salts = pair_of(salt, *pair);
+                }
+                let (halves, _) = salts.as_chunks::<16>();
+                halves.get(usize::from(number % 2)).copied().unwrap_or_default()
+            }
+            Salts::Remaining(salts) => {
+                let found = salts.iter().find(|(of, _)| *of == number);
+                found.map(|(_, salt)| *salt).unwrap_or_default()
+            }
+        }
+    }
+}
+
+fn pair_of(salt: &Salt, pair: u16) -> Hash {
+    let mut hash = Sha256::new_with_prefix([SALTS]);
+    hash.update(salt);
+    hash.update(pair.to_be_bytes());
+    hash.finalize().into()
 }
 
 /// `chain(0)` of an instance.
 pub(crate) fn head(instance: &HeadParts<'_>) -> Hash {
-    let mut head = Encoder::new(b"pv1 head");
-    head.int(instance.instance)
-        .int(instance.started_at)
-        .text(instance.service)
-        .opt_text(instance.environment)
-        .text(instance.build)
-        .text(instance.version)
-        .text(instance.key_id);
-    head.finish()
+    let mut head = Sha256::new_with_prefix([HEAD]);
+    head.update(instance.instance.to_be_bytes());
+    head.update(instance.started_at.to_be_bytes());
+    let texts = [instance.service, instance.build, instance.version, instance.key_id];
+    for text in texts.into_iter().chain(instance.environment) {
+        head.update((text.len() as u64).to_be_bytes());
+        head.update(text);
+    }
+    head.finalize().into()
+}
+
+/// What a batch's leaves come to.
+pub(crate) fn root(leaves: &[Hash]) -> Hash {
+    let mut root = Sha256::new_with_prefix([ROOT]);
+    for leaf in leaves {
+        root.update(leaf);
+    }
+    root.finalize().into()
 }
 
 /// `chain(batch_no)`, given the chain before it.
-pub(crate) fn link(before: &Hash, batch_no: i64, first_seq: i64, leaves: &[Hash]) -> Hash {
-    let mut link = Encoder::new(b"pv1 link");
-    link.raw(before)
-        .int(batch_no)
-        .int(first_seq)
-        .int(i64::try_from(leaves.len()).unwrap_or(i64::MAX));
-    for leaf in leaves {
-        link.raw(leaf);
+pub(crate) fn link(before: &Hash, batch_no: i64, first_seq: i64, events: i64, root: &Hash) -> Hash {
+    let mut link = Sha256::new_with_prefix([LINK]);
+    link.update(before);
+    for number in [batch_no, first_seq, events] {
+        link.update(number.to_be_bytes());
     }
-    link.finish()
-}
-
-struct Encoder(Sha256);
-
-impl Encoder {
-    fn new(what: &[u8; 8]) -> Self {
-        Encoder(Sha256::new_with_prefix(what))
-    }
-
-    fn item(salts: &Hmac<Sha256>, i: i64) -> Self {
-        let salt = salts.clone().chain_update(i.to_be_bytes()).finalize().into_bytes();
-        let mut item = Encoder::new(b"pv1 item");
-        item.raw(&salt).int(i);
-        item
-    }
-
-    fn raw(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.update(bytes);
-        self
-    }
-
-    fn int(&mut self, int: i64) -> &mut Self {
-        self.raw(&int.to_be_bytes())
-    }
-
-    fn text(&mut self, text: &[u8]) -> &mut Self {
-        let length = i64::try_from(text.len()).unwrap_or(i64::MAX);
-        self.int(length).raw(text)
-    }
-
-    fn opt_text(&mut self, text: Option<&[u8]>) -> &mut Self {
-        match text {
-            Some(text) => self.raw(&[1]).text(text),
-            None => self.raw(&[0]),
-        }
-    }
-
-    fn opt_int(&mut self, int: Option<i64>) -> &mut Self {
-        match int {
-            Some(int) => self.raw(&[1]).int(int),
-            None => self.raw(&[0]),
-        }
-    }
-
-    fn finish(self) -> Hash {
-        self.0.finalize().into()
-    }
+    link.update(root);
+    link.finalize().into()
 }

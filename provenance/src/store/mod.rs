@@ -1,9 +1,18 @@
-//! The evidence store: append-only events keyed `(instance, seq)`, hash-chained per instance.
+//! The evidence store: append-only events keyed by instance and seq, hash-chained per instance.
 
 mod batch;
 mod chain;
+mod index;
+mod pack;
+mod pages;
+mod postings;
+mod proof;
 mod read;
 mod schema;
+mod statement;
+mod stored;
+mod texts;
+mod values;
 mod verify;
 pub(crate) mod write;
 
@@ -13,5 +22,7 @@ pub use read::{
 };
 pub use verify::{Problem, Verified, VerifiedInstance};
 
+#[cfg(test)]
+mod bench;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,21 @@
 //! Recomputing the chains from the rows: as bytes, so that no conversion hides an edit.
 
+use std::collections::{HashMap, VecDeque};
+
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
+use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 
-use super::chain::{self, EventParts, Hash, HeadParts, TagParts};
-use super::read::{event_id, hex, instance_id};
+use super::chain::{self, Body, Hash, HeadParts, Header, JsonItem, TagItem};
+use super::pack::{Packed, PackedTag, Tags, hex};
+use super::proof::Proof;
+use super::statement::statement;
+use super::stored::{event_id, instance_id};
 
 /// Most events of one batch; the writer stays far below it.
 const MAX_BATCH: i64 = 65_536;
+/// Events that are read at once: some are hashed while the next ones are read.
+const WINDOW: i64 = 8_192;
 
 /// What [`Reader::verify`](super::Reader::verify) found.
 #[derive(Debug, Clone, Serialize)]
@@ -60,26 +67,36 @@ impl Verified {
 
 /// Checks every instance.
 pub(super) fn verify(connection: &mut SqliteConnection) -> QueryResult<Verified> {
-    let writers = diesel::sql_query(format!("{WRITERS} ORDER BY instance")).load::<Writer>(connection)?;
+    let writers = diesel::sql_query(format!("{WRITERS} ORDER BY n")).load::<Writer>(connection)?;
     let mut instances = Vec::with_capacity(writers.len());
     for writer in &writers {
         instances.push(instance(connection, writer)?);
     }
-    let orphan = |connection: &mut SqliteConnection, table: &str, seq: &str| {
-        diesel::sql_query(format!(
-            "SELECT instance, {seq} AS n FROM {table} \
-             WHERE NOT EXISTS (SELECT 1 FROM instances i WHERE i.instance = {table}.instance) LIMIT 1"
+    let mut problem = None;
+    for (table, seq) in [("events", "seq"), ("batches", "first_seq")] {
+        let orphan = diesel::sql_query(format!(
+            "SELECT n AS instance, {seq} AS n FROM {table} \
+             WHERE NOT EXISTS (SELECT 1 FROM instances i WHERE i.n = {table}.n) LIMIT 1"
         ))
         .get_result::<Place>(connection)
-        .optional()
-    };
-    let what = "its instance is not registered";
-    let mut problem = None;
-    for (table, seq) in [("events", "seq"), ("event_tags", "seq"), ("batches", "first_seq")] {
-        let found = orphan(connection, table, seq)?;
-        problem = problem.or(found.map(|place| place.problem(what)));
+        .optional()?;
+        problem = problem.or(orphan.map(|place| place.problem("its instance is not registered")));
     }
     Ok(Verified { instances, problem })
+}
+
+/// The chain of an instance after a batch.
+pub(super) fn chain_at(connection: &mut SqliteConnection, instance: i64, batch_no: i64) -> QueryResult<Option<Hash>> {
+    let chain = statement!(
+        "SELECT b.n, batch_no, first_seq, events, root, chain FROM batches b \
+         JOIN instances i ON i.n = b.n WHERE i.instance = ? AND batch_no = ?",
+        instance,
+        batch_no
+    )
+    .typed::<BatchColumns>()
+    .get_result::<(i64, i64, i64, i64, Vec<u8>, Vec<u8>)>(connection)
+    .optional()?;
+    Ok(chain.and_then(|(.., chain)| chain.try_into().ok()))
 }
 
 /// Where the chain of the instance that started last ends.
@@ -101,16 +118,16 @@ pub(super) struct Head {
 /// Checks the last batch of the instance that started last.
 pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<Tail> {
     let newest = diesel::sql_query(format!(
-        "{WRITERS} WHERE EXISTS (SELECT 1 FROM batches b WHERE b.instance = instances.instance) \
-         ORDER BY started_at DESC, instance DESC LIMIT 1"
+        "{WRITERS} WHERE EXISTS (SELECT 1 FROM batches b WHERE b.n = instances.n) \
+         ORDER BY started_at DESC, n DESC LIMIT 1"
     ))
     .get_result::<Writer>(connection)
     .optional()?;
     let Some(writer) = newest else {
         return Ok(Tail::default());
     };
-    let last = diesel::sql_query(format!("{BATCHES} WHERE instance = ? ORDER BY batch_no DESC LIMIT 2"))
-        .bind::<BigInt, _>(writer.instance)
+    let last = diesel::sql_query(format!("{BATCHES} WHERE n = ? ORDER BY batch_no DESC LIMIT 2"))
+        .bind::<BigInt, _>(writer.n)
         .load::<Batch>(connection)?;
     let Some(batch) = last.first() else {
         return Ok(Tail::default());
@@ -120,11 +137,14 @@ pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<Tail> {
         None => Some(writer.chain()),
     };
     let problem = match before {
-        Some(before) => batch.check(connection, &before)?.err(),
-        None => Some(batch.problem("the chain is not a hash")),
+        Some(before) => {
+            let mut leaves = Leaves::new(&writer, batch.first_seq, connection)?;
+            batch.check(connection, &mut leaves, &writer, &before)?.err()
+        }
+        None => Some(batch.problem(&writer, "the chain is not a hash")),
     };
     let problem = match problem {
-        None => beyond(connection, writer.instance, batch.batch_no, batch.end())?,
+        None => beyond(connection, &writer, batch.batch_no, batch.end())?,
         problem => problem,
     };
     Ok(Tail {
@@ -141,7 +161,7 @@ pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<Tail> {
 /// Batches of all instances, by a look at the last one of each.
 pub(super) fn batches(connection: &mut SqliteConnection) -> QueryResult<i64> {
     let last = diesel::sql_query(
-        "SELECT instance, coalesce((SELECT max(batch_no) FROM batches b WHERE b.instance = instances.instance), 0) \
+        "SELECT n AS instance, coalesce((SELECT max(batch_no) FROM batches b WHERE b.n = instances.n), 0) \
          AS n FROM instances",
     )
     .load::<Place>(connection)?;
@@ -161,31 +181,34 @@ fn instance(connection: &mut SqliteConnection, writer: &Writer) -> QueryResult<V
     };
     let mut chain = writer.chain();
     let mut next_seq = 1;
+    let mut leaves = Leaves::new(writer, 1, connection)?;
     while verified.problem.is_none() {
-        // One batch a statement: a service that writes meanwhile is not held up.
-        let batch = diesel::sql_query(format!(
-            "{BATCHES} WHERE instance = ? AND batch_no > ? ORDER BY batch_no LIMIT 1"
+        // Some batches a statement: a service that writes meanwhile is not held up.
+        let batches = diesel::sql_query(format!(
+            "{BATCHES} WHERE n = ? AND batch_no > ? ORDER BY batch_no LIMIT 256"
         ))
-        .bind::<BigInt, _>(writer.instance)
+        .bind::<BigInt, _>(writer.n)
         .bind::<BigInt, _>(verified.batches)
-        .get_result::<Batch>(connection)
-        .optional()?;
-        let Some(batch) = batch else {
-            verified.problem = beyond(connection, writer.instance, verified.batches, next_seq)?;
-            break;
-        };
-        if batch.batch_no != verified.batches.saturating_add(1) || batch.first_seq != next_seq {
-            verified.problem = Some(Problem {
-                event_id: Some(event_id(writer.instance, next_seq)),
-                what: "a batch is missing or out of order here",
-            });
+        .load::<Batch>(connection)?;
+        if batches.is_empty() {
+            verified.problem = beyond(connection, writer, verified.batches, next_seq)?;
             break;
         }
-        match batch.check(connection, &chain)? {
-            Ok(next) => chain = next,
-            Err(problem) => verified.problem = Some(problem),
-        }
-        if verified.problem.is_none() {
+        for batch in &batches {
+            if batch.batch_no != verified.batches.saturating_add(1) || batch.first_seq != next_seq {
+                verified.problem = Some(Problem {
+                    event_id: Some(event_id(writer.instance, next_seq)),
+                    what: "a batch is missing or out of order here",
+                });
+                break;
+            }
+            match batch.check(connection, &mut leaves, writer, &chain)? {
+                Ok(next) => chain = next,
+                Err(problem) => {
+                    verified.problem = Some(problem);
+                    break;
+                }
+            }
             verified.batches = batch.batch_no;
             verified.events = verified.events.saturating_add(batch.events);
             next_seq = batch.end();
@@ -196,26 +219,25 @@ fn instance(connection: &mut SqliteConnection, writer: &Writer) -> QueryResult<V
 }
 
 /// Rows that none of the first `batches` covers, which end before `end`.
-fn beyond(connection: &mut SqliteConnection, instance: i64, batches: i64, end: i64) -> QueryResult<Option<Problem>> {
+fn beyond(connection: &mut SqliteConnection, writer: &Writer, batches: i64, end: i64) -> QueryResult<Option<Problem>> {
     for (table, number, bound) in [
         ("events", "seq >= ?", end),
         ("events", "seq < ?", 1),
-        ("event_tags", "seq >= ?", end),
-        ("event_tags", "seq < ?", 1),
         ("batches", "batch_no < ?", 1),
     ] {
         let seq = if table == "batches" { "first_seq" } else { "seq" };
         // In the same statement as the next batch, which may have come since `end` was read.
         let found = diesel::sql_query(format!(
-            "SELECT instance, {seq} AS n FROM {table} WHERE instance = ? AND {number} AND NOT EXISTS \
-             (SELECT 1 FROM batches b WHERE b.instance = {table}.instance AND b.batch_no = ?) LIMIT 1"
+            "SELECT n AS instance, {seq} AS n FROM {table} WHERE n = ? AND {number} AND NOT EXISTS \
+             (SELECT 1 FROM batches b WHERE b.n = {table}.n AND b.batch_no = ?) LIMIT 1"
         ))
-        .bind::<BigInt, _>(instance)
+        .bind::<BigInt, _>(writer.n)
         .bind::<BigInt, _>(bound)
         .bind::<BigInt, _>(batches.saturating_add(1))
         .get_result::<Place>(connection)
         .optional()?;
-        if let Some(place) = found {
+        if let Some(mut place) = found {
+            place.instance = writer.instance;
             return Ok(Some(place.problem("no batch of the chain covers it")));
         }
     }
@@ -239,11 +261,13 @@ impl Place {
     }
 }
 
-const WRITERS: &str = "SELECT instance, started_at, service, environment, build, version, key_id, \
+const WRITERS: &str = "SELECT n, instance, started_at, service, environment, build, version, key_id, \
      typeof(instance) = 'integer' AND typeof(started_at) = 'integer' AS typed FROM instances";
 
 #[derive(QueryableByName)]
 struct Writer {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
     #[diesel(sql_type = BigInt)]
     instance: i64,
     #[diesel(sql_type = BigInt)]
@@ -276,20 +300,22 @@ impl Writer {
     }
 }
 
-const BATCHES: &str = "SELECT instance, batch_no, first_seq, events, chain, \
+type BatchColumns = (BigInt, BigInt, BigInt, BigInt, Binary, Binary);
+
+const BATCHES: &str = "SELECT batch_no, first_seq, events, root, chain, \
      typeof(batch_no) = 'integer' AND typeof(first_seq) = 'integer' AND typeof(events) = 'integer' AS typed \
      FROM batches";
 
 #[derive(QueryableByName)]
 struct Batch {
     #[diesel(sql_type = BigInt)]
-    instance: i64,
-    #[diesel(sql_type = BigInt)]
     batch_no: i64,
     #[diesel(sql_type = BigInt)]
     first_seq: i64,
     #[diesel(sql_type = BigInt)]
     events: i64,
+    #[diesel(sql_type = Binary)]
+    root: Vec<u8>,
     #[diesel(sql_type = Binary)]
     chain: Vec<u8>,
     #[diesel(sql_type = Bool)]
@@ -302,195 +328,327 @@ impl Batch {
         self.first_seq.saturating_add(self.events)
     }
 
-    fn problem(&self, what: &'static str) -> Problem {
+    fn problem(&self, writer: &Writer, what: &'static str) -> Problem {
         Problem {
-            event_id: Some(event_id(self.instance, self.first_seq)),
+            event_id: Some(event_id(writer.instance, self.first_seq)),
             what,
         }
     }
 
-    /// Recomputes the chain over the batch's rows, on top of the chain before it.
-    fn check(&self, connection: &mut SqliteConnection, before: &Hash) -> QueryResult<Result<Hash, Problem>> {
+    /// Recomputes the chain over the batch's events, on top of the chain before it.
+    fn check(
+        &self,
+        connection: &mut SqliteConnection,
+        leaves: &mut Leaves<'_>,
+        writer: &Writer,
+        before: &Hash,
+    ) -> QueryResult<Result<Hash, Problem>> {
         if !self.typed || !(1..=MAX_BATCH).contains(&self.events) {
-            return Ok(Err(self.problem("the batch's row is damaged")));
+            return Ok(Err(self.problem(writer, "the batch's row is damaged")));
         }
-        let events = diesel::sql_query(EVENTS)
-            .bind::<BigInt, _>(self.instance)
-            .bind::<BigInt, _>(self.first_seq)
-            .bind::<BigInt, _>(self.end())
-            .bind::<BigInt, _>(self.events)
-            .load::<EventRow>(connection)?;
-        let tags = diesel::sql_query(TAGS)
-            .bind::<BigInt, _>(self.instance)
-            .bind::<BigInt, _>(self.first_seq)
-            .bind::<BigInt, _>(self.end())
-            .load::<TagRow>(connection)?;
-        let mut tags = tags.as_slice();
-        let mut leaves = Vec::with_capacity(events.len());
-        let mut seq = self.first_seq;
-        for event in &events {
-            let problem = |what| {
-                Ok(Err(Problem {
-                    event_id: Some(event_id(self.instance, seq)),
-                    what,
-                }))
-            };
-            if event.seq != seq {
-                return problem("the event is missing");
+        let mut own = Vec::with_capacity(usize::try_from(self.events).unwrap_or_default());
+        for seq in self.first_seq..self.end() {
+            match leaves.of(seq, connection)? {
+                Ok(leaf) => own.push(leaf),
+                Err(what) => {
+                    return Ok(Err(Problem {
+                        event_id: Some(event_id(writer.instance, seq)),
+                        what,
+                    }));
+                }
             }
-            let (own, rest) = tags.split_at(tags.iter().take_while(|tag| tag.seq == seq).count());
-            tags = rest;
-            if !event.typed || own.iter().any(|tag| !tag.typed) {
-                return problem("the event holds something of another type");
-            }
-            let leaf = event.leaf(own);
-            if event.leaf != leaf {
-                return problem("the event, or a tag of it, was changed");
-            }
-            leaves.push(leaf);
-            seq = seq.saturating_add(1);
         }
-        if seq != self.end() {
-            return Ok(Err(Problem {
-                event_id: Some(event_id(self.instance, seq)),
-                what: "the event is missing",
-            }));
+        let root = chain::root(&own);
+        if self.root != root {
+            return Ok(Err(self.problem(writer, "the batch that begins here was changed")));
         }
-        if let Some(tag) = tags.first() {
-            return Ok(Err(Problem {
-                event_id: Some(event_id(self.instance, tag.seq)),
-                what: "a tag belongs to no event",
-            }));
-        }
-        let chain = chain::link(before, self.batch_no, self.first_seq, &leaves);
+        let chain = chain::link(before, self.batch_no, self.first_seq, self.events, &root);
         if self.chain != chain {
-            return Ok(Err(
-                self.problem("the batch that begins here was changed, or one before it removed")
-            ));
+            let what = "the batch that begins here was changed, or one before it removed";
+            return Ok(Err(self.problem(writer, what)));
         }
         Ok(Ok(chain))
     }
 }
 
-const EVENTS: &str = "SELECT instance, seq, created_at, event_type, actor, target, payload, owner, recipient, \
-     request_id, user_id, extras, outcome_of, outcome, salt, leaf, \
-     typeof(seq) = 'integer' AND typeof(created_at) = 'integer' \
-     AND typeof(outcome_of) IN ('integer', 'null') AS typed \
-     FROM events WHERE instance = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?";
-
-#[derive(QueryableByName)]
-struct EventRow {
-    #[diesel(sql_type = BigInt)]
-    instance: i64,
-    #[diesel(sql_type = BigInt)]
-    seq: i64,
-    #[diesel(sql_type = BigInt)]
-    created_at: i64,
-    #[diesel(sql_type = Binary)]
-    event_type: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    actor: Vec<u8>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    target: Option<Vec<u8>>,
-    #[diesel(sql_type = Binary)]
-    payload: Vec<u8>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    owner: Option<Vec<u8>>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    recipient: Option<Vec<u8>>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    request_id: Option<Vec<u8>>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    user_id: Option<Vec<u8>>,
-    #[diesel(sql_type = Binary)]
-    extras: Vec<u8>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    outcome_of: Option<i64>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    outcome: Option<Vec<u8>>,
-    #[diesel(sql_type = Binary)]
-    salt: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    leaf: Vec<u8>,
-    #[diesel(sql_type = Bool)]
-    typed: bool,
+/// The leaves of an instance in their order, computed a window ahead.
+struct Leaves<'w> {
+    writer: &'w Writer,
+    texts: HashMap<i64, Hash>,
+    types: HashMap<i32, Hash>,
+    /// Of the events that were read, in order.
+    ready: VecDeque<(i64, Result<Hash, &'static str>)>,
+    /// Rows that are read and not hashed yet.
+    next: Vec<Row>,
+    /// What is to be read next.
+    from: i64,
 }
 
-impl EventRow {
-    fn leaf(&self, tags: &[TagRow]) -> Hash {
-        let event = EventParts {
-            instance: self.instance,
-            seq: self.seq,
-            created_at: self.created_at,
-            event_type: &self.event_type,
-            actor: &self.actor,
-            recipient: self.recipient.as_deref(),
-            outcome_of: self.outcome_of,
-            outcome: self.outcome.as_deref(),
-            owner: self.owner.as_deref(),
-            user_id: self.user_id.as_deref(),
-            target: self.target.as_deref(),
-            payload: &self.payload,
-            request_id: self.request_id.as_deref(),
-            extras: &self.extras,
-            salt: &self.salt,
-        };
-        chain::leaf(&event, tags.iter().map(TagRow::parts))
+impl<'w> Leaves<'w> {
+    fn new(writer: &'w Writer, from: i64, connection: &mut SqliteConnection) -> QueryResult<Self> {
+        // As bytes, and only what is a text: no conversion hides an edit.
+        let texts = statement!(
+            "SELECT id, CAST(text AS BLOB), typeof(text) FROM texts WHERE n = ?",
+            writer.n
+        )
+        .typed::<(BigInt, Binary, Text)>()
+        .load::<(i64, Vec<u8>, String)>(connection)?;
+        let types = statement!("SELECT event_type, name FROM event_counts WHERE n = ?", writer.n)
+            .typed::<(Integer, Text)>()
+            .load::<(i32, String)>(connection)?;
+        Ok(Leaves {
+            writer,
+            texts: texts
+                .into_iter()
+                .filter(|(.., of)| of == "text")
+                .map(|(id, text, _)| (id, chain::bytes(&text)))
+                .collect(),
+            types: types
+                .into_iter()
+                .filter(|(code, name)| super::schema::type_code(name) == *code)
+                .map(|(code, name)| (code, chain::text(&name)))
+                .chain([(super::schema::type_code("DATA_SHARE"), chain::text("DATA_SHARE"))])
+                .collect(),
+            ready: VecDeque::new(),
+            next: Vec::new(),
+            from,
+        })
     }
-}
 
-const TAGS: &str = "SELECT seq, idx, event_at, fingerprint, category, canonical, field, description, owner, source, \
-     pii, created_at, detail, typeof(seq) = 'integer' AND typeof(idx) = 'integer' \
-     AND typeof(event_at) = 'integer' AND typeof(pii) = 'integer' AND typeof(created_at) = 'integer' AS typed \
-     FROM event_tags WHERE instance = ? AND seq >= ? AND seq < ? ORDER BY seq, idx";
-
-#[derive(QueryableByName)]
-struct TagRow {
-    #[diesel(sql_type = BigInt)]
-    seq: i64,
-    #[diesel(sql_type = BigInt)]
-    idx: i64,
-    #[diesel(sql_type = BigInt)]
-    event_at: i64,
-    #[diesel(sql_type = Nullable<Binary>)]
-    fingerprint: Option<Vec<u8>>,
-    #[diesel(sql_type = Binary)]
-    category: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    canonical: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    field: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    description: Vec<u8>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    owner: Option<Vec<u8>>,
-    #[diesel(sql_type = Binary)]
-    source: Vec<u8>,
-    #[diesel(sql_type = BigInt)]
-    pii: i64,
-    #[diesel(sql_type = BigInt)]
-    created_at: i64,
-    #[diesel(sql_type = Binary)]
-    detail: Vec<u8>,
-    #[diesel(sql_type = Bool)]
-    typed: bool,
-}
-
-impl TagRow {
-    fn parts(&self) -> TagParts<'_> {
-        TagParts {
-            idx: self.idx,
-            event_at: self.event_at,
-            fingerprint: self.fingerprint.as_deref(),
-            category: &self.category,
-            canonical: &self.canonical,
-            field: &self.field,
-            description: &self.description,
-            owner: self.owner.as_deref(),
-            source: &self.source,
-            pii: self.pii,
-            created_at: self.created_at,
-            detail: &self.detail,
+    /// The leaf of an event; asked for in order.
+    fn of(&mut self, seq: i64, connection: &mut SqliteConnection) -> QueryResult<Result<Hash, &'static str>> {
+        while self.ready.front().is_some_and(|(ready, _)| *ready < seq) {
+            self.ready.pop_front();
         }
+        if self.ready.is_empty() {
+            self.advance(connection)?;
+        }
+        Ok(match self.ready.front() {
+            Some((ready, leaf)) if *ready == seq => *leaf,
+            _ => Err("the event is missing"),
+        })
     }
+
+    /// Hashes the window that was read, and reads the next one meanwhile.
+    fn advance(&mut self, connection: &mut SqliteConnection) -> QueryResult<()> {
+        if self.next.is_empty() {
+            self.next = self.window(connection)?;
+        }
+        let rows = std::mem::take(&mut self.next);
+        let parallel = std::thread::available_parallelism()
+            .map_or(1, std::num::NonZero::get)
+            .min(8);
+        let this = &*self;
+        let (leaves, next) = std::thread::scope(|scope| {
+            let parts: Vec<_> = rows
+                .chunks(rows.len().div_ceil(parallel).max(1))
+                .map(|part| scope.spawn(move || part.iter().map(|row| (row.0, this.leaf(row))).collect::<Vec<_>>()))
+                .collect();
+            let next = match rows.last() {
+                Some(last) => read(connection, this.writer.n, last.0.saturating_add(1)),
+                None => Ok(Vec::new()),
+            };
+            // A thread that panicked leaves its events out: they count as missing.
+            let leaves: Vec<_> = parts
+                .into_iter()
+                .flat_map(|part| part.join().unwrap_or_default())
+                .collect();
+            (leaves, next)
+        });
+        self.ready.extend(leaves);
+        self.next = next?;
+        if let Some(last) = self.next.last().or(rows.last()) {
+            self.from = last.0.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn window(&self, connection: &mut SqliteConnection) -> QueryResult<Vec<Row>> {
+        read(connection, self.writer.n, self.from)
+    }
+
+    fn leaf(&self, row: &Row) -> Result<Hash, &'static str> {
+        const CHANGED: &str = "the event, or a tag of it, was changed";
+        let (
+            seq,
+            at,
+            after,
+            event_type,
+            actor,
+            target,
+            recipient,
+            outcome_of,
+            owner,
+            user_id,
+            request_id,
+            payload,
+            extras,
+            tags,
+            proof,
+            typed,
+        ) = row;
+        if !typed {
+            return Err("the event holds something of another type");
+        }
+        let proof = Proof::read(proof).ok_or(CHANGED)?;
+        let text = |id: i64| {
+            self.texts
+                .get(&id)
+                .ok_or("a text that the event names is missing, or was changed")
+        };
+        let created_at = at.wrapping_mul(1000).wrapping_add(*after);
+        let target = target.map(text).transpose()?;
+        let mut body = Body::new(proof.salts.clone());
+        let parts = [
+            (chain::OWNER, owner.as_deref()),
+            (chain::USER, user_id.as_deref()),
+            (chain::TARGET, target.map(<[u8; 32]>::as_slice)),
+            (chain::PAYLOAD, Some(payload.as_slice())),
+            (chain::REQUEST, request_id.as_deref()),
+            (chain::EXTRAS, Some(extras.as_slice())),
+        ];
+        let json = |column: &'_ [u8]| -> Option<(Option<i64>, usize)> {
+            match Packed::read(column)? {
+                Packed::Template { id, arguments } => Some((Some(i64::from(id)), column.len() - arguments.len())),
+                Packed::Text(text) => Some((None, column.len() - text.len())),
+            }
+        };
+        for (number, part) in parts {
+            if let Some(commitment) = proof.erased(number) {
+                if part.is_some_and(|part| !part.is_empty()) {
+                    return Err(CHANGED);
+                }
+                body.add(number, commitment);
+                continue;
+            }
+            let Some(part) = part else { continue };
+            if number == chain::PAYLOAD || number == chain::EXTRAS {
+                let (template, from) = json(part).ok_or(CHANGED)?;
+                let rest = part.get(from..).unwrap_or_default();
+                match template {
+                    Some(id) => {
+                        let template = text(id)?;
+                        body.json(
+                            number,
+                            JsonItem::Template {
+                                template,
+                                arguments: rest,
+                            },
+                        );
+                    }
+                    None => body.json(number, JsonItem::Text(rest)),
+                }
+            } else {
+                body.part(number, part);
+            }
+        }
+        for (number, tag) in (chain::FIRST_TAG..).zip(Tags::read(tags, owner.as_deref(), created_at)) {
+            match tag.ok_or(CHANGED)? {
+                PackedTag::Erased(commitment) => body.add(number, commitment),
+                PackedTag::Tag {
+                    kind,
+                    fingerprint,
+                    owner,
+                    created_at,
+                    detail,
+                } => {
+                    let detail = match detail.is_empty() {
+                        true => JsonItem::Nothing,
+                        false => match Packed::read(detail).ok_or(CHANGED)? {
+                            Packed::Template { id, arguments } => JsonItem::Template {
+                                template: text(i64::from(id))?,
+                                arguments,
+                            },
+                            Packed::Text(text) => JsonItem::Text(text),
+                        },
+                    };
+                    body.tag(
+                        number,
+                        &TagItem {
+                            fingerprint,
+                            kind: text(i64::from(kind))?,
+                            owner: owner.as_deref(),
+                            created_at,
+                            detail,
+                        },
+                    );
+                }
+            }
+        }
+        let leaf = body.leaf(&Header {
+            instance: self.writer.instance,
+            seq: *seq,
+            at: *at,
+            created_at,
+            event_type: self
+                .types
+                .get(&i32::try_from(*event_type).unwrap_or(0))
+                .ok_or("the event's type is not known, or was changed")?,
+            actor: text(*actor)?,
+            recipient: recipient.map(text).transpose()?,
+            outcome_of: *outcome_of,
+        });
+        if leaf != proof.leaf {
+            return Err(CHANGED);
+        }
+        Ok(leaf)
+    }
+}
+
+// Numbers as wide as the file may hold them: a narrower read would cut off what was changed.
+type Row = (
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Vec<u8>,
+    Vec<u8>,
+    Vec<u8>,
+    Vec<u8>,
+    bool,
+);
+
+type Columns = (
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    Nullable<Binary>,
+    Nullable<Binary>,
+    Nullable<Binary>,
+    Binary,
+    Binary,
+    Binary,
+    Binary,
+    Bool,
+);
+
+fn read(connection: &mut SqliteConnection, n: i64, from: i64) -> QueryResult<Vec<Row>> {
+    statement!(
+        "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, request_id, \
+         payload, extras, tags, proof, \
+         typeof(seq) = 'integer' AND typeof(at) = 'integer' AND typeof(after) = 'integer' \
+         AND typeof(event_type) = 'integer' AND typeof(actor) = 'integer' \
+         AND typeof(target) IN ('integer', 'null') AND typeof(recipient) IN ('integer', 'null') \
+         AND typeof(outcome_of) IN ('integer', 'null') AND typeof(owner) IN ('blob', 'null') \
+         AND typeof(user_id) IN ('blob', 'null') AND typeof(request_id) IN ('blob', 'null') \
+         AND typeof(payload) = 'blob' AND typeof(extras) = 'blob' AND typeof(tags) = 'blob' AND typeof(proof) = 'blob' \
+         FROM events WHERE n = ? AND seq >= ? ORDER BY seq LIMIT ?",
+        n,
+        from,
+        WINDOW
+    )
+    .typed::<Columns>()
+    .load::<Row>(connection)
 }

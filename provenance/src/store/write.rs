@@ -1,5 +1,6 @@
 //! The one writer of an instance.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +8,20 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use super::batch::{Prepared, ValueRow, Words};
+use super::batch::{EventRow, KnownValues, Place, Prepared, value_key};
 use super::chain::{self, Hash, HeadParts};
-use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links};
+use super::index;
+use super::pack;
+use super::postings::{self, Merge};
+use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links, replays};
+use super::statement::statement;
+use super::texts::{Catalog, KindText, Texts};
 use crate::Error;
 use crate::detect::Entry;
 use crate::error::ErrorKind;
 use crate::key::{Keys, Written};
 use crate::recorder::Ticket;
-use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp};
+use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp, category};
 
 /// How long starting waits for others that start on the same file.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
@@ -59,30 +65,51 @@ pub(crate) enum Record {
     Link(Owner, Owner),
 }
 
-/// The end of an instance's chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) instance: i64,
-    pub(crate) batch: i64,
-    /// Of its last event.
-    pub(crate) last_seq: i64,
-    pub(crate) chain: Hash,
-}
-
 /// The connection that writes.
 pub(crate) struct Writer {
     connection: SqliteConnection,
     path: PathBuf,
     file: FileId,
-    instance: i64,
-    next_seq: i64,
+    place: Place,
+    texts: Texts,
+    known: KnownValues,
     next_batch: i64,
     chain: Hash,
     /// The last attempt failed in a way that may have left its batch in the file.
     uncertain: bool,
+    /// For the index over what was written.
+    catalog: Catalog,
+    merge: Option<Merge>,
+    /// Events that the index does not know of.
+    pending: i64,
+    /// Their rows, unless they have become too many.
+    fresh: Vec<index::Row>,
+    /// What others left of the index was looked at.
+    adopted: bool,
+    /// Segments may have to be merged.
+    unsettled: bool,
     /// Stands for a commit that reports failure though it took place.
     #[cfg(test)]
     pub(super) fail_after_commit: bool,
+}
+
+/// How far a file of spilled records was taken over: kept with the records themselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpillMark {
+    pub(crate) id: [u8; 16],
+    /// Bytes from its beginning.
+    pub(crate) offset: u64,
+}
+
+/// Where a chain stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    /// 16 hex digits on the wire.
+    pub(crate) instance: i64,
+    pub(crate) batch_no: i64,
+    /// The last event's.
+    pub(crate) seq: i64,
+    pub(crate) chain: Hash,
 }
 
 /// What a store gives back at start.
@@ -124,7 +151,7 @@ impl Writer {
             key_id: keys.id.clone(),
         };
         // One exclusive transaction: of processes that start at once on a fresh file, one makes it.
-        connection
+        let n = connection
             .exclusive_transaction(|connection| {
                 schema::migrate(connection, path)?;
                 register(connection, path, keys, &row).map_err(Refusal::from)
@@ -142,10 +169,23 @@ impl Writer {
             connection,
             file: FileId::of(path).ok_or_else(|| gone(path))?,
             path: path.to_owned(),
-            instance: row.instance,
-            next_seq: 1,
+            place: Place {
+                instance: row.instance,
+                n,
+                next_seq: 1,
+                next_value: 1,
+                at: 0,
+            },
+            texts: Texts::default(),
+            known: KnownValues::new(),
             next_batch: 1,
             uncertain: false,
+            catalog: Catalog::default(),
+            merge: None,
+            pending: 0,
+            fresh: Vec::new(),
+            adopted: false,
+            unsettled: true,
             #[cfg(test)]
             fail_after_commit: false,
         })
@@ -156,18 +196,30 @@ impl Writer {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn restore(&mut self, max_values: usize) -> Result<Restored, Error> {
-        let failed = |e| schema::failed(&self.path, &e);
+        let path = self.path.clone();
+        let failed = |e| schema::failed(&path, &e);
+        let kinds = self.kinds().map_err(failed)?;
         let rows = fingerprints::table
-            .order(fingerprints::first_seen_at.desc())
-            .limit(i64::try_from(max_values).unwrap_or(i64::MAX))
-            .select(ValueRow::as_select())
-            .load_iter::<ValueRow, diesel::connection::DefaultLoadingMode>(&mut self.connection)
+            .order(fingerprints::created_at.desc())
+            .select(StoredValue::as_select())
+            .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(&mut self.connection)
             .map_err(failed)?;
-        let mut words = Words::default();
         let mut values = Vec::new();
         for row in rows {
+            let row = row.map_err(failed)?;
+            let Some(tag) = kinds.get(&(row.n, row.tag)) else {
+                continue;
+            };
             // A damaged row is passed over: it must not keep the service from starting.
-            values.extend(row.map_err(failed)?.value(&mut words));
+            let Some(value) = row.value(tag) else { continue };
+            let canonical = category::canonical(&tag.category);
+            let key = value_key(&value.fingerprint.0, &canonical, row.owner.as_deref());
+            self.known.insert(key, (row.n, row.id));
+            if values.len() < max_values {
+                values.push(value);
+            } else if self.known.len() >= 4 * max_values {
+                break;
+            }
         }
         let links = owner_links::table
             .select((owner_links::a, owner_links::b))
@@ -179,51 +231,191 @@ impl Writer {
         Ok(Restored { values, links })
     }
 
+    /// The kinds of tags that registered values have, each made once.
+    fn kinds(&mut self) -> QueryResult<HashMap<(i64, i32), KindText>> {
+        let wanted = fingerprints::table
+            .select((fingerprints::n, fingerprints::tag))
+            .distinct()
+            .load::<(i64, i32)>(&mut self.connection)?;
+        let mut catalog = Catalog::default();
+        catalog.load(&mut self.connection, wanted.iter().copied())?;
+        let kind = |(n, id): (i64, i32)| Some(((n, id), catalog.get(n, id)?.kind()?.clone()));
+        Ok(wanted.into_iter().filter_map(kind).collect())
+    }
+
     /// Appends a batch in one transaction, chained and synced; all or nothing. Tickets are filled
-    /// once it is on disk.
+    /// once it is on disk. With a `mark` it is noted how far a spill file was taken over.
     ///
     /// # Errors
     /// Nothing of the batch is acknowledged; call again with the same batch.
-    pub(crate) fn append(&mut self, batch: &[Record]) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, batch: &[Record], mark: Option<SpillMark>) -> Result<(), Error> {
         self.same_file()?;
-        let prepared = Prepared::new(self.instance, self.next_seq, batch)?;
-        if self.uncertain && self.landed(&prepared)? {
-            self.same_file()?;
+        let prepared = Prepared::new(&self.place, &mut self.texts, &self.known, batch)?;
+        let connection = &mut self.connection;
+        let mut chain = self.chain;
+        if self.uncertain
+            && landed(
+                connection,
+                &self.path,
+                self.next_batch,
+                &self.place,
+                &prepared,
+                &mut chain,
+            )?
+        {
+            same_file(&self.path, self.file)?;
         } else {
             self.uncertain = true;
-            let chain = self.write(&prepared).inspect_err(|_| {
+            chain = write(
+                connection,
+                &self.path,
+                &self.place,
+                self.next_batch,
+                &chain,
+                &prepared,
+                &self.texts.unsaved,
+                mark,
+            )
+            .inspect_err(|_| {
                 // After a full disk SQLite has rolled back by itself: nothing to do then.
-                let _ = self.connection.batch_execute("ROLLBACK");
+                let _ = connection.batch_execute("ROLLBACK");
             })?;
             #[cfg(test)]
             if std::mem::take(&mut self.fail_after_commit) {
                 return Err(Error::new(ErrorKind::Store, "failed after the commit"));
             }
             // What went into a file that is no longer at its path is not evidence.
-            self.same_file()?;
-            if !prepared.events.is_empty() {
-                self.chain = chain;
-            }
+            same_file(&self.path, self.file)?;
         }
         self.uncertain = false;
-        if !prepared.events.is_empty() {
-            self.next_batch += 1;
-            self.next_seq += prepared.count();
+        let (events, at) = (prepared.count(), prepared.at);
+        for (key, value) in prepared.value_keys.iter().zip(&prepared.values) {
+            self.known.insert(*key, (value.n, value.id));
         }
+        let values = i64::try_from(prepared.values.len()).unwrap_or(i64::MAX);
         for (ticket, seq) in prepared.tickets {
             ticket.assign(seq.unsigned_abs());
+        }
+        let rows = prepared.events;
+        self.texts.unsaved.clear();
+        self.place.next_value += values;
+        self.place.at = at;
+        if events > 0 {
+            self.chain = chain;
+            self.next_batch += 1;
+            self.place.next_seq += events;
+            self.pending += events;
+            // Rows in memory follow each other: with a gap they are read again.
+            if self.pending <= 4 * index::ROUND {
+                self.fresh.extend(rows.into_iter().map(EventRow::into_index));
+            } else {
+                self.fresh.clear();
+            }
         }
         Ok(())
     }
 
-    /// Where the chain ends; `None` before the first batch.
-    pub(crate) fn head(&self) -> Option<Head> {
-        (self.next_batch > 1).then(|| Head {
-            instance: self.instance,
-            batch: self.next_batch - 1,
-            last_seq: self.next_seq - 1,
+    /// Does a part of what waits: brings the index up to date, merges its segments. `idle`: nothing else is
+    /// to be done. `true` if there is more.
+    ///
+    /// # Errors
+    /// The file cannot be written; nothing is lost by it.
+    pub(crate) fn maintain(&mut self, idle: bool) -> Result<bool, Error> {
+        let due = self.pending >= index::ROUND || idle && self.pending > 0;
+        if !due && !self.unsettled && self.adopted {
+            return Ok(false);
+        }
+        self.same_file()?;
+        // What is made from rows that are on disk need not be synced by itself.
+        let failed = |e| schema::failed(&self.path, &e);
+        self.connection
+            .batch_execute("PRAGMA synchronous = NORMAL")
+            .map_err(failed)?;
+        let done = self.maintained(due);
+        let synced = self.connection.batch_execute("PRAGMA synchronous = FULL");
+        let done = done.and_then(|more| synced.map(|()| more));
+        done.map_err(|e| schema::failed(&self.path, &e))
+    }
+
+    fn maintained(&mut self, due: bool) -> QueryResult<bool> {
+        if !self.adopted {
+            self.adopt()?;
+            self.adopted = true;
+        }
+        if !due {
+            self.unsettled = Merge::step(&mut self.merge, self.place.n, &mut self.connection)?;
+            return Ok(self.unsettled);
+        }
+        let (n, catalog, known, fresh) = (self.place.n, &mut self.catalog, &self.known, &self.fresh);
+        let more = self
+            .connection
+            .immediate_transaction(|connection| index::round(connection, catalog, known, n, fresh))?;
+        self.fresh.clear();
+        if !more {
+            self.pending = 0;
+        }
+        self.unsettled = true;
+        Ok(true)
+    }
+
+    /// Takes over what processes that are gone have left of the index. One that is not gone after all goes on
+    /// from there.
+    fn adopt(&mut self) -> QueryResult<()> {
+        #[derive(QueryableByName)]
+        struct Left {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            n: i64,
+        }
+        let left: Vec<Left> = diesel::sql_query(
+            "SELECT n FROM instances i WHERE n <> ? AND (\
+             EXISTS (SELECT 1 FROM events e WHERE e.n = i.n AND e.seq > i.indexed) OR \
+             EXISTS (SELECT 1 FROM segments s WHERE s.n = i.n AND s.state = 0))",
+        )
+        .bind::<diesel::sql_types::BigInt, _>(self.place.n)
+        .load(&mut self.connection)?;
+        let left: Vec<i64> = left.into_iter().map(|row| row.n).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let (catalog, known) = (&mut self.catalog, &self.known);
+        self.connection
+            .immediate_transaction(|connection| postings::abandon(connection, &left))?;
+        for n in left {
+            while self
+                .connection
+                .immediate_transaction(|connection| index::round(connection, catalog, known, n, &[]))?
+            {}
+        }
+        Ok(())
+    }
+
+    /// Whether there are events that the index does not know of.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.pending > 0 || !self.adopted
+    }
+
+    /// How far a file of spilled records was taken over; 0 for one that is not known.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn replayed(&mut self, id: &[u8; 16]) -> Result<u64, Error> {
+        let found = replays::table
+            .find(id.as_slice())
+            .select(replays::offset)
+            .get_result::<i64>(&mut self.connection)
+            .optional()
+            .map_err(|e| schema::failed(&self.path, &e))?;
+        Ok(found.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0))
+    }
+
+    /// Where the chain stands.
+    pub(crate) fn head(&self) -> Head {
+        Head {
+            instance: self.place.instance,
+            batch_no: self.next_batch - 1,
+            seq: self.place.next_seq - 1,
             chain: self.chain,
-        })
+        }
     }
 
     /// Marks the end of the instance: what it has not said by now, it never will.
@@ -232,7 +424,10 @@ impl Writer {
     /// The file cannot be written.
     pub(crate) fn end(&mut self) -> Result<(), Error> {
         self.same_file()?;
-        diesel::update(instances::table.find(self.instance))
+        while self.pending > 0 {
+            self.maintain(true)?;
+        }
+        diesel::update(instances::table.find(self.place.n))
             .set(instances::ended_at.eq(Timestamp::now().0))
             .execute(&mut self.connection)
             .map(drop)
@@ -247,55 +442,90 @@ impl Writer {
         let _ = self.connection.batch_execute(&sql);
     }
 
-    /// Writes everything in one transaction; gives the new chain.
-    fn write(&mut self, prepared: &Prepared<'_>) -> Result<Hash, Error> {
-        let chain = chain::link(&self.chain, self.next_batch, self.next_seq, &prepared.leaves);
-        let row = (
-            batches::instance.eq(self.instance),
-            batches::batch_no.eq(self.next_batch),
-            batches::first_seq.eq(self.next_seq),
-            batches::events.eq(prepared.count()),
-            batches::chain.eq(chain.to_vec()),
-        );
-        let connection = &mut self.connection;
-        // Not Diesel's transaction(): a full disk ends it inside SQLite, which Diesel takes amiss.
-        connection
-            .batch_execute("BEGIN IMMEDIATE")
-            .and_then(|()| {
-                prepared.insert(connection)?;
-                if !prepared.events.is_empty() {
-                    diesel::insert_into(batches::table).values(row).execute(connection)?;
-                }
-                connection.batch_execute("COMMIT")
-            })
-            .map_err(|e| schema::failed(&self.path, &e))?;
-        Ok(chain)
-    }
-
-    /// Whether a batch whose commit seemed to fail is in the file after all.
-    fn landed(&mut self, prepared: &Prepared<'_>) -> Result<bool, Error> {
-        let found = batches::table
-            .find((self.instance, self.next_batch))
-            .select((batches::first_seq, batches::events, batches::chain))
-            .get_result::<(i64, i64, Vec<u8>)>(&mut self.connection)
-            .optional()
-            .map_err(|e| schema::failed(&self.path, &e))?;
-        match found {
-            Some((first_seq, events, chain)) if first_seq == self.next_seq && events == prepared.count() => {
-                if let Ok(chain) = chain.try_into() {
-                    self.chain = chain;
-                }
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
-    }
-
     fn same_file(&self) -> Result<(), Error> {
-        match FileId::of(&self.path) {
-            Some(file) if file == self.file => Ok(()),
-            _ => Err(gone(&self.path)),
+        same_file(&self.path, self.file)
+    }
+}
+
+/// Writes everything in one transaction; gives the new chain.
+#[expect(clippy::too_many_arguments, reason = "parts of a writer that are borrowed apart")]
+fn write(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    place: &Place,
+    batch_no: i64,
+    before: &Hash,
+    prepared: &Prepared<'_>,
+    unsaved: &[(u32, Arc<str>)],
+    mark: Option<SpillMark>,
+) -> Result<Hash, Error> {
+    let root = chain::root(&prepared.leaves);
+    let chain = match prepared.events.is_empty() {
+        true => *before,
+        false => chain::link(before, batch_no, place.next_seq, prepared.count(), &root),
+    };
+    // Not Diesel's transaction(): a full disk ends it inside SQLite, which Diesel takes amiss.
+    connection
+        .batch_execute("BEGIN IMMEDIATE")
+        .and_then(|()| {
+            prepared.insert(unsaved, connection)?;
+            if !prepared.events.is_empty() {
+                statement!(
+                    "INSERT OR ROLLBACK INTO batches (n, batch_no, first_seq, events, root, chain) VALUES (?, ?, ?, ?, ?, ?)",
+                    place.n,
+                    batch_no,
+                    place.next_seq,
+                    prepared.count(),
+                    root.as_slice(),
+                    chain.as_slice()
+                )
+                .execute(connection)?;
+            }
+            if let Some(mark) = mark {
+                statement!(
+                    "INSERT INTO replays (spill, \"offset\") VALUES (?, ?) \
+                     ON CONFLICT (spill) DO UPDATE SET \"offset\" = excluded.\"offset\"",
+                    mark.id.as_slice(),
+                    i64::try_from(mark.offset).unwrap_or(i64::MAX)
+                )
+                .execute(connection)?;
+            }
+            connection.batch_execute("COMMIT")
+        })
+        .map_err(|e| schema::failed(path, &e))?;
+    Ok(chain)
+}
+
+/// Whether a batch whose commit seemed to fail is in the file after all.
+fn landed(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    batch_no: i64,
+    place: &Place,
+    prepared: &Prepared<'_>,
+    chain: &mut Hash,
+) -> Result<bool, Error> {
+    let found = batches::table
+        .find((place.n, batch_no))
+        .select((batches::first_seq, batches::events, batches::chain))
+        .get_result::<(i64, i64, Vec<u8>)>(connection)
+        .optional()
+        .map_err(|e| schema::failed(path, &e))?;
+    match found {
+        Some((first_seq, events, written)) if first_seq == place.next_seq && events == prepared.count() => {
+            if let Ok(written) = written.try_into() {
+                *chain = written;
+            }
+            Ok(true)
         }
+        _ => Ok(false),
+    }
+}
+
+fn same_file(path: &Path, file: FileId) -> Result<(), Error> {
+    match FileId::of(path) {
+        Some(now) if now == file => Ok(()),
+        _ => Err(gone(path)),
     }
 }
 
@@ -411,7 +641,7 @@ fn register(
     path: &Path,
     master: &Keys,
     instance: &InstanceRow,
-) -> Result<(), Error> {
+) -> Result<i64, Error> {
     let failed = |e| schema::failed(path, &e);
     let known: Vec<(String, Vec<u8>)> = keys::table
         .select((keys::key_id, keys::check_value))
@@ -432,7 +662,11 @@ fn register(
     diesel::insert_into(instances::table)
         .values(instance)
         .execute(connection)
-        .map(drop)
+        .map_err(failed)?;
+    instances::table
+        .filter(instances::instance.eq(instance.instance))
+        .select(instances::n)
+        .get_result(connection)
         .map_err(failed)
 }
 
@@ -505,5 +739,44 @@ impl InstanceRow {
             version: self.version.as_bytes(),
             key_id: self.key_id.as_bytes(),
         }
+    }
+}
+
+/// A registered value, as it is read back.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = fingerprints)]
+struct StoredValue {
+    n: i64,
+    id: i64,
+    fingerprint: Vec<u8>,
+    tag: i32,
+    owner: Option<Vec<u8>>,
+    kind: i16,
+    entry: Vec<u8>,
+    created_at: i64,
+}
+
+impl StoredValue {
+    fn value(&self, tag: &KindText) -> Option<Value> {
+        let fingerprint = Fingerprint(self.fingerprint.as_slice().try_into().ok()?);
+        let owner = match &self.owner {
+            Some(packed) => Some(Owner::from_stored(&pack::unpack_text(packed)?)?),
+            None => None,
+        };
+        Some(Value {
+            fingerprint,
+            kind: Kind::of_code(self.kind)?,
+            entry: Entry::from_bytes(&self.entry)?,
+            tag: Arc::new(Tag {
+                fingerprint: Some(fingerprint),
+                category: tag.category.clone(),
+                field: tag.field.clone(),
+                description: tag.description.clone(),
+                owner,
+                source: tag.source.clone(),
+                pii: tag.pii,
+                created_at: Timestamp(self.created_at),
+            }),
+        })
     }
 }

@@ -47,6 +47,26 @@ impl Kind {
         }
     }
 
+    /// The number in the store.
+    pub(crate) fn code(self) -> i16 {
+        match self {
+            Kind::Text => 1,
+            Kind::Email => 2,
+            Kind::Phone => 3,
+            Kind::Number => 4,
+            Kind::Date => 5,
+            Kind::Id => 6,
+        }
+    }
+
+    /// Reads the number.
+    pub(crate) fn of_code(code: i16) -> Option<Self> {
+        use Kind::{Date, Email, Id, Number, Phone, Text};
+        [Text, Email, Phone, Number, Date, Id]
+            .into_iter()
+            .find(|kind| kind.code() == code)
+    }
+
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {

@@ -89,8 +89,8 @@ fn late_findings_are_found_by_category_and_held_by_the_chain() {
 fn still_holds_without(database: &std::path::Path) -> bool {
     use diesel::prelude::*;
     let mut connection = diesel::SqliteConnection::establish(database.to_str().unwrap()).unwrap();
-    let sql = "DELETE FROM event_tags WHERE seq IN (SELECT seq FROM events WHERE outcome_of IS NOT NULL)";
-    assert_eq!(diesel::sql_query(sql).execute(&mut connection).unwrap(), 2);
+    let sql = "UPDATE events SET tags = x'' WHERE outcome_of IS NOT NULL AND length(tags) > 0";
+    assert_eq!(diesel::sql_query(sql).execute(&mut connection).unwrap(), 1);
     drop(connection);
     Reader::open(database).unwrap().verify().unwrap().is_ok()
 }

@@ -1,5 +1,5 @@
--- Every instance of a service writes its own rows and its own chain: (instance, seq) is the key.
--- Times are microseconds since 1970. What each column holds: provenance/src/store/schema.rs.
+-- What each column holds: provenance/src/store/schema.rs; the formats inside: docs/format.md.
+-- `at` is in milliseconds since 1970, all other times in microseconds.
 
 CREATE TABLE keys (
     key_id TEXT NOT NULL PRIMARY KEY,
@@ -8,105 +8,138 @@ CREATE TABLE keys (
     created_at BIGINT NOT NULL
 ) WITHOUT ROWID;
 
+-- Every process writes rows and a chain of its own.
 CREATE TABLE instances (
-    instance BIGINT NOT NULL PRIMARY KEY,
+    n INTEGER NOT NULL PRIMARY KEY,
+    instance BIGINT NOT NULL UNIQUE,
     started_at BIGINT NOT NULL,
     service TEXT NOT NULL,
     environment TEXT,
     build TEXT NOT NULL,
     version TEXT NOT NULL,
     key_id TEXT NOT NULL,
-    ended_at BIGINT
-) WITHOUT ROWID;
+    ended_at BIGINT,
+    -- The last seq that `postings`, `sights` and `flows` know of.
+    indexed BIGINT NOT NULL DEFAULT 0
+);
 CREATE INDEX instances_by_service ON instances (service, started_at);
 
+CREATE TABLE texts (
+    n BIGINT NOT NULL,
+    id INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (n, id)
+) WITHOUT ROWID;
+
 CREATE TABLE events (
-    instance BIGINT NOT NULL,
+    n BIGINT NOT NULL,
     seq BIGINT NOT NULL,
-    created_at BIGINT NOT NULL,
-    event_type TEXT NOT NULL,
-    actor TEXT NOT NULL,
-    target TEXT,
-    payload TEXT NOT NULL,
-    owner TEXT,
-    recipient TEXT,
-    request_id TEXT,
-    user_id TEXT,
-    extras TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    -- created_at - 1000 * at
+    after BIGINT NOT NULL,
+    event_type INTEGER NOT NULL,
+    actor INTEGER NOT NULL,
+    target INTEGER,
+    recipient INTEGER,
     outcome_of BIGINT,
-    outcome TEXT,
-    salt BLOB NOT NULL,
-    leaf BLOB NOT NULL,
-    PRIMARY KEY (instance, seq)
+    owner BLOB,
+    user_id BLOB,
+    request_id BLOB,
+    payload BLOB NOT NULL,
+    extras BLOB NOT NULL,
+    tags BLOB NOT NULL,
+    proof BLOB NOT NULL,
+    PRIMARY KEY (n, seq)
 ) WITHOUT ROWID;
 -- Outcomes are rows of their own, shown only within their share.
-CREATE INDEX events_by_time ON events (created_at) WHERE outcome_of IS NULL;
-CREATE INDEX events_by_type ON events (event_type, created_at) WHERE outcome_of IS NULL;
-CREATE INDEX events_by_recipient ON events (recipient, created_at) WHERE outcome_of IS NULL AND recipient IS NOT NULL;
-CREATE INDEX events_by_request ON events (request_id, created_at) WHERE outcome_of IS NULL AND request_id IS NOT NULL;
-CREATE INDEX events_by_share ON events (instance, outcome_of) WHERE outcome_of IS NOT NULL;
-
-CREATE TABLE event_tags (
-    instance BIGINT NOT NULL,
-    seq BIGINT NOT NULL,
-    idx BIGINT NOT NULL,
-    event_at BIGINT NOT NULL,
-    fingerprint BLOB,
-    category TEXT NOT NULL,
-    canonical TEXT NOT NULL,
-    field TEXT NOT NULL,
-    description TEXT NOT NULL,
-    owner TEXT,
-    source TEXT NOT NULL,
-    pii BIGINT NOT NULL,
-    created_at BIGINT NOT NULL,
-    detail TEXT NOT NULL,
-    PRIMARY KEY (instance, seq, idx)
-) WITHOUT ROWID;
-CREATE INDEX event_tags_by_category ON event_tags (canonical, event_at);
+CREATE INDEX events_by_type ON events (event_type, at) WHERE outcome_of IS NULL;
+CREATE INDEX events_by_share ON events (n, outcome_of) WHERE outcome_of IS NOT NULL;
 
 CREATE TABLE batches (
-    instance BIGINT NOT NULL,
+    n BIGINT NOT NULL,
     batch_no BIGINT NOT NULL,
     first_seq BIGINT NOT NULL,
     events BIGINT NOT NULL,
+    root BLOB NOT NULL,
     chain BLOB NOT NULL,
-    PRIMARY KEY (instance, batch_no)
+    PRIMARY KEY (n, batch_no)
 ) WITHOUT ROWID;
 
 -- Kept with each batch, so that totals need no scan.
 CREATE TABLE event_counts (
-    instance BIGINT NOT NULL,
-    event_type TEXT NOT NULL,
+    n BIGINT NOT NULL,
+    event_type INTEGER NOT NULL,
+    name TEXT NOT NULL,
     events BIGINT NOT NULL,
-    PRIMARY KEY (instance, event_type)
+    PRIMARY KEY (n, event_type)
 ) WITHOUT ROWID;
 
--- Owner '' stands for none: it is part of the key.
 CREATE TABLE fingerprints (
+    n BIGINT NOT NULL,
+    id BIGINT NOT NULL,
     fingerprint BLOB NOT NULL,
-    canonical TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    category TEXT NOT NULL,
-    field TEXT NOT NULL,
-    description TEXT NOT NULL,
-    source TEXT NOT NULL,
-    pii BIGINT NOT NULL,
-    kind TEXT NOT NULL,
+    tag INTEGER NOT NULL,
+    category INTEGER NOT NULL,
+    owner BLOB,
+    kind SMALLINT NOT NULL,
     entry BLOB NOT NULL,
-    first_instance BIGINT,
-    first_seq BIGINT,
-    first_seen_at BIGINT NOT NULL,
-    last_seen_at BIGINT NOT NULL,
-    events BIGINT NOT NULL,
-    PRIMARY KEY (fingerprint, canonical, owner)
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (n, id)
 ) WITHOUT ROWID;
-CREATE INDEX fingerprints_by_time ON fingerprints (first_seen_at);
-CREATE INDEX fingerprints_by_category ON fingerprints (canonical, first_seen_at);
+CREATE INDEX fingerprints_by_time ON fingerprints (created_at);
+CREATE INDEX fingerprints_by_category ON fingerprints (category, created_at);
+
+-- What follows is made from the rows above, a few thousand events at a time, and is no evidence by itself.
+CREATE TABLE sights (
+    n BIGINT NOT NULL,
+    id BIGINT NOT NULL,
+    first_n BIGINT NOT NULL,
+    first_seq BIGINT NOT NULL,
+    last_at BIGINT NOT NULL,
+    events BIGINT NOT NULL,
+    PRIMARY KEY (n, id)
+) WITHOUT ROWID;
+
+CREATE TABLE flows (
+    n BIGINT NOT NULL,
+    day INTEGER NOT NULL,
+    event_type INTEGER NOT NULL,
+    actor INTEGER NOT NULL,
+    target INTEGER NOT NULL,
+    recipient INTEGER NOT NULL,
+    tag INTEGER NOT NULL,
+    events BIGINT NOT NULL,
+    PRIMARY KEY (n, day, event_type, actor, target, recipient, tag)
+) WITHOUT ROWID;
 
 CREATE TABLE owner_links (
     a TEXT NOT NULL,
     b TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     PRIMARY KEY (a, b)
+) WITHOUT ROWID;
+CREATE INDEX owner_links_by_b ON owner_links (b);
+
+CREATE TABLE segments (
+    id INTEGER NOT NULL PRIMARY KEY,
+    level INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    n BIGINT NOT NULL,
+    entries BIGINT NOT NULL
+);
+
+CREATE TABLE postings (
+    id INTEGER NOT NULL PRIMARY KEY,
+    segment BIGINT NOT NULL,
+    term BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    n BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    entries BLOB NOT NULL
+);
+CREATE INDEX postings_by_term ON postings (segment, term, at, n, seq);
+
+CREATE TABLE replays (
+    spill BLOB NOT NULL PRIMARY KEY,
+    "offset" BIGINT NOT NULL
 ) WITHOUT ROWID;

@@ -1,0 +1,407 @@
+//! What the store costs, against SQLite itself. `scripts/bench store`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::read::{EventQuery, FingerprintQuery};
+use super::tests::{Folder, keys};
+use super::write::{Instance, Record, Value, Writer};
+use super::{Reader, schema};
+use crate::detect::Detector;
+use crate::recorder::{Recorder, Ticket};
+use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+fn fingerprint(n: u64) -> Fingerprint {
+    let mut bytes = [0; 32];
+    let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5151;
+    for chunk in bytes.chunks_mut(8) {
+        state ^= state >> 30;
+        state = state.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ n;
+        state ^= state >> 27;
+        state = state.wrapping_mul(0x94d0_49bb_1331_11eb);
+        chunk.copy_from_slice(&state.to_le_bytes());
+    }
+    Fingerprint(bytes)
+}
+
+/// An event with three tags of one of `people`; a fifth of them shares.
+fn event(n: u64, people: u64, at: i64) -> Event {
+    let person = fingerprint(n % people + 1);
+    let owner = Owner::from_stored(&format!("email:{}", &person.to_string()[..32])).unwrap();
+    let share = n % 5 == 4;
+    let event_type = if share {
+        EventType::DataShare
+    } else {
+        EventType::DataStorage
+    };
+    let mut event = Event::new(
+        event_type,
+        if n % 2 == 0 {
+            "HTTP POST /signup"
+        } else {
+            "HTTP POST /profile"
+        },
+    );
+    event.created_at = Timestamp(at);
+    event.target = Some(if share {
+        "POST api.mailchimp.com/3.0/lists/{id}".into()
+    } else {
+        "db:users".into()
+    });
+    event.recipient = share.then(|| "mailchimp".into());
+    event.owner = Some(owner.clone());
+    event.request_id = Some(format!("{:032x}", u128::from(n) << 64 | 0x1234_5678_9abc).into());
+    event.extras.insert("action".into(), "insert".into());
+    event.extras.insert("certain".into(), true.into());
+    event.extras.insert(
+        "trace_id".into(),
+        format!("{:032x}", u128::from(n) * 7_777_777_777_777).into(),
+    );
+    event.extras.insert("table".into(), "users".into());
+    for (at, (field, category)) in (0..).zip([
+        ("email", "contact.email"),
+        ("name", "personal.name"),
+        ("income", "financial.income"),
+    ]) {
+        event.shapes.push(crate::vocabulary::event::Shape {
+            name: field.into(),
+            json_type: "string",
+            length: Some(7 + usize::try_from(n % 23).unwrap()),
+            part: None,
+            count: 1,
+        });
+        event.tags.push(EventTag {
+            tag: Tag {
+                fingerprint: Some(fingerprint(3 * (n % people) + at)),
+                category: category.into(),
+                field: field.into(),
+                description: "What the user typed".into(),
+                owner: Some(owner.clone()),
+                source: "HTTP POST /signup".into(),
+                pii: true,
+                created_at: event.created_at,
+            },
+            detail: serde_json::Map::new(),
+        });
+    }
+    event
+}
+
+fn record(n: u64, people: u64, at: i64) -> Record {
+    Record::Event(Box::new(event(n, people, at)), Ticket::default())
+}
+
+fn folder_size(folder: &Folder) -> u64 {
+    let files = std::fs::read_dir(folder.db().parent().unwrap()).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+/// The rows of the evidence file, as bare prepared statements on a file of the same schema write them.
+fn raw(from: &Folder) -> (Duration, u64) {
+    let folder = Folder::new();
+    drop(folder.writer(9));
+    let source = rusqlite::Connection::open(from.db()).unwrap();
+    let target = rusqlite::Connection::open(folder.db()).unwrap();
+    target
+        .execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; DELETE FROM instances")
+        .unwrap();
+    let mut spent = Duration::ZERO;
+    let mut rows = 0;
+    for (table, columns) in [("events", 16), ("texts", 3), ("fingerprints", 9), ("batches", 6)] {
+        let mut select = source.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let mut all = select.query([]).unwrap();
+        let sql = format!("INSERT INTO {table} VALUES ({})", vec!["?"; columns].join(", "));
+        let mut insert = target.prepare(&sql).unwrap();
+        loop {
+            let mut batch: Vec<Vec<rusqlite::types::Value>> = Vec::new();
+            while batch.len() < 2048 {
+                let Some(row) = all.next().unwrap() else { break };
+                batch.push((0..columns).map(|column| row.get(column).unwrap()).collect());
+            }
+            if batch.is_empty() {
+                break;
+            }
+            rows += batch.len() as u64;
+            let start = Spent::now();
+            target.execute_batch("BEGIN IMMEDIATE").unwrap();
+            for row in &batch {
+                insert.execute(rusqlite::params_from_iter(row)).unwrap();
+            }
+            target.execute_batch("COMMIT").unwrap();
+            spent += start.elapsed();
+        }
+    }
+    (spent, rows)
+}
+
+/// Time of this thread on a processor: what others do on the machine counts less.
+struct Spent(Duration);
+
+impl Spent {
+    fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        Spent(Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap()))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Spent::now().0 - self.0
+    }
+}
+
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
+fn percentiles(mut all: Vec<Duration>) -> (Duration, Duration) {
+    all.sort_unstable();
+    (all[all.len() / 2], all[all.len() * 99 / 100])
+}
+
+#[test]
+#[ignore = "a benchmark: scripts/bench store"]
+fn writing() {
+    let events = number("EVENTS", 100_000);
+    println!("{events} events with 3 tags, 1 of 5 a share; medians of 5 runs in turn");
+    let (mut ours, mut theirs, mut bare, mut made) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut bytes = 0.0;
+    for _ in 0..5 {
+        let folder = Folder::new();
+        let mut writer = folder.writer(1);
+        writer.restore(0).unwrap();
+        let records: Vec<Record> = (0..events)
+            .map(|n| record(n, 50_000, 1_700_000_000_000_000 + i64::try_from(n).unwrap() * 1000))
+            .collect();
+        let (mut texts, known) = (super::texts::Texts::default(), super::batch::KnownValues::new());
+        let place = super::batch::Place {
+            instance: 1,
+            n: 1,
+            next_seq: 1,
+            next_value: 1,
+            at: 0,
+        };
+        let start = Spent::now();
+        for batch in records.chunks(2048) {
+            std::hint::black_box(
+                super::batch::Prepared::new(&place, &mut texts, &known, batch)
+                    .unwrap()
+                    .count(),
+            );
+        }
+        made.push(start.elapsed());
+        // The writer by itself, with and without what it makes for questions.
+        let start = Spent::now();
+        for batch in records.chunks(2048) {
+            writer.append(batch, None).unwrap();
+            while writer.maintain(false).unwrap() {}
+        }
+        while writer.maintain(true).unwrap() {}
+        ours.push(start.elapsed());
+        drop(writer);
+        let mut connection = super::tests::raw(&folder.db());
+        diesel::connection::SimpleConnection::batch_execute(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+            .unwrap();
+        drop(connection);
+        bytes = folder_size(&folder) as f64 / events as f64;
+        theirs.push(raw(&folder).0);
+
+        let folder = Folder::new();
+        let mut writer = folder.writer(1);
+        let start = Spent::now();
+        for batch in records.chunks(2048) {
+            writer.append(batch, None).unwrap();
+        }
+        bare.push(start.elapsed());
+    }
+    let (ours, theirs, bare, made) = (median(ours), median(theirs), median(bare), median(made));
+    let each = |all: Duration| all.as_nanos() as f64 / events as f64 / 1000.0;
+    println!("raw prepared inserts of the same rows: {:.2} us an event", each(theirs));
+    println!("rows and chain made, not written: {:.2} us", each(made));
+    println!(
+        "ours, no index: {:.2} us, {:.2}x raw",
+        each(bare),
+        bare.as_secs_f64() / theirs.as_secs_f64()
+    );
+    println!(
+        "ours, index included: {:.2} us, {:.2}x raw",
+        each(ours),
+        ours.as_secs_f64() / theirs.as_secs_f64()
+    );
+    println!("bytes an event, index included: {bytes:.0}");
+}
+
+#[test]
+#[ignore = "a benchmark: scripts/bench store"]
+fn asking() {
+    for events in [number("EVENTS", 1_000_000), number("MORE", 5_000_000)] {
+        let folder = Folder::new();
+        let people = events / 20;
+        {
+            let mut writer = folder.writer(1);
+            writer.restore(0).unwrap();
+            let detector = Detector::new(&[7; 32]);
+            for first in (0..events).step_by(2048) {
+                let mut batch = Vec::new();
+                for n in first..(first + 2048).min(events) {
+                    let at = 1_700_000_000_000_000 + i64::try_from(n).unwrap() * 1000;
+                    let event = event(n, people, at);
+                    if n < people {
+                        for EventTag { tag, .. } in &event.tags {
+                            let value = Value {
+                                fingerprint: tag.fingerprint.unwrap(),
+                                kind: Kind::Text,
+                                entry: detector.entry(Kind::Text, &format!("value {}", tag.fingerprint.unwrap())),
+                                tag: Arc::new(tag.clone()),
+                            };
+                            batch.push(Record::Value(Box::new(value)));
+                        }
+                    }
+                    let ticket = Ticket::default();
+                    let share = event.event_type == EventType::DataShare;
+                    batch.push(Record::Event(Box::new(event), ticket.clone()));
+                    if share {
+                        batch.push(Record::Outcome {
+                            of: ticket,
+                            outcome: Outcome::Status(200),
+                            created_at: Timestamp(at),
+                            late: None,
+                        });
+                    }
+                }
+                writer.append(&batch, None).unwrap();
+                writer.maintain(false).unwrap();
+            }
+            writer.end().unwrap();
+        }
+        let mut reader = Reader::open(&folder.db()).unwrap();
+        println!("{events} events, {people} people");
+        let ask = |name: &str, ask: &mut dyn FnMut(u64)| {
+            ask(0);
+            let times = (0..1000_u64).map(|n| {
+                let start = Instant::now();
+                ask(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20);
+                start.elapsed()
+            });
+            let (p50, p99) = percentiles(times.collect());
+            println!("  {name}: p50 {} us, p99 {} us", p50.as_micros(), p99.as_micros());
+        };
+        let page = |limit| EventQuery {
+            limit,
+            ..EventQuery::default()
+        };
+        ask("events by type since a time, 50", &mut |n| {
+            let since = 1_700_000_000_000_000 + i64::try_from(n % events).unwrap() * 1000;
+            let query = EventQuery {
+                event_type: Some("DATA_SHARE".into()),
+                since: Some(Timestamp(since)),
+                until: Some(Timestamp(since + 60_000_000)),
+                ..page(50)
+            };
+            reader.events(&query).unwrap();
+        });
+        ask("fingerprints by category, 50", &mut |_| {
+            let query = FingerprintQuery {
+                limit: 50,
+                category: Some("contact.email".into()),
+                cursor: None,
+            };
+            assert_eq!(reader.fingerprints(&query).unwrap().fingerprints.len(), 50);
+        });
+        ask("lineage of a fingerprint", &mut |n| {
+            let query = EventQuery {
+                fingerprint: Some(fingerprint(3 * (n % people)).to_string()),
+                ..page(100)
+            };
+            assert!(!reader.events(&query).unwrap().events.is_empty());
+        });
+        ask("by owner", &mut |n| {
+            let query = EventQuery {
+                owner: Some(format!("email:{}", &fingerprint(n % people + 1).to_string()[..32])),
+                ..page(100)
+            };
+            assert!(!reader.events(&query).unwrap().events.is_empty());
+        });
+        ask("events by category, 50", &mut |_| {
+            let query = EventQuery {
+                category: Some("financial.income".into()),
+                ..page(50)
+            };
+            assert_eq!(reader.events(&query).unwrap().events.len(), 50);
+        });
+        let start = Instant::now();
+        let verified = reader.verify().unwrap();
+        assert!(verified.is_ok(), "{verified:?}");
+        let all = verified.instances[0].events;
+        println!(
+            "  verify: {:.2} million a second",
+            all as f64 / start.elapsed().as_secs_f64() / 1e6
+        );
+        drop(reader);
+        let start = Instant::now();
+        let mut writer = Writer::open(&folder.db(), &keys(), &instance()).unwrap();
+        let restored = writer.restore(1_000_000).unwrap();
+        println!(
+            "  start: {} values in {} ms",
+            restored.values.len(),
+            start.elapsed().as_millis()
+        );
+        println!("  {:.0} bytes an event", folder_size(&folder) as f64 / events as f64);
+    }
+    let _ = schema::type_code("");
+}
+
+fn instance() -> Instance {
+    Instance {
+        id: [9; 8],
+        service: "shop".into(),
+        environment: None,
+        build: String::new(),
+    }
+}
+
+#[test]
+#[ignore = "a benchmark: scripts/bench store"]
+fn durable() {
+    let floor = {
+        use std::io::Write;
+        let folder = Folder::new();
+        let mut file = std::fs::File::create(folder.db().with_extension("floor")).unwrap();
+        let start = Instant::now();
+        for _ in 0..2000 {
+            file.write_all(&[7; 512]).unwrap();
+            file.sync_data().unwrap();
+        }
+        2000.0 / start.elapsed().as_secs_f64()
+    };
+    println!("fsync floor: {floor:.0} a second");
+    for threads in [1_u64, 8, 64] {
+        let folder = Folder::new();
+        let recorder = Recorder::start(folder.writer(1)).unwrap();
+        let each = 16_000 / threads.max(4);
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let recorder = &recorder;
+                scope.spawn(move || {
+                    for n in 0..each {
+                        let record = record(thread * each + n, 1000, 1_700_000_000_000_000);
+                        recorder.send_durable(record, Duration::from_secs(10)).unwrap();
+                    }
+                });
+            }
+        });
+        let rate = (threads * each) as f64 / start.elapsed().as_secs_f64();
+        println!(
+            "durable, {threads} threads: {rate:.0} a second, {:.2} of the floor for each commit of its own",
+            rate / floor
+        );
+        recorder.stop(Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,286 @@
+//! What is made from the events' rows: postings, sights and flows. The writer makes it of what it wrote, a
+//! few thousand events at a time; a reader makes it in memory of what the writer has not come to yet.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use diesel::prelude::*;
+
+use super::batch::{KnownValues, value_key};
+use super::pack::{PackedTag, Tags};
+use super::postings::{self, Entry, Spot, Term};
+use super::schema::{events, instances};
+use super::statement::statement;
+use super::texts::Catalog;
+
+/// Events that one round takes in.
+pub(super) const ROUND: i64 = 4_096;
+const MICROS_A_DAY: i64 = 86_400_000_000;
+
+/// What some events come to.
+#[derive(Default)]
+pub(super) struct Digest {
+    pub(super) postings: Vec<Entry>,
+    /// By the key of the value.
+    pub(super) sights: HashMap<u64, Sight>,
+    pub(super) flows: BTreeMap<FlowIds, i64>,
+    /// The last seq that was taken in; 0 for none.
+    pub(super) upto: i64,
+}
+
+/// In which events a value was seen.
+#[derive(Clone, Copy)]
+pub(super) struct Sight {
+    pub(super) first: (i64, i64),
+    /// Microseconds since 1970.
+    pub(super) last_at: i64,
+    pub(super) events: i64,
+}
+
+/// The key of a flow: numbers of texts, 0 for none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct FlowIds {
+    pub(super) n: i64,
+    /// Days since 1970.
+    pub(super) day: i32,
+    pub(super) event_type: i32,
+    pub(super) actor: i32,
+    pub(super) target: i32,
+    pub(super) recipient: i32,
+    pub(super) tag: i32,
+}
+
+/// The day of a time in microseconds.
+pub(super) fn day(created_at: i64) -> i32 {
+    i32::try_from(created_at.div_euclid(MICROS_A_DAY)).unwrap_or(i32::MAX)
+}
+
+/// What of an event's row is looked at.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = events)]
+pub(super) struct Row {
+    pub(super) n: i64,
+    pub(super) seq: i64,
+    pub(super) at: i64,
+    pub(super) after: i64,
+    pub(super) event_type: i32,
+    pub(super) actor: i32,
+    pub(super) target: Option<i32>,
+    pub(super) recipient: Option<i32>,
+    pub(super) outcome_of: Option<i64>,
+    pub(super) owner: Option<Vec<u8>>,
+    pub(super) user_id: Option<Vec<u8>>,
+    pub(super) request_id: Option<Vec<u8>>,
+    pub(super) tags: Vec<u8>,
+}
+
+impl Row {
+    fn created_at(&self) -> i64 {
+        self.at.wrapping_mul(1000).wrapping_add(self.after)
+    }
+
+    fn tags(&self) -> impl Iterator<Item = PackedTag<'_>> {
+        Tags::read(&self.tags, self.owner.as_deref(), self.created_at()).flatten()
+    }
+}
+
+/// Takes in up to `limit` events of an instance after `after`.
+pub(super) fn digest(
+    connection: &mut SqliteConnection,
+    catalog: &mut Catalog,
+    n: i64,
+    after: i64,
+    limit: i64,
+) -> QueryResult<Digest> {
+    let rows = events::table
+        .filter(events::n.eq(n).and(events::seq.gt(after)))
+        .order(events::seq)
+        .limit(limit)
+        .select(Row::as_select())
+        .load(connection)?;
+    digest_of(connection, catalog, &rows)
+}
+
+/// Takes in these events of an instance.
+fn digest_of(connection: &mut SqliteConnection, catalog: &mut Catalog, rows: &[Row]) -> QueryResult<Digest> {
+    let mut digest = Digest::default();
+    let mut wanted = HashSet::new();
+    for row in rows {
+        wanted.extend(row.recipient.map(|id| (row.n, id)));
+        wanted.extend(row.tags().filter_map(|tag| match tag {
+            PackedTag::Tag { kind, .. } => Some((row.n, kind.cast_signed())),
+            PackedTag::Erased(_) => None,
+        }));
+    }
+    catalog.load(connection, wanted)?;
+    for row in rows {
+        let n = row.n;
+        digest.upto = row.seq;
+        let own = Place {
+            spot: Spot {
+                at: row.at,
+                n,
+                seq: row.seq,
+            },
+            created_at: row.created_at(),
+            actor: row.actor,
+            target: row.target,
+        };
+        match row.outcome_of {
+            None => digest.row(row, &own, catalog),
+            // What came with an outcome stands where its share does.
+            Some(share) if !row.tags.is_empty() => {
+                let found = events::table
+                    .find((n, share))
+                    .select((events::at, events::after, events::actor, events::target))
+                    .get_result::<(i64, i64, i32, Option<i32>)>(connection)
+                    .optional()?;
+                let place = found.map_or(own, |(at, after, actor, target)| Place {
+                    spot: Spot { at, n, seq: share },
+                    created_at: at.wrapping_mul(1000).wrapping_add(after),
+                    actor,
+                    target,
+                });
+                digest.row(row, &place, catalog);
+            }
+            Some(_) => {}
+        }
+    }
+    catalog.trim();
+    Ok(digest)
+}
+
+/// Where an event is shown.
+struct Place {
+    spot: Spot,
+    created_at: i64,
+    actor: i32,
+    target: Option<i32>,
+}
+
+impl Digest {
+    fn row(&mut self, row: &Row, place: &Place, catalog: &Catalog) {
+        // Few, and mostly different.
+        let mut terms = Vec::with_capacity(12);
+        let mut values = Vec::with_capacity(8);
+        let mut kinds = Vec::with_capacity(8);
+        terms.extend(row.owner.as_deref().map(Term::owner));
+        terms.extend(row.user_id.as_deref().map(Term::owner));
+        terms.extend(row.request_id.as_deref().map(Term::request));
+        let recipient = row.recipient.and_then(|id| catalog.text(row.n, id));
+        terms.extend(recipient.map(|text| Term::recipient(text)));
+        for tag in row.tags() {
+            let PackedTag::Tag {
+                kind,
+                fingerprint,
+                owner,
+                ..
+            } = tag
+            else {
+                continue;
+            };
+            kinds.push(kind.cast_signed());
+            terms.extend(owner.as_deref().map(Term::owner));
+            let kind = catalog.get(row.n, kind.cast_signed()).and_then(|text| text.kind());
+            terms.extend(kind.map(|kind| Term::category(&kind.canonical)));
+            if let Some(fingerprint) = fingerprint {
+                terms.push(Term::fingerprint(fingerprint));
+                let canonical = kind.map_or("", |kind| &*kind.canonical);
+                values.push(value_key(fingerprint, canonical, owner.as_deref()));
+            }
+        }
+        terms.sort_unstable();
+        terms.dedup();
+        values.sort_unstable();
+        values.dedup();
+        kinds.sort_unstable();
+        kinds.dedup();
+        self.postings.extend(terms.into_iter().map(|term| (term, place.spot)));
+        for key in values {
+            let sight = self.sights.entry(key).or_insert(Sight {
+                first: (place.spot.n, place.spot.seq),
+                last_at: place.created_at,
+                events: 0,
+            });
+            sight.events += 1;
+            sight.last_at = sight.last_at.max(place.created_at);
+        }
+        for tag in kinds {
+            let key = FlowIds {
+                n: row.n,
+                day: day(place.created_at),
+                event_type: row.event_type,
+                actor: place.actor,
+                target: place.target.unwrap_or(0),
+                recipient: row.recipient.unwrap_or(0),
+                tag,
+            };
+            *self.flows.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Puts it into the file. The caller holds a transaction.
+    fn write(self, connection: &mut SqliteConnection, n: i64, known: &KnownValues) -> QueryResult<()> {
+        postings::add(connection, self.postings)?;
+        let rows = |(key, sight)| Some((*known.get(&key)?, sight));
+        let sights: BTreeMap<(i64, i64), Sight> = self.sights.into_iter().filter_map(rows).collect();
+        for ((n, id), sight) in sights {
+            statement!(
+                "INSERT INTO sights (n, id, first_n, first_seq, last_at, events) VALUES (?, ?, ?, ?, ?, ?) \
+                 ON CONFLICT (n, id) DO UPDATE SET events = events + excluded.events, \
+                 last_at = max(last_at, excluded.last_at)",
+                n,
+                id,
+                sight.first.0,
+                sight.first.1,
+                sight.last_at,
+                sight.events
+            )
+            .execute(connection)?;
+        }
+        for (flow, events) in self.flows {
+            statement!(
+                "INSERT INTO flows (n, day, event_type, actor, target, recipient, tag, events) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events",
+                flow.n,
+                flow.day,
+                flow.event_type,
+                flow.actor,
+                flow.target,
+                flow.recipient,
+                flow.tag,
+                events
+            )
+            .execute(connection)?;
+        }
+        diesel::update(instances::table.find(n))
+            .set(instances::indexed.eq(self.upto))
+            .execute(connection)
+            .map(drop)
+    }
+}
+
+/// One round for an instance, in a transaction that the caller holds. `fresh`: the rows that follow what the
+/// index has, if they are still in memory; they are taken if they do. `true` if there may be more.
+pub(super) fn round(
+    connection: &mut SqliteConnection,
+    catalog: &mut Catalog,
+    known: &KnownValues,
+    n: i64,
+    fresh: &[Row],
+) -> QueryResult<bool> {
+    let indexed = instances::table
+        .find(n)
+        .select(instances::indexed)
+        .get_result::<i64>(connection)?;
+    let follows = fresh.first().is_some_and(|row| row.seq == indexed.saturating_add(1));
+    let digest = match follows {
+        true => digest_of(connection, catalog, fresh)?,
+        false => digest(connection, catalog, n, indexed, ROUND)?,
+    };
+    if digest.upto == 0 {
+        return Ok(false);
+    }
+    let more = !follows && digest.upto.saturating_sub(indexed) >= ROUND;
+    digest.write(connection, n, known)?;
+    Ok(more)
+}

@@ -1,0 +1,655 @@
+//! Which events a fingerprint, a person, a request, a recipient or a category is in.
+//!
+//! An index in the usual place, with a random key for each value, costs a page of the journal for each entry.
+//! So entries are collected, sorted and written a few thousand events at a time, as a segment of packed
+//! blocks; segments of a level are merged into one of the next, a slice with each commit. A question asks each
+//! segment, of which there are at most a few dozen.
+//!
+//! What is here can be made again from the events, and is no evidence by itself.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Integer};
+
+use super::pack::{self, Input};
+use super::statement::statement;
+
+/// A block's packed entries, in bytes: with its key it fills a page.
+const BLOCK: usize = 3_900;
+/// Segments of one level that become one of the next.
+const FAN: usize = 8;
+/// Blocks that one step of a merge writes, or removes.
+const SLICE: usize = 96;
+/// Blocks that a question reads at once.
+const AHEAD: i64 = 2;
+
+const BUILDING: i32 = 0;
+const READY: i32 = 1;
+const DEAD: i32 = 2;
+
+/// What can be asked for, as 48 bits. Two may share a number: who asks looks at the event, too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Term(i64);
+
+impl Term {
+    pub(super) fn fingerprint(fingerprint: &[u8]) -> Self {
+        Term::of(1, fingerprint)
+    }
+
+    /// `owner` is a packed text.
+    pub(super) fn owner(owner: &[u8]) -> Self {
+        Term::of(2, owner)
+    }
+
+    /// `request_id` is a packed text.
+    pub(super) fn request(request_id: &[u8]) -> Self {
+        Term::of(3, request_id)
+    }
+
+    pub(super) fn recipient(recipient: &str) -> Self {
+        Term::of(4, recipient.as_bytes())
+    }
+
+    /// `category` is canonical.
+    pub(super) fn category(category: &str) -> Self {
+        Term::of(5, category.as_bytes())
+    }
+
+    fn of(what: u8, bytes: &[u8]) -> Self {
+        use std::hash::Hasher;
+        // Keys that are no secret, and stay: the numbers are in the file.
+        let mut hash = siphasher::sip::SipHasher13::new_with_keys(0x7072_6f76, 0x656e_616e_6365);
+        hash.write(&[what]);
+        hash.write(bytes);
+        Term((hash.finish() >> 16).cast_signed())
+    }
+}
+
+/// A place in the order of pages: time in milliseconds, then instance and seq.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Spot {
+    pub(super) at: i64,
+    pub(super) n: i64,
+    pub(super) seq: i64,
+}
+
+impl Spot {
+    /// After every other.
+    pub(super) const END: Spot = Spot {
+        at: i64::MAX,
+        n: i64::MAX,
+        seq: i64::MAX,
+    };
+}
+
+/// One entry: this is in the event at that spot.
+pub(super) type Entry = (Term, Spot);
+
+/// Packs sorted entries into blocks, each with its first entry.
+struct Blocks {
+    done: Vec<(Entry, Vec<u8>)>,
+    first: Option<Entry>,
+    last: Entry,
+    bytes: Vec<u8>,
+}
+
+const NOTHING: Entry = (Term(0), Spot { at: 0, n: 0, seq: 0 });
+
+impl Blocks {
+    fn new() -> Self {
+        Blocks {
+            done: Vec::new(),
+            first: None,
+            last: NOTHING,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.bytes.len() >= BLOCK {
+            self.end();
+        }
+        if self.first.is_none() {
+            self.first = Some(entry);
+            self.last = entry;
+        }
+        let ((term, spot), (last_term, last)) = (entry, self.last);
+        let ahead = term.0.wrapping_sub(last_term.0).cast_unsigned();
+        let same_instance = spot.n == last.n;
+        pack::put(&mut self.bytes, ahead << 1 | u64::from(!same_instance));
+        pack::put_signed(&mut self.bytes, spot.at.wrapping_sub(last.at));
+        if !same_instance {
+            pack::put_signed(&mut self.bytes, spot.n.wrapping_sub(last.n));
+        }
+        pack::put_signed(&mut self.bytes, spot.seq.wrapping_sub(last.seq));
+        self.last = entry;
+    }
+
+    fn end(&mut self) {
+        if let Some(first) = self.first.take() {
+            self.done.push((first, std::mem::take(&mut self.bytes)));
+        }
+    }
+}
+
+/// The entries of a block. What is damaged ends them.
+struct Unpacked<'a> {
+    input: Input<'a>,
+    last: Entry,
+}
+
+impl<'a> Unpacked<'a> {
+    fn new(first: Entry, bytes: &'a [u8]) -> Self {
+        Unpacked {
+            input: Input(bytes),
+            last: first,
+        }
+    }
+}
+
+impl Iterator for Unpacked<'_> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        let (term, spot) = self.last;
+        let ahead = self.input.number()?;
+        let at = spot.at.wrapping_add(self.input.signed()?);
+        let n = match ahead & 1 {
+            0 => spot.n,
+            _ => spot.n.wrapping_add(self.input.signed()?),
+        };
+        let seq = spot.seq.wrapping_add(self.input.signed()?);
+        self.last = (
+            Term(term.0.wrapping_add((ahead >> 1).cast_signed())),
+            Spot { at, n, seq },
+        );
+        Some(self.last)
+    }
+}
+
+#[derive(QueryableByName)]
+struct Block {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = BigInt)]
+    term: i64,
+    #[diesel(sql_type = BigInt)]
+    at: i64,
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = Binary)]
+    entries: Vec<u8>,
+}
+
+impl Block {
+    fn first(&self) -> Entry {
+        let Block { at, n, seq, .. } = *self;
+        (Term(self.term), Spot { at, n, seq })
+    }
+
+    fn entries(&self) -> Unpacked<'_> {
+        Unpacked::new(self.first(), &self.entries)
+    }
+}
+
+#[derive(QueryableByName)]
+struct Segment {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Integer)]
+    level: i32,
+    #[diesel(sql_type = Integer)]
+    state: i32,
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+fn segments(connection: &mut SqliteConnection) -> QueryResult<Vec<Segment>> {
+    statement!("SELECT id, level, state, n FROM segments ORDER BY id LIMIT 10000",).load(connection)
+}
+
+/// Up to `limit` spots of a term before `before`, newest first.
+pub(super) fn find(
+    connection: &mut SqliteConnection,
+    term: Term,
+    before: Spot,
+    limit: usize,
+) -> QueryResult<Vec<Spot>> {
+    let mut found = Vec::new();
+    for segment in segments(connection)?.iter().filter(|segment| segment.state == READY) {
+        let mut here = 0;
+        let mut upto = (term, before);
+        'blocks: while here < limit {
+            let blocks: Vec<Block> = statement!(
+                "SELECT id, term, at, n, seq, entries FROM postings \
+                 WHERE segment = ? AND (term, at, n, seq) < (?, ?, ?, ?) \
+                 ORDER BY term DESC, at DESC, n DESC, seq DESC LIMIT ?",
+                segment.id,
+                upto.0.0,
+                upto.1.at,
+                upto.1.n,
+                upto.1.seq,
+                if here == 0 { 1 } else { AHEAD }
+            )
+            .load(connection)?;
+            if blocks.is_empty() {
+                break;
+            }
+            for block in &blocks {
+                let matching = |(of, spot): Entry| (of == term && spot < before).then_some(spot);
+                let spots: Vec<Spot> = block
+                    .entries()
+                    .take_while(|entry| entry.0 <= term)
+                    .filter_map(matching)
+                    .collect();
+                here += spots.len();
+                found.extend(spots);
+                upto = block.first();
+                if upto.0 < term {
+                    break 'blocks;
+                }
+            }
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.dedup();
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// Adds a segment with these entries.
+pub(super) fn add(connection: &mut SqliteConnection, mut entries: Vec<Entry>) -> QueryResult<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    entries.sort_unstable();
+    entries.dedup();
+    let id = begin(connection, 0, READY, 0)?;
+    let mut blocks = Blocks::new();
+    for entry in &entries {
+        blocks.push(*entry);
+    }
+    blocks.end();
+    write(connection, id, blocks.done)?;
+    count(connection, id, entries.len())
+}
+
+fn begin(connection: &mut SqliteConnection, level: i32, state: i32, n: i64) -> QueryResult<i64> {
+    statement!(
+        "INSERT INTO segments (id, level, state, n, entries) \
+         VALUES ((SELECT ifnull(max(id), 0) + 1 FROM segments), ?, ?, ?, 0) RETURNING id",
+        level,
+        state,
+        n
+    )
+    .get_result::<Number>(connection)
+    .map(|number| number.id)
+}
+
+fn write(connection: &mut SqliteConnection, segment: i64, blocks: Vec<(Entry, Vec<u8>)>) -> QueryResult<()> {
+    for ((term, spot), entries) in blocks {
+        statement!(
+            "INSERT INTO postings (segment, term, at, n, seq, entries) VALUES (?, ?, ?, ?, ?, ?)",
+            segment,
+            term.0,
+            spot.at,
+            spot.n,
+            spot.seq,
+            entries.as_slice()
+        )
+        .execute(connection)?;
+    }
+    Ok(())
+}
+
+fn count(connection: &mut SqliteConnection, segment: i64, more: usize) -> QueryResult<()> {
+    statement!(
+        "UPDATE segments SET entries = entries + ? WHERE id = ?",
+        i64::try_from(more).unwrap_or(i64::MAX),
+        segment
+    )
+    .execute(connection)
+    .map(drop)
+}
+
+/// A merge in progress, in the memory of the writer that began it.
+#[derive(Default)]
+pub(super) struct Merge {
+    target: i64,
+    sources: Vec<Source>,
+}
+
+/// A segment that is read from its beginning.
+struct Source {
+    segment: i64,
+    /// In order, and the next ones last.
+    entries: Vec<Entry>,
+    /// The first entry of the last block that was read.
+    upto: Option<Entry>,
+}
+
+impl Source {
+    fn next(&mut self, connection: &mut SqliteConnection) -> QueryResult<Option<Entry>> {
+        if self.entries.is_empty() {
+            let after = self.upto.unwrap_or((Term(i64::MIN), NOTHING.1));
+            let block = statement!(
+                "SELECT id, term, at, n, seq, entries FROM postings \
+                 WHERE segment = ? AND (term, at, n, seq) > (?, ?, ?, ?) ORDER BY term, at, n, seq LIMIT 1",
+                self.segment,
+                after.0.0,
+                after.1.at,
+                after.1.n,
+                after.1.seq
+            )
+            .get_result::<Block>(connection)
+            .optional()?;
+            let Some(block) = block else { return Ok(None) };
+            self.upto = Some(block.first());
+            self.entries = block.entries().collect();
+            self.entries.reverse();
+        }
+        Ok(self.entries.last().copied())
+    }
+}
+
+impl Merge {
+    /// One step of what is to be done, in a transaction of its own. `true` if there is more.
+    pub(super) fn step(merge: &mut Option<Merge>, n: i64, connection: &mut SqliteConnection) -> QueryResult<bool> {
+        connection.batch_execute("BEGIN IMMEDIATE")?;
+        let stepped = Merge::stepped(merge, n, connection).and_then(|more| {
+            connection.batch_execute("COMMIT")?;
+            Ok(more)
+        });
+        if stepped.is_err() {
+            let _ = connection.batch_execute("ROLLBACK");
+            // What it holds in memory may be ahead of the file: it begins again.
+            *merge = None;
+        }
+        stepped
+    }
+
+    fn stepped(merge: &mut Option<Merge>, n: i64, connection: &mut SqliteConnection) -> QueryResult<bool> {
+        let segments = segments(connection)?;
+        if let Some(current) = merge {
+            let is_ours = |segment: &&Segment| segment.id == current.target && segment.state == BUILDING;
+            let all = current.sources.iter().all(|source| {
+                let ready = |segment: &Segment| segment.id == source.segment && segment.state == READY;
+                segments.iter().any(ready)
+            });
+            if !all || !segments.iter().any(|segment| is_ours(&segment)) {
+                *merge = None;
+                return Ok(true);
+            }
+            if current.advance(connection)? {
+                *merge = None;
+            }
+            return Ok(true);
+        }
+        // What a merge has read, or a process that died was making, goes first.
+        let left = |segment: &&Segment| segment.state == DEAD || segment.state == BUILDING && segment.n == n;
+        if let Some(left) = segments.iter().find(left) {
+            remove(connection, left.id)?;
+            return Ok(true);
+        }
+        if segments.iter().any(|segment| segment.state == BUILDING) {
+            return Ok(false);
+        }
+        let mut levels: Vec<i32> = segments.iter().map(|segment| segment.level).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        for level in levels {
+            let sources: Vec<Source> = segments
+                .iter()
+                .filter(|segment| segment.level == level)
+                .map(|segment| Source {
+                    segment: segment.id,
+                    entries: Vec::new(),
+                    upto: None,
+                })
+                .collect();
+            if sources.len() >= FAN {
+                let target = begin(connection, level.saturating_add(1), BUILDING, n)?;
+                *merge = Some(Merge { target, sources });
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes some blocks; `true` if the target is whole.
+    fn advance(&mut self, connection: &mut SqliteConnection) -> QueryResult<bool> {
+        let mut blocks = Blocks::new();
+        let mut written = 0;
+        let mut last = None;
+        let mut heap = std::collections::BinaryHeap::new();
+        for (at, source) in self.sources.iter_mut().enumerate() {
+            if let Some(entry) = source.next(connection)? {
+                heap.push(std::cmp::Reverse((entry, at)));
+            }
+        }
+        while let Some(std::cmp::Reverse((entry, at))) = heap.pop() {
+            if last != Some(entry) {
+                blocks.push(entry);
+                written += 1;
+                last = Some(entry);
+            }
+            if let Some(source) = self.sources.get_mut(at) {
+                source.entries.pop();
+                if let Some(next) = source.next(connection)? {
+                    heap.push(std::cmp::Reverse((next, at)));
+                }
+            }
+            // A slice ends with a block, so that the next one begins with another entry.
+            if blocks.done.len() >= SLICE {
+                break;
+            }
+        }
+        let done = heap.is_empty();
+        blocks.end();
+        write(connection, self.target, blocks.done)?;
+        count(connection, self.target, written)?;
+        if done {
+            for source in &self.sources {
+                state(connection, source.segment, DEAD)?;
+            }
+            state(connection, self.target, READY)?;
+        }
+        Ok(done)
+    }
+}
+
+fn state(connection: &mut SqliteConnection, segment: i64, state: i32) -> QueryResult<()> {
+    statement!("UPDATE segments SET state = ? WHERE id = ?", state, segment)
+        .execute(connection)
+        .map(drop)
+}
+
+/// Removes some blocks of a segment, and the segment once it has none.
+fn remove(connection: &mut SqliteConnection, segment: i64) -> QueryResult<()> {
+    let removed = statement!(
+"DELETE FROM postings WHERE id IN (SELECT id FROM postings INDEXED BY postings_by_term WHERE segment = ? LIMIT ?)",segment,i64::try_from(2 * SLICE).unwrap_or(i64::MAX))
+    .execute(connection)?;
+    if removed == 0 {
+        statement!("DELETE FROM segments WHERE id = ?", segment).execute(connection)?;
+    }
+    Ok(())
+}
+
+/// Segments that a writer which is gone was making, for the next one to remove.
+pub(super) fn abandon(connection: &mut SqliteConnection, is_gone: &[i64]) -> QueryResult<()> {
+    for segment in segments(connection)? {
+        if segment.state == BUILDING && is_gone.contains(&segment.n) {
+            state(connection, segment.id, DEAD)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes entries from all segments.
+pub(super) fn forget(
+    connection: &mut SqliteConnection,
+    terms: &[Term],
+    gone: impl Fn(Entry) -> bool,
+) -> QueryResult<()> {
+    for segment in segments(connection)? {
+        if segment.state == BUILDING {
+            // Whoever makes it has entries in memory: it begins again.
+            state(connection, segment.id, DEAD)?;
+        }
+        for term in terms {
+            let mut upto = (*term, Spot::END);
+            loop {
+                let block = statement!(
+                    "SELECT id, term, at, n, seq, entries FROM postings \
+                     WHERE segment = ? AND (term, at, n, seq) < (?, ?, ?, ?) \
+                     ORDER BY term DESC, at DESC, n DESC, seq DESC LIMIT 1",
+                    segment.id,
+                    upto.0.0,
+                    upto.1.at,
+                    upto.1.n,
+                    upto.1.seq
+                )
+                .get_result::<Block>(connection)
+                .optional()?;
+                let Some(block) = block else { break };
+                let all: Vec<Entry> = block.entries().collect();
+                let kept: Vec<Entry> = all
+                    .iter()
+                    .copied()
+                    .filter(|entry| !(entry.0 == *term && gone(*entry)))
+                    .collect();
+                if kept.len() != all.len() {
+                    statement!("DELETE FROM postings WHERE id = ?", block.id).execute(connection)?;
+                    let mut blocks = Blocks::new();
+                    kept.into_iter().for_each(|entry| blocks.push(entry));
+                    blocks.end();
+                    write(connection, segment.id, blocks.done)?;
+                }
+                upto = block.first();
+                if upto.0 < *term {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every entry of every ready segment.
+pub(super) fn each(connection: &mut SqliteConnection, mut see: impl FnMut(Entry)) -> QueryResult<()> {
+    for segment in segments(connection)?.iter().filter(|segment| segment.state == READY) {
+        let mut source = Source {
+            segment: segment.id,
+            entries: Vec::new(),
+            upto: None,
+        };
+        while source.next(connection)?.is_some() {
+            source.entries.drain(..).for_each(&mut see);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file() -> SqliteConnection {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        connection
+            .batch_execute(
+                "CREATE TABLE segments (id INTEGER PRIMARY KEY, level INTEGER, state INTEGER, n BIGINT, entries BIGINT);
+                 CREATE TABLE postings (id INTEGER PRIMARY KEY, segment BIGINT, term BIGINT, at BIGINT, n BIGINT,
+                     seq BIGINT, entries BLOB);
+                 CREATE INDEX postings_by_term ON postings (segment, term, at, n, seq)",
+            )
+            .unwrap();
+        connection
+    }
+
+    /// Few terms have many entries, many terms few.
+    fn entry() -> impl Strategy<Value = Entry> {
+        let term = prop_oneof![0..3_i64, 1_000_000..1_000_400_i64, 0..1_i64 << 48];
+        (term, 0..5_000_000_i64, 1..4_i64, 1..100_000_i64)
+            .prop_map(|(term, at, n, seq)| (Term(term), Spot { at, n, seq }))
+    }
+
+    #[test]
+    fn a_block_is_small() {
+        let mut blocks = Blocks::new();
+        for seq in 0..10_000 {
+            blocks.push((
+                Term(7),
+                Spot {
+                    at: 1_700_000_000_000 + seq,
+                    n: 1,
+                    seq,
+                },
+            ));
+        }
+        blocks.end();
+        let bytes: usize = blocks.done.iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(bytes <= 3 * 10_000, "{bytes}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+        /// Whatever was merged and forgotten meanwhile, a question finds what a plain set holds.
+        #[test]
+        fn segments_hold_what_was_added(
+            segments in prop::collection::vec(prop::collection::vec(entry(), 1..900), 1..30),
+            steps in prop::collection::vec(0..6_u8, 30),
+            forgotten in prop::option::of(0..30_usize),
+            asked in prop::collection::vec((entry(), 1..40_usize), 10),
+        ) {
+            let mut connection = file();
+            let mut oracle = BTreeSet::new();
+            let mut merge = None;
+            for (at, entries) in segments.into_iter().enumerate() {
+                oracle.extend(entries.iter().copied());
+                add(&mut connection, entries).unwrap();
+                for _ in 0..steps[at] {
+                    Merge::step(&mut merge, 1, &mut connection).unwrap();
+                }
+                if forgotten == Some(at) {
+                    let gone = |(term, spot): Entry| term.0 < 2 && spot.n == 2;
+                    forget(&mut connection, &[Term(0), Term(1)], gone).unwrap();
+                    oracle.retain(|entry| !gone(*entry));
+                }
+                if steps[at] == 5 {
+                    // The process is gone, and so is what it knew of a merge.
+                    merge = None;
+                    abandon(&mut connection, &[1]).unwrap();
+                }
+            }
+            for ((term, before), limit) in asked.into_iter().chain([((Term(0), Spot::END), 100_000), ((Term(1), Spot::END), 7)]) {
+                let found = find(&mut connection, term, before, limit).unwrap();
+                let expected = oracle.iter().rev().filter(|(of, spot)| *of == term && *spot < before);
+                let expected: Vec<Spot> = expected.take(limit).map(|(_, spot)| *spot).collect();
+                prop_assert_eq!(found, expected);
+            }
+            while Merge::step(&mut merge, 1, &mut connection).unwrap() {}
+            let mut all = BTreeSet::new();
+            each(&mut connection, |entry| { all.insert(entry); }).unwrap();
+            prop_assert_eq!(all, oracle);
+            let left = super::segments(&mut connection).unwrap();
+            prop_assert!(left.iter().all(|segment| segment.state == READY));
+            prop_assert!(left.len() < FAN * 3, "{}", left.len());
+        }
+    }
+}

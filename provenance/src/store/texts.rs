@@ -1,0 +1,227 @@
+//! The texts that rows name by number: each instance has its own, numbered from 1.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use diesel::prelude::*;
+
+use super::chain::{self, Hash};
+use super::pack::{self, Packed};
+use super::schema::texts;
+use crate::vocabulary::{Tag, category};
+
+/// Texts that are looked up in memory; with more of them, some are written twice.
+const MAX_KNOWN: usize = 65_536;
+/// JSON texts seen once: what comes again is worth a number.
+const MAX_ONCE: usize = 8_192;
+/// Longer JSON texts stand in their rows.
+const MAX_TEMPLATE: usize = 4_096;
+
+/// The writer's side: gives numbers. What a failed commit has not written stays to be written.
+#[derive(Default)]
+pub(super) struct Texts {
+    known: HashMap<Arc<str>, u32>,
+    /// By what a tag says of its kind, so that the text is made once.
+    kinds: HashMap<KindKey, u32>,
+    hashes: Vec<Hash>,
+    /// Not on disk yet.
+    pub(super) unsaved: Vec<(u32, Arc<str>)>,
+    once: HashSet<u64>,
+    hasher: RandomState,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct KindKey {
+    category: Arc<str>,
+    field: Arc<str>,
+    description: Arc<str>,
+    source: Arc<str>,
+    pii: bool,
+}
+
+impl Texts {
+    /// The number of a text.
+    pub(super) fn number(&mut self, text: &str) -> u32 {
+        if let Some(number) = self.known.get(text) {
+            return *number;
+        }
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+            self.kinds.clear();
+        }
+        let text: Arc<str> = text.into();
+        self.hashes.push(chain::text(&text));
+        let number = u32::try_from(self.hashes.len()).unwrap_or(u32::MAX);
+        self.known.insert(text.clone(), number);
+        self.unsaved.push((number, text));
+        number
+    }
+
+    /// The number of the text that says what a tag's value is.
+    pub(super) fn kind(&mut self, tag: &Tag) -> u32 {
+        let key = KindKey {
+            category: tag.category.clone(),
+            field: tag.field.clone(),
+            description: tag.description.clone(),
+            source: tag.source.clone(),
+            pii: tag.pii,
+        };
+        if let Some(number) = self.kinds.get(&key) {
+            return *number;
+        }
+        let number = self.number(&KindText::of(tag));
+        self.kinds.insert(key, number);
+        number
+    }
+
+    /// The hash of a text with a number.
+    pub(super) fn hash(&self, number: u32) -> Hash {
+        let at = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
+        self.hashes.get(at).copied().unwrap_or_default()
+    }
+
+    /// A JSON text as a column has it.
+    pub(super) fn json(&mut self, text: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8);
+        if let (Some(template), arguments) = pack::template(text)
+            && template.len() <= MAX_TEMPLATE
+            && self.is_worth_a_number(&template)
+        {
+            pack::put(&mut out, u64::from(self.number(&template)));
+            out.extend(arguments);
+            return out;
+        }
+        out.push(0);
+        out.extend_from_slice(text.as_bytes());
+        out
+    }
+
+    fn is_worth_a_number(&mut self, template: &str) -> bool {
+        if self.known.contains_key(template) {
+            return true;
+        }
+        if self.once.len() >= MAX_ONCE {
+            self.once.clear();
+        }
+        // Seen for the second time.
+        !self.once.insert(self.hasher.hash_one(template))
+    }
+}
+
+/// What the kind of a tag is called, as a text.
+#[derive(Clone)]
+pub(super) struct KindText {
+    pub(super) category: Arc<str>,
+    pub(super) canonical: Arc<str>,
+    pub(super) field: Arc<str>,
+    pub(super) description: Arc<str>,
+    pub(super) source: Arc<str>,
+    pub(super) pii: bool,
+}
+
+impl KindText {
+    fn of(tag: &Tag) -> String {
+        let parts = (&*tag.category, &*tag.field, &*tag.description, &*tag.source, tag.pii);
+        // Texts and a truth are always JSON.
+        serde_json::to_string(&parts).unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (category, field, description, source, pii): (Arc<str>, _, _, _, _) = serde_json::from_str(text).ok()?;
+        Some(KindText {
+            canonical: category::canonical(&category).into(),
+            category,
+            field,
+            description,
+            source,
+            pii,
+        })
+    }
+}
+
+/// The reader's side: texts of any instance, once they were asked for.
+#[derive(Default)]
+pub(super) struct Catalog(HashMap<(i64, i32), StoredText>);
+
+/// A text, and what it stands for.
+pub(super) struct StoredText {
+    pub(super) text: Arc<str>,
+    pub(super) hash: Hash,
+    kind: OnceCell<Option<KindText>>,
+}
+
+impl StoredText {
+    /// What it says of a tag's kind.
+    pub(super) fn kind(&self) -> Option<&KindText> {
+        self.kind.get_or_init(|| KindText::parse(&self.text)).as_ref()
+    }
+}
+
+impl Catalog {
+    /// Makes sure that these are known, where they are in the file.
+    pub(super) fn load(
+        &mut self,
+        connection: &mut SqliteConnection,
+        wanted: impl IntoIterator<Item = (i64, i32)>,
+    ) -> QueryResult<()> {
+        let mut missing: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
+        for (n, id) in wanted {
+            if !self.0.contains_key(&(n, id)) {
+                missing.entry(n).or_default().push(id);
+            }
+        }
+        for (n, mut ids) in missing {
+            ids.sort_unstable();
+            ids.dedup();
+            for ids in ids.chunks(500) {
+                let found = texts::table
+                    .filter(texts::n.eq(n).and(texts::id.eq_any(ids)))
+                    .select((texts::id, texts::text))
+                    .load::<(i32, String)>(connection)?;
+                for (id, text) in found {
+                    let stored = StoredText {
+                        hash: chain::text(&text),
+                        text: text.into(),
+                        kind: OnceCell::new(),
+                    };
+                    self.0.insert((n, id), stored);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets them when they have become very many.
+    pub(super) fn trim(&mut self) {
+        if self.0.len() > 4 * MAX_KNOWN {
+            self.0.clear();
+        }
+    }
+
+    pub(super) fn get(&self, n: i64, id: i32) -> Option<&StoredText> {
+        self.0.get(&(n, id))
+    }
+
+    pub(super) fn text(&self, n: i64, id: i32) -> Option<&Arc<str>> {
+        self.get(n, id).map(|stored| &stored.text)
+    }
+
+    /// The JSON text in a column.
+    pub(super) fn json<'a>(&self, n: i64, column: &'a [u8]) -> Option<Cow<'a, str>> {
+        Some(match Packed::read(column)? {
+            Packed::Text(text) => Cow::Borrowed(std::str::from_utf8(text).ok()?),
+            Packed::Template { id, arguments } => Cow::Owned(pack::fill(self.text(n, id.cast_signed())?, arguments)?),
+        })
+    }
+}
+
+/// The number of a JSON column's template, if it has one.
+pub(super) fn template_of(column: &[u8]) -> Option<i32> {
+    match Packed::read(column)? {
+        Packed::Template { id, .. } => Some(id.cast_signed()),
+        Packed::Text(_) => None,
+    }
+}
