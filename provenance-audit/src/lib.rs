@@ -51,6 +51,8 @@ mod params;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "cli")]
+pub mod verify;
+#[cfg(feature = "cli")]
 pub mod workspace;
 
 pub use error::Error;

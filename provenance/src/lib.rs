@@ -60,7 +60,7 @@
 //! | `runtime` | yes | the tracker: registry, detection, recorder, SQLite store |
 //! | `bundled` | yes | SQLite compiled in; leave it out to link the system's |
 //! | `diesel` | yes | hooks on Diesel models and connections |
-//! | `ureq` | yes | hooks on ureq 3 calls, and a middleware for agents |
+//! | `ureq` | yes | hooks on ureq 3 calls, and a middleware for agents; [checkpoints](checkpoint) by `POST` |
 //! | `yaml` | yes | configuration in YAML (JSON and TOML are always read) |
 //! | `axum` | | a [layer](axum) and extractors for axum 0.8 |
 //! | `reqwest` | | hooks on reqwest 0.13 calls, async and blocking, and a middleware for reqwest-middleware |
@@ -182,6 +182,8 @@
 #[path = "private.rs"]
 pub mod __private;
 mod allow;
+#[cfg(feature = "runtime")]
+pub mod checkpoint;
 #[cfg(feature = "sql-fallback")]
 mod columns;
 #[cfg(feature = "runtime")]

@@ -42,9 +42,22 @@ impl Pseudonyms {
         self.owners.identified(kind, Value::Text(identifier))
     }
 
-    /// The fingerprint of a value, by the rules of its kind; `None` where it is empty.
+    /// The fingerprint that a value gets now, by the rules of its kind; `None` where it is empty. What the evidence
+    /// holds of it may be older: see [`Pseudonyms::fingerprints`].
     pub fn fingerprint(&self, kind: Kind, value: &str) -> Option<Fingerprint> {
         let canonical = Zeroizing::new(canonical(kind, Value::Text(value))?);
         Some(self.fingerprints.fingerprint(canonical.as_bytes()))
+    }
+
+    /// Every fingerprint under which the evidence may hold a value: that of the epoch in force first, then those
+    /// of earlier ones. Empty where the value is.
+    pub fn fingerprints(&self, kind: Kind, value: &str) -> Vec<Fingerprint> {
+        let Some(canonical) = canonical(kind, Value::Text(value)).map(Zeroizing::new) else {
+            return Vec::new();
+        };
+        let earlier = self.fingerprints.earlier(canonical.as_bytes());
+        std::iter::once(self.fingerprints.fingerprint(canonical.as_bytes()))
+            .chain(earlier)
+            .collect()
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use crate::Error;
 use crate::deferred::{self, Deferred, Job};
 use crate::error::ErrorKind;
-use crate::store::write::{Record, Writer};
+use crate::store::write::{Head, Record, Writer};
 
 /// Most messages that wait.
 const CAPACITY: usize = 65_536;
@@ -78,6 +78,8 @@ struct Shared {
     /// The queue was full for so long that nobody waits for it until it has room again.
     stalled: AtomicBool,
     last_error: Mutex<Option<String>>,
+    /// Where the chain ends on disk.
+    head: Mutex<Option<Head>>,
     /// Records of jobs that found the queue full: the writer may be waiting for the job.
     spilt: Mutex<Vec<Record>>,
     /// From then on a failing commit is given up.
@@ -313,6 +315,12 @@ impl Recorder {
         }
     }
 
+    /// Tells where the chain ends on disk, also after the recorder was stopped.
+    pub(crate) fn heads(&self) -> impl Fn() -> Option<Head> + Send + use<> {
+        let shared = self.shared.clone();
+        move || *lock(&shared.head)
+    }
+
     /// Counts for `/status`.
     pub(crate) fn status(&self) -> QueueStatus {
         QueueStatus {
@@ -508,6 +516,7 @@ fn commit(writer: &mut Writer, batch: &mut Batch, shared: &Shared) -> bool {
     }
     if !batch.records.is_empty() {
         *lock(&shared.last_error) = None;
+        *lock(&shared.head) = Some(writer.head()).filter(|head| head.batch_no > 0);
     }
     shared.written.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
     std::mem::take(batch).waiting.into_iter().for_each(Done::tell);

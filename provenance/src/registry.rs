@@ -136,6 +136,40 @@ impl Registry {
         registered
     }
 
+    /// A value that is known under one fingerprint is known under another from now on. Gives the tags that this
+    /// made, each with an entry of the value.
+    pub(crate) fn rename(&self, before: Fingerprint, now: Fingerprint) -> Vec<(Entry, Arc<Tag>)> {
+        let Some((entries, tags, since, confirmed)) = self.values.get(&before).map(|held| {
+            let tags: Vec<_> = held
+                .tags
+                .iter()
+                .map(|held| (held.tag.clone(), held.confirmed))
+                .collect();
+            (held.entries.clone(), tags, held.since, held.confirmed)
+        }) else {
+            return Vec::new();
+        };
+        let mut made = Vec::new();
+        // Under the new one before the old one goes: a scan meanwhile finds both, rather than none.
+        for (tag, confirmed) in tags {
+            for entry in &entries {
+                let tag = Tag {
+                    fingerprint: tag.fingerprint.map(|_| now),
+                    ..(*tag).clone()
+                };
+                let registered = self.register(now, entry, tag, confirmed);
+                if registered.fresh {
+                    made.push((entry.clone(), registered.tag));
+                }
+            }
+        }
+        let mut arrivals = lock(&self.arrivals);
+        if self.forget(before, since, confirmed) {
+            arrivals.held = arrivals.held.saturating_sub(1);
+        }
+        made
+    }
+
     /// Adds a tag to those of a value, unless it is known.
     fn hold(&self, tags: &mut Vec<HeldTag>, tag: Tag, confirmed: bool) -> Registered {
         let known = self.position(tags, &tag).and_then(|at| tags.get_mut(at));
@@ -435,6 +469,42 @@ mod tests {
         let tags = registry.tags(&fingerprint(1000));
         assert!(tags.iter().all(|tag| tag.owner.as_ref().unwrap().kind() == "user"));
         assert_eq!(registry.losses().0, 476 + 1500);
+    }
+
+    #[test]
+    fn a_renamed_value_keeps_its_people_and_is_found_once() {
+        let registry = registry(10);
+        for person in ["user:1", "user:2"] {
+            assert!(register(&registry, 1, person, 5, person == "user:1").fresh);
+        }
+        assert!(registry.rename(fingerprint(9), fingerprint(2)).is_empty());
+        let made = registry.rename(fingerprint(1), fingerprint(2));
+        assert_eq!(made.len(), 2);
+        assert_eq!(registry.len(), 1);
+        assert!(registry.tags(&fingerprint(1)).is_empty());
+        let people: Vec<_> = registry
+            .tags(&fingerprint(2))
+            .into_iter()
+            .filter_map(|tag| tag.owner.clone())
+            .collect();
+        assert_eq!(people, [owner("user:1"), owner("user:2")]);
+        let message = crate::detect::Message {
+            parts: vec![crate::detect::Part {
+                place: String::new(),
+                bytes: b"value-1",
+                media: crate::detect::Media::Text,
+            }],
+        };
+        let hits = registry.detector().scan(&message, Default::default()).hits;
+        let hits: Vec<_> = hits.iter().map(|hit| hit.fingerprint).collect();
+        assert_eq!(hits, [fingerprint(2)]);
+        // It takes the room of one.
+        for other in 20..29 {
+            register(&registry, other, "user:3", 7, true);
+        }
+        assert_eq!((registry.len(), registry.losses()), (10, (0, 0)));
+        register(&registry, 29, "user:3", 8, true);
+        assert_eq!((registry.len(), registry.losses()), (10, (1, 0)));
     }
 
     #[test]

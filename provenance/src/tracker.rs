@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 
 use crate::Error;
+use crate::checkpoint::{Checkpointer, Plan};
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
 use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage};
@@ -62,6 +64,9 @@ struct Inner {
     key_id: String,
     registry: Registry,
     recorder: Recorder,
+    checkpointer: Option<Checkpointer>,
+    /// The signing key that was made beside the database.
+    signing_key: Option<PathBuf>,
     instance: Instance,
     /// Attribute statics, resolved once; keyed by address.
     declared: DashMap<usize, Arc<FieldSpec>>,
@@ -312,6 +317,7 @@ impl Tracker {
             }
         };
         let keys = Keys::load(&config, write::is_empty(&path)?)?;
+        let checkpoints = Plan::of(&config)?;
         let mut id = [0; 8];
         getrandom::fill(&mut id)
             .map_err(|_| Error::new(ErrorKind::Store, "the system gives no random bytes for an instance id"))?;
@@ -325,10 +331,24 @@ impl Tracker {
         let restored = writer.restore(config.max_values)?;
 
         let registry = Registry::new(Detector::new(&keys.detection), config.max_values);
+        // A value that was met under several epochs is one, under its newest fingerprint.
+        let mut newest = HashMap::new();
+        if !keys.earlier.is_empty() {
+            for value in &restored.values {
+                newest.entry(value.entry.to_bytes()).or_insert(value.fingerprint);
+            }
+        }
         // Newest first, as the store gives them; the newest must be the last to be evicted.
         for value in restored.values.into_iter().rev() {
-            registry.register(value.fingerprint, &value.entry, (*value.tag).clone(), true);
+            let mut tag = (*value.tag).clone();
+            let fingerprint = match keys.earlier.is_empty() {
+                true => value.fingerprint,
+                false => *newest.get(&value.entry.to_bytes()).unwrap_or(&value.fingerprint),
+            };
+            tag.fingerprint = Some(fingerprint);
+            registry.register(fingerprint, &value.entry, tag, true);
         }
+        drop(newest);
         for (a, b) in restored.links {
             registry.link(&a, &b);
         }
@@ -359,13 +379,18 @@ impl Tracker {
                 )
             })
             .collect();
+        let recorder = Recorder::start(writer)?;
+        let signing_key = checkpoints.as_ref().and_then(Plan::key_beside).map(Path::to_path_buf);
+        let checkpointer = checkpoints.map(|plan| plan.start(recorder.heads())).transpose()?;
         Ok(Tracker(Arc::new(Inner {
             fingerprinter: Fingerprinter::of(&config, &keys),
             owners: Owners::of(&config, &keys),
             key_origin: keys.origin,
             key_id: keys.id,
             registry,
-            recorder: Recorder::start(writer)?,
+            recorder,
+            checkpointer,
+            signing_key,
             instance,
             declared: DashMap::new(),
             inputs,
@@ -399,6 +424,9 @@ impl Tracker {
             // Of hooks that had begun.
             self.work_off();
             self.0.recorder.stop(CLOSE_PATIENCE);
+            if let Some(checkpointer) = &self.0.checkpointer {
+                checkpointer.stop();
+            }
         }
     }
 
@@ -560,6 +588,13 @@ impl Tracker {
                  alone; for more, give RUNTIME_TRACKING_KEY"
             ));
         }
+        if let Some(path) = &inner.signing_key {
+            let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+            notes.push(format!(
+                "the key that signs checkpoints lies beside the database ({name}): whoever controls this machine can \
+                 sign too, but not replace what was written elsewhere before; for more, set checkpoints.key_file"
+            ));
+        }
         if !inner.config.retention.is_empty() {
             notes.push(RETENTION.to_owned());
         }
@@ -574,6 +609,8 @@ impl Tracker {
             "environment": inner.instance.environment,
             "build": inner.instance.build,
             "key_id": inner.key_id,
+            "key_epoch": inner.config.key_epoch,
+            "checkpoints": inner.checkpointer.as_ref().map(Checkpointer::status),
             "notes": notes,
             "blind_spots": blind_spots.into_iter().map(|(kind, site, count)| json!({ "kind": kind, "site": site, "count": count })).collect::<Vec<_>>(),
         });
@@ -714,10 +751,30 @@ impl Tracker {
     fn pseudonyms(&self, kind: Kind, value: Value<'_>) -> Option<(Fingerprint, Arc<Entry>)> {
         let canonical = zeroize::Zeroizing::new(canonical(kind, value)?);
         let fingerprint = self.0.fingerprinter.fingerprint(canonical.as_bytes());
+        for earlier in self.0.fingerprinter.earlier(canonical.as_bytes()) {
+            self.rename(earlier, fingerprint);
+        }
         Some((
             fingerprint,
             Arc::new(self.0.registry.detector().entry(kind, &canonical)),
         ))
+    }
+
+    /// A value that was registered under an earlier epoch was met again.
+    fn rename(&self, earlier: Fingerprint, fingerprint: Fingerprint) {
+        for (entry, tag) in self.0.registry.rename(earlier, fingerprint) {
+            // To the store it is new: a restart takes the newest one for the value's fingerprint.
+            let tag = Tag {
+                created_at: Timestamp::now(),
+                ..(*tag).clone()
+            };
+            self.0.recorder.send(Record::Value(Box::new(write::Value {
+                fingerprint,
+                kind: entry.kind(),
+                entry,
+                tag: Arc::new(tag),
+            })));
+        }
     }
 
     /// The owner with this identifier.

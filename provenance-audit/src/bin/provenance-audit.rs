@@ -2,13 +2,13 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use provenance::store::{Problem, Reader};
-use provenance_audit::Server;
+use provenance::store::Reader;
 use provenance_audit::api::{Api, Options, Source};
+use provenance_audit::{Server, verify};
 
 /// Read the evidence that a service keeps of what it does with personal data.
 ///
@@ -52,20 +52,14 @@ Exit codes: 2 when it cannot start.")]
     },
     /// Check that the evidence was not changed since it was written.
     ///
-    /// Recomputes every hash chain. Cutting off the newest events, or rewriting all of them, leaves a chain
-    /// that holds: compare its head with one that was noted elsewhere.
-    #[command(after_help = "Example:
-  provenance-audit verify --db runtime_provenance.db
-
-Exit codes: 0 every chain holds, 1 one is broken, 2 cannot tell.")]
-    Verify {
-        /// The evidence file.
-        #[arg(long, value_name = "FILE")]
-        db: PathBuf,
-    },
+    /// Recomputes every hash chain, without any key. Cutting off the newest events, or rewriting all of them,
+    /// leaves a chain that holds by itself: compare it with checkpoints that were kept elsewhere.
+    #[command(after_help = verify::HELP)]
+    Verify(verify::Verify),
+    /// Print the public half of a key that signs checkpoints, for `verify --public-key`.
+    Key(verify::Key),
 }
 
-const BROKEN: u8 = 1;
 const CANNOT_TELL: u8 = 2;
 
 fn main() -> ExitCode {
@@ -76,7 +70,8 @@ fn main() -> ExitCode {
             token_env,
             no_query_token,
         } => serve(db, bind, token_env.as_deref(), !no_query_token),
-        Command::Verify { db } => verify(&db),
+        Command::Verify(verify) => verify.run(),
+        Command::Key(key) => key.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("provenance-audit: {error}");
@@ -111,40 +106,5 @@ fn token(named: Option<&str>) -> Result<String, String> {
         Err(std::env::VarError::NotUnicode(_)) => Err(format!("{name} is not UTF-8")),
         _ if named.is_some() => Err(format!("--token-env: {name} is not set, or empty")),
         _ => Ok(String::new()),
-    }
-}
-
-fn verify(db: &Path) -> Done {
-    let verified = Reader::open(db)?.verify()?;
-    let mut out = std::io::stdout();
-    for instance in &verified.instances {
-        let held = format!("{} events in {} batches hold", instance.events, instance.batches);
-        match &instance.problem {
-            None => writeln!(out, "{}: {held}, head {}", instance.instance, instance.head)?,
-            Some(problem) => writeln!(
-                out,
-                "{}: BROKEN: {}; before it {held}",
-                instance.instance,
-                shown(problem)
-            )?,
-        }
-    }
-    if let Some(problem) = &verified.problem {
-        writeln!(out, "BROKEN: {}", shown(problem))?;
-    }
-    if verified.instances.is_empty() {
-        writeln!(out, "no evidence yet")?;
-    }
-    Ok(if verified.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(BROKEN)
-    })
-}
-
-fn shown(problem: &Problem) -> String {
-    match &problem.event_id {
-        Some(event) => format!("event {event}: {}", problem.what),
-        None => problem.what.to_owned(),
     }
 }

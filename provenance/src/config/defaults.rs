@@ -22,6 +22,8 @@ impl Default for Config {
             owners_clear: false,
             key_file: None,
             key: None,
+            key_epoch: 1,
+            checkpoints: None,
             service: program_name(),
             environment: None,
             ignored_hosts: vec!["localhost".into()],

@@ -50,6 +50,10 @@ pub(crate) use load::from_text;
 /// | `fingerprints` | `hmac-sha256`, `sha256` | `hmac-sha256` | keyed, or recomputable by anyone who holds the value |
 /// | `owners` | `keyed`, `clear` | `keyed` | how data subjects are written to the store |
 /// | `key_file` | path | beside the database | file with the master key |
+/// | `key_epoch` | number from 1 to 64 | `1` | counts rotations of the fingerprint key: one more makes new fingerprints, and those of earlier epochs stay recognised; it never goes back |
+/// | `checkpoints.to` | path, or `https://` URL | required | where signed heads of the chain go: appended to the file, or posted as JSON (feature `ureq`; plain `http://` to loopback only). Without `checkpoints` none are made |
+/// | `checkpoints.every` | such as `60s`, `5m`, `1h` | `60s` | how often, while the chain grows; one more at the end |
+/// | `checkpoints.key_file` | path | beside the database | PEM file with the ed25519 key that signs them |
 /// | `service` | text | name of the program's file | service on every event |
 /// | `environment` | text | none | environment on every event, such as `production` |
 /// | `ignored_hosts` | list of hosts | `[localhost]` | calls outside `#[egress]` to these go unrecorded; `*.suffix` and `10.0.0.0/8` are allowed |
@@ -100,6 +104,11 @@ pub struct Config {
     pub key_file: Option<PathBuf>,
     /// Given through `RUNTIME_TRACKING_KEY`. Never shown.
     pub key: Option<Token>,
+    /// Counts rotations of the fingerprint key, from 1 to 64. Lower than what the store was written with is an
+    /// error at start.
+    pub key_epoch: u32,
+    /// Signed heads of the chain, kept elsewhere; none by default.
+    pub checkpoints: Option<Checkpoints>,
     /// Service name on every event; default: the program's file name.
     pub service: String,
     /// Environment on every event, such as `production`.
@@ -163,6 +172,42 @@ impl fmt::Display for Storage {
                 }
                 let database = after.split(['?', '#']).next().unwrap_or_default();
                 write!(f, "postgres://{host}{database}")
+            }
+        }
+    }
+}
+
+/// `checkpoints`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// Where they go.
+    pub to: CheckpointPlace,
+    /// How often, while the chain grows. One more is made at the end.
+    pub every: Duration,
+    /// PEM file (PKCS#8) with the ed25519 key that signs; created if missing only when it is the default
+    /// beside the database.
+    pub key_file: Option<PathBuf>,
+}
+
+/// `checkpoints.to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointPlace {
+    /// Appended to this file, a line each.
+    File(PathBuf),
+    /// Posted to this URL. Only its scheme and host are shown, as the rest may hold a secret.
+    Url(Token),
+}
+
+impl fmt::Display for CheckpointPlace {
+    /// The path; of a URL only scheme and host.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckpointPlace::File(path) => path.display().fmt(f),
+            CheckpointPlace::Url(url) => {
+                let (scheme, rest) = url.0.split_once("://").unwrap_or_default();
+                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+                write!(f, "{scheme}://{host}")
             }
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
-    COOKIE, Config, Durability, Egress, Fingerprints, HEADER, InputField, OnEvidenceFailure, OnViolation, Recipient,
-    Storage, Streams, Token, TrackedModel,
+    COOKIE, CheckpointPlace, Checkpoints, Config, Durability, Egress, Fingerprints, HEADER, InputField,
+    OnEvidenceFailure, OnViolation, Recipient, Storage, Streams, Token, TrackedModel,
 };
 use crate::Error;
 use crate::vocabulary::{EventType, Kind, category};
@@ -24,6 +24,8 @@ const KEYS: &[&str] = &[
     "fingerprints",
     "owners",
     "key_file",
+    "key_epoch",
+    "checkpoints",
     "service",
     "environment",
     "ignored_hosts",
@@ -34,6 +36,9 @@ const KEYS: &[&str] = &[
     "registry",
     "retention",
 ];
+
+/// Rotations beyond this are no rotations any more; each costs a MAC for every value that is new.
+const MAX_EPOCH: u32 = 64;
 
 const ON_VIOLATION: Choices<OnViolation> = &[("record", OnViolation::Record), ("block", OnViolation::Block)];
 
@@ -95,6 +100,8 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
             }
             "owners" => config.owners_clear = at.choice(&[("keyed", false), ("clear", true)])?,
             "key_file" => config.key_file = Some(at.file_path()?),
+            "key_epoch" => config.key_epoch = at.epoch()?,
+            "checkpoints" => config.checkpoints = Some(checkpoints(at)?),
             "service" => config.service = at.word()?.to_owned(),
             "environment" => config.environment = Some(at.word()?.to_owned()),
             "ignored_hosts" => config.ignored_hosts = at.hosts()?,
@@ -229,6 +236,50 @@ fn egress(at: At<'_>) -> Result<Egress, Error> {
         Ok(())
     })?;
     Ok(egress)
+}
+
+fn checkpoints(at: At<'_>) -> Result<Checkpoints, Error> {
+    let (mut to, mut every, mut key_file) = (None, Duration::from_secs(60), None);
+    at.section(&["to", "every", "key_file"], |key, at| {
+        match key {
+            "to" => to = Some(checkpoint_place(&at)?),
+            "every" => every = at.interval()?,
+            _ => key_file = Some(at.file_path()?),
+        }
+        Ok(())
+    })?;
+    let Some(to) = to else {
+        return Err(at.error("the key `to` is missing; expected the path of a file, or an https:// URL"));
+    };
+    Ok(Checkpoints { to, every, key_file })
+}
+
+/// What they say is no secret, but whoever can drop one unseen can cut the chain behind it: so not in plain text
+/// across a network. Of a URL nothing is quoted, it may hold a secret.
+fn checkpoint_place(at: &At<'_>) -> Result<CheckpointPlace, Error> {
+    let text = at.word()?;
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Ok(CheckpointPlace::File(at.file_path()?));
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let loopback = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let loopback = loopback == "localhost"
+        || loopback
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    match scheme {
+        "https" | "http" if authority.is_empty() => Err(at.error("expected a host in the URL")),
+        "http" if !loopback => Err(at.error("expected an https:// URL; plain http:// is for loopback addresses only")),
+        "https" | "http" if cfg!(not(feature = "ureq")) => Err(at.error(
+            "this build cannot post: enable the feature `ureq` of the crate `provenance`, or give the path of a file",
+        )),
+        "https" | "http" => Ok(CheckpointPlace::Url(Token(text.to_owned()))),
+        _ => Err(at.error("expected the path of a file, or an https:// URL")),
+    }
 }
 
 fn retention(key: &str, at: At<'_>) -> Result<Duration, Error> {
@@ -389,6 +440,17 @@ impl<'a> At<'a> {
         }
     }
 
+    fn epoch(&self) -> Result<u32, Error> {
+        let expected = "a whole number from 1 to 64";
+        match self.node.value {
+            Value::Integer(number) => u32::try_from(number)
+                .ok()
+                .filter(|number| (1..=MAX_EPOCH).contains(number))
+                .ok_or_else(|| self.error(format!("expected {expected}, found {number}"))),
+            _ => Err(self.expected(expected)),
+        }
+    }
+
     fn positive(&self) -> Result<usize, Error> {
         let expected = "a whole number, at least 1";
         match self.node.value {
@@ -458,12 +520,22 @@ impl<'a> At<'a> {
     }
 
     fn duration(&self) -> Result<Duration, Error> {
-        let expected = "a time such as 36h, 400d or 8w";
+        self.time_in(
+            &[("h", 3_600), ("d", 86_400), ("w", 7 * 86_400)],
+            "a time such as 36h, 400d or 8w",
+        )
+    }
+
+    fn interval(&self) -> Result<Duration, Error> {
+        self.time_in(&[("s", 1), ("m", 60), ("h", 3_600)], "a time such as 60s, 5m or 1h")
+    }
+
+    fn time_in(&self, units: &[(&str, u64)], expected: &str) -> Result<Duration, Error> {
         let Value::Text(text) = &self.node.value else {
             return Err(self.expected(expected));
         };
-        let unit = [("h", 3_600), ("d", 86_400), ("w", 7 * 86_400)];
-        unit.iter()
+        units
+            .iter()
             .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))
             .filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))
             .and_then(|(number, seconds)| Some(u64::from(number.parse::<u32>().ok()?) * seconds))

@@ -56,6 +56,11 @@ const LANES: [Lane; 4] = [Lane::Text, Lane::Number, Lane::Date, Lane::Phone];
 const FURTHER: [Lane; 4] = [Lane::Text, Lane::National, Lane::Digest, Lane::Bare];
 
 impl Entry {
+    /// As what the value was registered.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The stored form; versioned, no raw value in it.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let byte = |number: usize| u8::try_from(number).unwrap_or_default();

@@ -317,7 +317,8 @@ impl Reader {
         self.snapshot(|connection, memory| values::fingerprint_page(connection, memory, query, from))
     }
 
-    /// The chain of an instance (16 hex digits) after a batch; `None` where the file has no such batch.
+    /// The chain of an instance (16 hex digits) after a batch; `None` where the file has no such batch. Whether the
+    /// events give this chain is for [`Reader::verify`] to say.
     ///
     /// # Errors
     /// [`Error::is_store`] when the file cannot be read.

@@ -19,7 +19,7 @@ use super::texts::{Catalog, KindText, Texts};
 use crate::Error;
 use crate::detect::Entry;
 use crate::error::ErrorKind;
-use crate::key::Keys;
+use crate::key::{Keys, Written};
 use crate::recorder::Ticket;
 use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp, category};
 
@@ -589,9 +589,20 @@ fn known_keys(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
 }
 
 fn check_key(path: &Path, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<(), Error> {
-    let ours = |(id, check): &(String, Vec<u8>)| *id == keys.id && *check == keys.check;
-    if known.is_empty() || known.iter().any(ours) {
-        return Ok(());
+    match keys.judge(known) {
+        Written::Here => return Ok(()),
+        Written::Later => {
+            return Err(Error::new(
+                ErrorKind::Key,
+                format!(
+                    "{}: was written under a later epoch of the fingerprint key than key_epoch: {} says; set key_epoch \
+                     to the highest that was ever in force, it never goes back",
+                    path.display(),
+                    keys.epoch
+                ),
+            ));
+        }
+        Written::Elsewhere => {}
     }
     Err(Error::new(
         ErrorKind::Key,
@@ -632,12 +643,12 @@ fn register(
     instance: &InstanceRow,
 ) -> Result<i64, Error> {
     let failed = |e| schema::failed(path, &e);
-    let known = keys::table
+    let known: Vec<(String, Vec<u8>)> = keys::table
         .select((keys::key_id, keys::check_value))
         .load(connection)
         .map_err(failed)?;
     check_key(path, &known, master)?;
-    if known.is_empty() {
+    if !known.iter().any(|(id, _)| *id == master.id) {
         diesel::insert_into(keys::table)
             .values((
                 keys::key_id.eq(&master.id),

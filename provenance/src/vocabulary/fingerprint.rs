@@ -45,7 +45,8 @@ impl serde::Serialize for Fingerprint {
 
 /// Makes fingerprints: `hmac-sha256` with the fingerprint subkey, or plain `sha256`.
 pub(crate) enum Fingerprinter {
-    Keyed(Subkey),
+    /// The key in force, and those of earlier epochs, the newest first.
+    Keyed(Subkey, Vec<Subkey>),
     Plain,
 }
 
@@ -53,7 +54,13 @@ impl Fingerprinter {
     /// As `config` asks.
     pub(crate) fn of(config: &Config, keys: &Keys) -> Self {
         match config.fingerprints {
-            Fingerprints::HmacSha256 => Fingerprinter::Keyed(keys.fingerprints.clone()),
+            Fingerprints::HmacSha256 => Fingerprinter::Keyed(
+                keys.fingerprints.clone(),
+                keys.earlier
+                    .iter()
+                    .map(|earlier| earlier.fingerprints.clone())
+                    .collect(),
+            ),
             Fingerprints::Sha256 => Fingerprinter::Plain,
         }
     }
@@ -61,8 +68,17 @@ impl Fingerprinter {
     pub(crate) fn fingerprint(&self, canonical: &[u8]) -> Fingerprint {
         use sha2::Digest;
         match self {
-            Fingerprinter::Keyed(key) => Fingerprint(key.mac(&[canonical])),
+            Fingerprinter::Keyed(key, _) => Fingerprint(key.mac(&[canonical])),
             Fingerprinter::Plain => Fingerprint(sha2::Sha256::digest(canonical).into()),
         }
+    }
+
+    /// What the same value was known as under earlier epochs, the newest first.
+    pub(crate) fn earlier(&self, canonical: &[u8]) -> impl Iterator<Item = Fingerprint> {
+        let keys = match self {
+            Fingerprinter::Keyed(_, earlier) => earlier.as_slice(),
+            Fingerprinter::Plain => &[],
+        };
+        keys.iter().map(move |key| Fingerprint(key.mac(&[canonical])))
     }
 }
