@@ -138,6 +138,14 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// How far recorders have come, by the id of their spill file.
+    replays (spill) {
+        spill -> Binary,
+        offset -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(events, event_tags);
 
 /// What stands at a path.
@@ -403,6 +411,7 @@ pub(super) fn check(connection: &mut SqliteConnection, path: &Path) -> Result<i6
         .map(|row| row.name)
         .collect();
     let expected = [
+        "replays",
         "keys",
         "instances",
         "events",

@@ -157,7 +157,7 @@ fn an_event_comes_back_as_it_went_in() {
     share.tags[0].tag.fingerprint = None;
     let ticket = Ticket::default();
     writer
-        .append(&[Record::Event(Box::new(share), ticket.clone())])
+        .append(&[Record::Event(Box::new(share), ticket.clone())], None)
         .unwrap();
     assert_eq!(ticket.seq(), Some(1));
 
@@ -203,7 +203,7 @@ fn outcomes_are_rows_of_their_own_and_are_folded() {
         .zip(&tickets)
         .map(|(at, ticket)| Record::Event(Box::new(event(EventType::DataShare, at, vec![])), ticket.clone()))
         .collect();
-    writer.append(&shares).unwrap();
+    writer.append(&shares, None).unwrap();
     let outcome = |of: &Ticket, outcome| Record::Outcome {
         of: of.clone(),
         outcome,
@@ -215,9 +215,9 @@ fn outcomes_are_rows_of_their_own_and_are_folded() {
         .zip(outcomes)
         .filter_map(|(ticket, end)| Some(outcome(ticket, end?)))
         .collect();
-    writer.append(&ends).unwrap();
+    writer.append(&ends, None).unwrap();
     // Of an event that never reached the disk.
-    writer.append(&[outcome(&Ticket::default(), Outcome::Sent)]).unwrap();
+    writer.append(&[outcome(&Ticket::default(), Outcome::Sent)], None).unwrap();
 
     let shown = events(&folder);
     let words: Vec<_> = shown.iter().rev().map(outcome_of).collect();
@@ -233,7 +233,7 @@ fn outcomes_are_rows_of_their_own_and_are_folded() {
     // A share and its outcome within one batch.
     let ticket = Ticket::default();
     let share = Record::Event(Box::new(event(EventType::DataShare, 100, vec![])), ticket.clone());
-    writer.append(&[share, outcome(&ticket, Outcome::Sent)]).unwrap();
+    writer.append(&[share, outcome(&ticket, Outcome::Sent)], None).unwrap();
     assert_eq!(outcome_of(&events(&folder)[0]), "sent");
 
     // The service starts anew: what was not said by then is unknown.
@@ -252,7 +252,7 @@ fn an_instance_that_ended_leaves_nothing_pending() {
     let folder = Folder::new();
     let mut writer = folder.writer(1);
     writer
-        .append(&[record(event(EventType::DataShare, 1, vec![]))])
+        .append(&[record(event(EventType::DataShare, 1, vec![]))], None)
         .unwrap();
     assert_eq!(outcome_of(&events(&folder)[0]), "pending");
     writer.end().unwrap();
@@ -283,7 +283,7 @@ fn filters_select() {
                 vec![tag(3, "financial.income", None)],
             )),
             record(share),
-        ])
+        ], None)
         .unwrap();
     let mut reader = folder.reader();
     let mut select = |change: &dyn Fn(&mut EventQuery)| {
@@ -364,7 +364,7 @@ proptest! {
             let (writer, seq) = &mut writers[who as usize];
             *seq += 1;
             let tags = if tagged { vec![tag(1, "contact.email", None), tag(2, "contact.email", None)] } else { vec![] };
-            writer.append(&[record(event(EventType::DataStorage, at, tags))]).unwrap();
+            writer.append(&[record(event(EventType::DataStorage, at, tags))], None).unwrap();
             if tagged || !by_category {
                 let id = [1, 2, -1_i64][who as usize];
                 expected.push((at, id, *seq));
@@ -404,7 +404,7 @@ proptest! {
             tag.created_at = Timestamp(i64::from(byte / 2));
             value(tag)
         }).collect();
-        writer.append(&values).unwrap();
+        writer.append(&values, None).unwrap();
         let mut reader = folder.reader();
         let mut query = FingerprintQuery { limit, ..FingerprintQuery::default() };
         let mut shown = Vec::new();
@@ -449,7 +449,7 @@ fn fingerprints_are_summed_up_over_batches() {
     let mut writer = folder.writer(1);
     let email = || tag(1, "contact.email", Some("a"));
     writer
-        .append(&[value(email()), value(tag(2, "contact.phone", None))])
+        .append(&[value(email()), value(tag(2, "contact.phone", None))], None)
         .unwrap();
     writer
         .append(&[
@@ -461,10 +461,10 @@ fn fingerprints_are_summed_up_over_batches() {
                 8_000_000,
                 vec![tag(1, "contact.email", Some("b")), tag(9, "x.unknown", None)],
             )),
-        ])
+        ], None)
         .unwrap();
     writer
-        .append(&[record(event(EventType::DataStorage, 6_000_000, vec![email()]))])
+        .append(&[record(event(EventType::DataStorage, 6_000_000, vec![email()]))], None)
         .unwrap();
 
     let mut reader = folder.reader();
@@ -507,12 +507,12 @@ fn values_and_links_survive_a_restart() {
     let values: Vec<_> = (1..=5)
         .map(|byte| value(tag(byte, "contact.email", Some("a"))))
         .collect();
-    writer.append(&values).unwrap();
+    writer.append(&values, None).unwrap();
     // Known already: neither doubled nor renewed.
-    writer.append(&[value(tag(5, "contact.email", Some("a")))]).unwrap();
+    writer.append(&[value(tag(5, "contact.email", Some("a")))], None).unwrap();
     let (a, b) = (owner("a"), Owner::from_stored("user:7").unwrap());
     writer
-        .append(&[Record::Link(a.clone(), b.clone()), Record::Link(b.clone(), a.clone())])
+        .append(&[Record::Link(a.clone(), b.clone()), Record::Link(b.clone(), a.clone())], None)
         .unwrap();
     drop(writer);
 
@@ -651,7 +651,7 @@ fn looking_at_a_file_leaves_the_writers_locks() {
     let mut writer = folder.writer(1);
     // The lock that stays is taken with the first use.
     writer
-        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))], None)
         .unwrap();
     let inode = format!(":{} ", std::fs::metadata(folder.db()).unwrap().ino());
     let locks = || std::fs::read_to_string("/proc/locks").unwrap().matches(&inode).count();
@@ -697,7 +697,7 @@ fn a_link_to_a_file_at_work_is_at_work() {
     let folder = Folder::new();
     let mut writer = folder.writer(1);
     writer
-        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))], None)
         .unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let link = elsewhere.path().join("link.db");
@@ -722,7 +722,7 @@ fn a_reader_follows_a_file_from_rest_to_work_and_back() {
         for written in 0..2 {
             shown(12 + 2 * begun + written);
             let event = event(EventType::DataStorage, 500, vec![tag(3, "contact.email", None)]);
-            writer.append(&[record(event)]).unwrap();
+            writer.append(&[record(event)], None).unwrap();
         }
         writer.end().unwrap();
     }
@@ -764,7 +764,7 @@ fn newer_files_and_other_keys_are_refused() {
     let folder = Folder::new();
     let mut writer = folder.writer(1);
     writer
-        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))], None)
         .unwrap();
     drop(writer);
     assert!(!is_empty(&folder.db()).unwrap());
@@ -817,7 +817,7 @@ fn only_its_user_can_read_a_new_file() {
     let folder = Folder::new();
     let mut writer = folder.writer(1);
     writer
-        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))], None)
         .unwrap();
     let mut files = 0;
     for file in std::fs::read_dir(folder.0.path()).unwrap() {
@@ -837,7 +837,7 @@ fn hostile_content_gives_errors_or_is_shown() {
             .append(&[
                 value(tag(n, "contact.email", None)),
                 record(event(EventType::DataShare, 1, tags)),
-            ])
+            ], None)
             .unwrap();
     }
     drop(writer);
@@ -956,7 +956,7 @@ fn make_evidence() -> Folder {
                     record(event(EventType::DataStorage, batch, two)),
                     Record::Event(Box::new(share), ticket),
                     outcome,
-                ])
+                ], None)
                 .unwrap();
         }
         writer.end().unwrap();
@@ -1146,7 +1146,7 @@ fn many_threads_open_a_fresh_file_at_once() {
                 scope.spawn(move || {
                     let mut writer = folder.writer(n);
                     writer
-                        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
+                        .append(&[record(event(EventType::DataStorage, 1, vec![]))], None)
                         .unwrap();
                 });
             }
@@ -1273,7 +1273,7 @@ fn a_batch_that_landed_after_all_is_not_written_twice() {
     let folder = Folder::new();
     let mut writer = folder.writer(1);
     writer
-        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))], None)
         .unwrap();
     let ticket = Ticket::default();
     let batch = [Record::Event(
@@ -1281,12 +1281,12 @@ fn a_batch_that_landed_after_all_is_not_written_twice() {
         ticket.clone(),
     )];
     writer.fail_after_commit = true;
-    assert!(writer.append(&batch).is_err());
+    assert!(writer.append(&batch, None).is_err());
     assert_eq!(ticket.seq(), None);
-    writer.append(&batch).unwrap();
+    writer.append(&batch, None).unwrap();
     assert_eq!(ticket.seq(), Some(2));
     writer
-        .append(&[record(event(EventType::DataStorage, 3, vec![]))])
+        .append(&[record(event(EventType::DataStorage, 3, vec![]))], None)
         .unwrap();
     assert_eq!(events(&folder).len(), 3);
     assert!(folder.reader().verify().unwrap().is_ok());
@@ -1344,10 +1344,10 @@ fn a_full_disk_delays_and_loses_nothing() {
     let mut writer = folder.writer(2);
     writer.limit_pages(true);
     let batch = [big()];
-    assert!(writer.append(&batch).is_err());
-    assert!(writer.append(&batch).is_err());
+    assert!(writer.append(&batch, None).is_err());
+    assert!(writer.append(&batch, None).is_err());
     writer.limit_pages(false);
-    writer.append(&batch).unwrap();
+    writer.append(&batch, None).unwrap();
     assert_eq!(events(&folder).len(), 1);
     assert!(folder.reader().verify().unwrap().is_ok());
 }
@@ -1444,7 +1444,7 @@ fn the_hosts_instrumentation_sees_no_statement_of_ours() {
     let folder = Folder::new();
     let mut writer = folder.writer(1);
     writer
-        .append(&[record(event(EventType::DataStorage, 1, vec![]))])
+        .append(&[record(event(EventType::DataStorage, 1, vec![]))], None)
         .unwrap();
     assert_eq!(events(&folder).len(), 1);
     assert_eq!(SEEN.load(Ordering::Relaxed), 0);

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 
 use super::batch::{Prepared, ValueRow, Words};
 use super::chain::{self, Hash, HeadParts};
-use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links};
+use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links, replays};
 use crate::Error;
 use crate::detect::Entry;
 use crate::error::ErrorKind;
@@ -20,7 +20,7 @@ use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Tim
 /// How long starting waits for others that start on the same file.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a commit waits for another writer before it counts as failed, and is tried again.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
+const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Who writes: on every event of this process.
 #[derive(Clone, Debug)]
@@ -57,6 +57,13 @@ pub(crate) enum Record {
     Value(Box<Value>),
     /// Two owners are one person.
     Link(Owner, Owner),
+}
+
+/// How far a recorder has come, by the id of its spill file: kept with the batch that it speaks of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpillMark {
+    pub(crate) id: [u8; 16],
+    pub(crate) offset: u64,
 }
 
 /// The connection that writes.
@@ -169,19 +176,19 @@ impl Writer {
         Ok(Restored { values, links })
     }
 
-    /// Appends a batch in one transaction, chained and synced; all or nothing. Tickets are filled
-    /// once it is on disk.
+    /// Appends a batch in one transaction, chained and synced, with its mark; all or nothing. Tickets are
+    /// filled once it is on disk.
     ///
     /// # Errors
     /// Nothing of the batch is acknowledged; call again with the same batch.
-    pub(crate) fn append(&mut self, batch: &[Record]) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, batch: &[Record], mark: Option<SpillMark>) -> Result<(), Error> {
         self.same_file()?;
         let prepared = Prepared::new(self.instance, self.next_seq, batch)?;
         if self.uncertain && self.landed(&prepared)? {
             self.same_file()?;
         } else {
             self.uncertain = true;
-            let chain = self.write(&prepared).inspect_err(|_| {
+            let chain = self.write(&prepared, mark).inspect_err(|_| {
                 // After a full disk SQLite has rolled back by itself: nothing to do then.
                 let _ = self.connection.batch_execute("ROLLBACK");
             })?;
@@ -206,6 +213,20 @@ impl Writer {
         Ok(())
     }
 
+    /// The last mark of this id; 0 where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn replayed(&mut self, id: &[u8; 16]) -> Result<u64, Error> {
+        let found = replays::table
+            .find(id.as_slice())
+            .select(replays::offset)
+            .get_result::<i64>(&mut self.connection)
+            .optional()
+            .map_err(|e| schema::failed(&self.path, &e))?;
+        Ok(found.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0))
+    }
+
     /// Marks the end of the instance: what it has not said by now, it never will.
     ///
     /// # Errors
@@ -228,7 +249,7 @@ impl Writer {
     }
 
     /// Writes everything in one transaction; gives the new chain.
-    fn write(&mut self, prepared: &Prepared<'_>) -> Result<Hash, Error> {
+    fn write(&mut self, prepared: &Prepared<'_>, mark: Option<SpillMark>) -> Result<Hash, Error> {
         let chain = chain::link(&self.chain, self.next_batch, self.next_seq, &prepared.leaves);
         let row = (
             batches::instance.eq(self.instance),
@@ -245,6 +266,15 @@ impl Writer {
                 prepared.insert(connection)?;
                 if !prepared.events.is_empty() {
                     diesel::insert_into(batches::table).values(row).execute(connection)?;
+                }
+                if let Some(mark) = mark {
+                    let offset = replays::offset.eq(i64::try_from(mark.offset).unwrap_or(i64::MAX));
+                    diesel::insert_into(replays::table)
+                        .values((replays::spill.eq(mark.id.as_slice()), offset))
+                        .on_conflict(replays::spill)
+                        .do_update()
+                        .set(offset)
+                        .execute(connection)?;
                 }
                 connection.batch_execute("COMMIT")
             })

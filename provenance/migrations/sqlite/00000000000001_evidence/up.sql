@@ -110,3 +110,9 @@ CREATE TABLE owner_links (
     created_at BIGINT NOT NULL,
     PRIMARY KEY (a, b)
 ) WITHOUT ROWID;
+
+-- How far each recorder has come: what its spill file holds up to there is in the tables above.
+CREATE TABLE replays (
+    spill BLOB NOT NULL PRIMARY KEY,
+    "offset" BIGINT NOT NULL
+) WITHOUT ROWID;
