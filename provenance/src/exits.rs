@@ -53,9 +53,8 @@ pub fn flush_on_panic() {
 /// [`Error::is_config`] where the system lets nobody handle the signal, or gives no thread.
 pub fn flush_on_sigterm() -> Result<(), Error> {
     #[cfg(unix)]
-    sigterm::install().map_err(|e| {
-        Error::new(crate::error::ErrorKind::Config, "SIGTERM cannot be handled").because(e)
-    })?;
+    sigterm::install()
+        .map_err(|e| Error::new(crate::error::ErrorKind::Config, "SIGTERM cannot be handled").because(e))?;
     Ok(())
 }
 
@@ -66,10 +65,12 @@ fn flush() {
         return;
     }
     let (done, told) = crossbeam_channel::bounded::<()>(1);
-    let flushing = std::thread::Builder::new().name("provenance-exit".into()).spawn(move || {
-        tracker::flush_global(PATIENCE);
-        drop(done);
-    });
+    let flushing = std::thread::Builder::new()
+        .name("provenance-exit".into())
+        .spawn(move || {
+            tracker::flush_global(PATIENCE);
+            drop(done);
+        });
     if flushing.is_ok() {
         let _ = told.recv_timeout(PATIENCE + GRACE);
     }
@@ -108,12 +109,14 @@ mod sigterm {
             return Ok(());
         }
         let mut signals = Signals::new([SIGTERM])?;
-        std::thread::Builder::new().name("provenance-sigterm".into()).spawn(move || {
-            for signal in signals.forever() {
-                super::flush();
-                let _ = low_level::emulate_default_handler(signal);
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("provenance-sigterm".into())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    super::flush();
+                    let _ = low_level::emulate_default_handler(signal);
+                }
+            })?;
         let pid = std::process::id();
         let in_a_child = move || {
             if std::process::id() != pid {

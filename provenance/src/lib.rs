@@ -257,7 +257,8 @@ pub use {
 
 #[cfg(not(feature = "runtime"))]
 pub use noop::{
-    Guard, Scope, ScopeGuard, flush_on_panic, flush_on_sigterm, in_scope, init, link_owner, scoped, set_owner};
+    Guard, Scope, ScopeGuard, flush_on_panic, flush_on_sigterm, in_scope, init, link_owner, scoped, set_owner,
+};
 
 #[cfg(feature = "axum")]
 pub use integrations::axum;

@@ -234,7 +234,6 @@ impl Recorder {
                         spill,
                         held,
                         again_at: Instant::now(),
-                        pause: PAUSE,
                         trouble: None,
                         messages: &messages,
                         shared: &side,
@@ -467,7 +466,6 @@ struct Scribe<'a> {
     held: Option<Chunk>,
     /// When the database is asked again.
     again_at: Instant,
-    pause: Duration,
     /// Why the database took nothing the last time.
     trouble: Option<String>,
     messages: &'a Receiver<Message>,
@@ -484,7 +482,10 @@ impl Scribe<'_> {
             // Those who sent while it was told to stop are still served.
             // What was put off since it was last looked at has perhaps announced itself already.
             let first = match last || !deferred.is_idle() {
-                true => self.messages.try_recv().map_err(|error| last || error.is_disconnected()),
+                true => self
+                    .messages
+                    .try_recv()
+                    .map_err(|error| last || error.is_disconnected()),
                 false => self.wait(),
             };
             match first {
@@ -514,7 +515,9 @@ impl Scribe<'_> {
                 deferred.work_off();
                 return;
             }
-            self.catch_up(STRETCH);
+            if !self.is_pressed() {
+                self.catch_up(STRETCH);
+            }
         }
         // What was put off while it ended keeps its tracker alive.
         deferred.work_off();
@@ -534,6 +537,12 @@ impl Scribe<'_> {
         self.messages
             .recv_deadline(self.again_at)
             .map_err(|error| error == RecvTimeoutError::Disconnected)
+    }
+
+    /// Whether so much waits that it goes to the spill file first: to ask a locked database takes half a
+    /// second, in which the queue may become full. Sooner or later it is asked all the same.
+    fn is_pressed(&self) -> bool {
+        self.trouble.is_some() && self.messages.len() >= BATCH && Instant::now() < self.again_at + SPILL_AFTER * 5
     }
 
     /// Whether the spill file holds what goes into the database before anything new.
@@ -618,8 +627,7 @@ impl Scribe<'_> {
         let records = std::mem::take(batch).records;
         if !was_behind {
             self.held = Some(Chunk { records, mark });
-            self.pause = PAUSE;
-            self.again_at = Instant::now() + self.pause;
+            self.again_at = Instant::now() + BACKOFF;
         }
         Ok(())
     }
@@ -642,7 +650,6 @@ impl Scribe<'_> {
                         let records = chunk.records.len();
                         self.shared.written.fetch_add(records as u64, Ordering::Relaxed);
                         self.spill.brought_in(records);
-                        self.pause = PAUSE;
                         self.trouble = None;
                         self.report(None);
                         if began.elapsed() > stretch && !self.messages.is_empty() {
@@ -660,8 +667,7 @@ impl Scribe<'_> {
             self.trouble = Some(trouble);
             self.report(None);
             self.shared.retries.fetch_add(1, Ordering::Relaxed);
-            self.pause = (self.pause * 2).min(BACKOFF);
-            self.again_at = Instant::now() + self.pause;
+            self.again_at = Instant::now() + BACKOFF;
         }
     }
 

@@ -252,12 +252,9 @@ impl Spill {
                 return Ok(None);
             };
             let done = writer.replayed(&source.head.id)?;
-            let chunk = source.chunk(done, source.head.id == ours).map_err(|e| {
-                Error::new(
-                    ErrorKind::Store,
-                    format!("a spill file cannot be read: {}", reason(&e)),
-                )
-            })?;
+            let chunk = source
+                .chunk(done, source.head.id == ours)
+                .map_err(|e| Error::new(ErrorKind::Store, format!("a spill file cannot be read: {}", reason(&e))))?;
             if chunk.is_some() {
                 return Ok(chunk);
             }

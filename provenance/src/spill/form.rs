@@ -379,7 +379,10 @@ mod tests {
                 pii: true,
                 created_at: Timestamp(4),
             },
-            detail: json!({ "form": "exact", "confidence": 0.75 }).as_object().unwrap().clone(),
+            detail: json!({ "form": "exact", "confidence": 0.75 })
+                .as_object()
+                .unwrap()
+                .clone(),
         }
     }
 
@@ -455,7 +458,10 @@ mod tests {
         assert_eq!(read.late.unwrap().tags.len(), 1);
         ticket.assign(12);
         let read = ended(&outcome(&ticket, Outcome::Status(204)));
-        assert_eq!((read.of, read.outcome, read.created_at), (Of::Seq(12), Outcome::Status(204), Timestamp(6)));
+        assert_eq!(
+            (read.of, read.outcome, read.created_at),
+            (Of::Seq(12), Outcome::Status(204), Timestamp(6))
+        );
         for plain in [Outcome::Sent, Outcome::Redirected, Outcome::Blocked, Outcome::Unknown] {
             assert_eq!(ended(&outcome(&ticket, plain.clone())).outcome, plain);
         }
@@ -470,12 +476,18 @@ mod tests {
             entry: entry.clone(),
             tag: Arc::new(tag().tag),
         }));
-        let Form::Value(form) = again(&value) else { panic!("no value") };
+        let Form::Value(form) = again(&value) else {
+            panic!("no value")
+        };
         assert_eq!(form.value().unwrap().entry, entry);
-        let Form::Value(mut form) = again(&value) else { panic!("no value") };
+        let Form::Value(mut form) = again(&value) else {
+            panic!("no value")
+        };
         form.entry.pop();
         assert!(form.value().is_none());
-        let Form::Value(mut form) = again(&value) else { panic!("no value") };
+        let Form::Value(mut form) = again(&value) else {
+            panic!("no value")
+        };
         form.fingerprint = "zz".into();
         assert!(form.value().is_none());
     }

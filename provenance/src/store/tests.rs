@@ -217,7 +217,9 @@ fn outcomes_are_rows_of_their_own_and_are_folded() {
         .collect();
     writer.append(&ends, None).unwrap();
     // Of an event that never reached the disk.
-    writer.append(&[outcome(&Ticket::default(), Outcome::Sent)], None).unwrap();
+    writer
+        .append(&[outcome(&Ticket::default(), Outcome::Sent)], None)
+        .unwrap();
 
     let shown = events(&folder);
     let words: Vec<_> = shown.iter().rev().map(outcome_of).collect();
@@ -271,19 +273,22 @@ fn filters_select() {
     share.recipient = Some("mailchimp".into());
     share.request_id = Some("r2".into());
     writer
-        .append(&[
-            record(event(
-                EventType::DataCollection,
-                10,
-                vec![tag(1, "contact.email", None)],
-            )),
-            record(event(
-                EventType::DataStorage,
-                20,
-                vec![tag(3, "financial.income", None)],
-            )),
-            record(share),
-        ], None)
+        .append(
+            &[
+                record(event(
+                    EventType::DataCollection,
+                    10,
+                    vec![tag(1, "contact.email", None)],
+                )),
+                record(event(
+                    EventType::DataStorage,
+                    20,
+                    vec![tag(3, "financial.income", None)],
+                )),
+                record(share),
+            ],
+            None,
+        )
         .unwrap();
     let mut reader = folder.reader();
     let mut select = |change: &dyn Fn(&mut EventQuery)| {
@@ -452,16 +457,19 @@ fn fingerprints_are_summed_up_over_batches() {
         .append(&[value(email()), value(tag(2, "contact.phone", None))], None)
         .unwrap();
     writer
-        .append(&[
-            record(event(EventType::DataCollection, 5_000_000, vec![email(), email()])),
-            record(event(EventType::DataStorage, 7_000_000, vec![email()])),
-            // Another owner, and one that was never registered.
-            record(event(
-                EventType::DataStorage,
-                8_000_000,
-                vec![tag(1, "contact.email", Some("b")), tag(9, "x.unknown", None)],
-            )),
-        ], None)
+        .append(
+            &[
+                record(event(EventType::DataCollection, 5_000_000, vec![email(), email()])),
+                record(event(EventType::DataStorage, 7_000_000, vec![email()])),
+                // Another owner, and one that was never registered.
+                record(event(
+                    EventType::DataStorage,
+                    8_000_000,
+                    vec![tag(1, "contact.email", Some("b")), tag(9, "x.unknown", None)],
+                )),
+            ],
+            None,
+        )
         .unwrap();
     writer
         .append(&[record(event(EventType::DataStorage, 6_000_000, vec![email()]))], None)
@@ -509,10 +517,15 @@ fn values_and_links_survive_a_restart() {
         .collect();
     writer.append(&values, None).unwrap();
     // Known already: neither doubled nor renewed.
-    writer.append(&[value(tag(5, "contact.email", Some("a")))], None).unwrap();
+    writer
+        .append(&[value(tag(5, "contact.email", Some("a")))], None)
+        .unwrap();
     let (a, b) = (owner("a"), Owner::from_stored("user:7").unwrap());
     writer
-        .append(&[Record::Link(a.clone(), b.clone()), Record::Link(b.clone(), a.clone())], None)
+        .append(
+            &[Record::Link(a.clone(), b.clone()), Record::Link(b.clone(), a.clone())],
+            None,
+        )
         .unwrap();
     drop(writer);
 
@@ -834,10 +847,13 @@ fn hostile_content_gives_errors_or_is_shown() {
     for n in 0..3 {
         let tags = vec![tag(1, "contact.email", Some("a")), tag(2, "contact.phone", None)];
         writer
-            .append(&[
-                value(tag(n, "contact.email", None)),
-                record(event(EventType::DataShare, 1, tags)),
-            ], None)
+            .append(
+                &[
+                    value(tag(n, "contact.email", None)),
+                    record(event(EventType::DataShare, 1, tags)),
+                ],
+                None,
+            )
             .unwrap();
     }
     drop(writer);
@@ -952,11 +968,14 @@ fn make_evidence() -> Folder {
             };
             let two = vec![tag(1, "contact.email", None), tag(2, "contact.phone", Some("b"))];
             writer
-                .append(&[
-                    record(event(EventType::DataStorage, batch, two)),
-                    Record::Event(Box::new(share), ticket),
-                    outcome,
-                ], None)
+                .append(
+                    &[
+                        record(event(EventType::DataStorage, batch, two)),
+                        Record::Event(Box::new(share), ticket),
+                        outcome,
+                    ],
+                    None,
+                )
                 .unwrap();
         }
         writer.end().unwrap();
