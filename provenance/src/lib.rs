@@ -99,7 +99,7 @@
 //! attribute stand on its own page.
 //!
 //! By hand: [`set_owner`], [`link_owner`], [`tag`], [`record_event`], [`share`] for mail, queues and
-//! files.
+//! files. At the end of the process: [`flush`](flush()), [`flush_on_sigterm`], [`flush_on_panic`].
 //!
 //! # Requests and tasks
 //!

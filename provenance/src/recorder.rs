@@ -23,6 +23,8 @@ pub(crate) const THREAD: &str = "provenance";
 const CAPACITY: usize = 65_536;
 /// Most records that one commit takes.
 const BATCH: usize = 2048;
+/// Most records that one write to the spill file takes: it is to be quicker than those who send.
+const SPILL_BATCH: usize = 8 * BATCH;
 /// How long a record may wait for others to share its commit. Nobody wakes the writer meanwhile:
 /// on a busy machine that costs more than what is sent.
 const LINGER: Duration = Duration::from_millis(100);
@@ -488,6 +490,7 @@ impl Scribe<'_> {
                     .map_err(|error| last || error.is_disconnected()),
                 false => self.wait(),
             };
+            batch.most = if self.is_behind() { SPILL_BATCH } else { BATCH };
             match first {
                 Ok(message) => batch.take(message),
                 Err(true) => break,
@@ -695,6 +698,8 @@ fn append(writer: &mut Writer, records: &[Record], mark: Option<SpillMark>) -> R
 struct Batch {
     /// The number of the first record among those of this process.
     first: u64,
+    /// How many it takes.
+    most: usize,
     records: Vec<Record>,
     /// Those who wait for one record.
     waiting: Vec<Done>,
@@ -722,7 +727,7 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.records.len() >= BATCH
+        self.records.len() >= self.most
     }
 
     /// Takes what is there, if there is room.

@@ -276,7 +276,7 @@ fn mistakes_are_named_with_file_line_key_expectation_and_the_nearest_key() {
         "enabled: true\nstorag_path: x.db\n",
         "a.yaml:2: storag_path: unknown key (did you mean `storage_path`?); expected one of enabled, access_events, derivation_interval, storage_path, \
          audit_token, audit, fingerprints, owners, key_file, service, environment, ignored_hosts, input_fields, \
-         tracked_models, recipients, egress, registry, retention",
+         tracked_models, recipients, egress, registry, spill, retention",
     );
     yaml(
         "audit:\n  bnid: 127.0.0.1:1\n",

@@ -487,7 +487,7 @@ fn a_full_disk_is_a_typed_error_and_what_waits_lands_once_it_is_freed() {
 #[test]
 fn sixty_four_writers_and_a_locked_database_lose_nothing() {
     const THREADS: u64 = 64;
-    const EACH: u64 = 1500;
+    const EACH: u64 = 1200;
     let evidence = Evidence::default();
     let locked = lock(&evidence.database());
     std::thread::scope(|scope| {

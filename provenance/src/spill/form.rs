@@ -41,13 +41,21 @@ pub(super) struct EventForm {
     event_type: String,
     created_at: i64,
     actor: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<TagForm>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
     payload: Map<String, Json>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
     extras: Map<String, Json>,
 }
 
@@ -56,6 +64,7 @@ pub(super) struct OutcomeForm {
     pub(super) of: Of,
     created_at: i64,
     outcome: OutcomeWord,
+    #[serde(skip_serializing_if = "Option::is_none")]
     late: Option<LateForm>,
 }
 
@@ -73,24 +82,33 @@ enum OutcomeWord {
 #[derive(Serialize, Deserialize)]
 struct LateForm {
     shared_at: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<TagForm>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
     payload: Map<String, Json>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
     extras: Map<String, Json>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct TagForm {
+    #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
     category: Arc<str>,
     field: Arc<str>,
     description: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Arc<str>>,
     source: Arc<str>,
     pii: bool,
     created_at: i64,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
     detail: Map<String, Json>,
 }
 
