@@ -14,6 +14,9 @@ use provenance::{Guard, Tracker, record_event, test};
 use provenance_tests::{Evidence, text};
 use serde_json::Value as Json;
 
+/// What [`spills`] finds where there is nothing.
+const NONE: [PathBuf; 0] = [];
+
 /// Locks a database for writers until it is dropped.
 fn lock(database: &Path) -> SqliteConnection {
     let mut connection = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
@@ -186,7 +189,7 @@ fn while_another_process_holds_the_lock_shares_go_on_and_land_once_in_order() {
     assert_eq!(status["refused"], 0);
     assert_eq!(status["last_error"], Json::Null);
     assert!(!evidence.blind_spots().contains(&"evidence_failure".to_owned()));
-    assert_eq!(spills(folder, "spill"), [PathBuf::new(); 0]);
+    assert_eq!(spills(folder, "spill"), NONE);
     let mut by_target: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for event in events(folder) {
         assert_eq!(event["extras"]["outcome"], "sent");
@@ -263,8 +266,8 @@ fn what_was_acknowledged_before_a_kill_is_there_once() {
             .collect();
         let ended = |event: &&&Json| event["extras"]["outcome"] == "sent";
         assert!(shares.iter().filter(ended).count() as u64 >= last - 1);
-        assert_eq!(spills(folder.path(), "spill"), [PathBuf::new(); 0]);
-        assert_eq!(spills(folder.path(), "damaged"), [PathBuf::new(); 0]);
+        assert_eq!(spills(folder.path(), "spill"), NONE);
+        assert_eq!(spills(folder.path(), "damaged"), NONE);
     };
     std::thread::scope(|scope| {
         for freed in [None, Some(0), Some(100), Some(300), Some(450), Some(600)] {
@@ -333,7 +336,7 @@ fn of_a_spill_file_cut_off_anywhere_what_is_whole_is_brought_in() {
                     for aside in aside {
                         assert_eq!(std::fs::read(aside).unwrap(), bytes[..cut], "{cut}");
                     }
-                    assert_eq!(spills(folder.path(), ".spill"), [PathBuf::new(); 0], "{cut}");
+                    assert_eq!(spills(folder.path(), ".spill"), NONE, "{cut}");
                 }
             });
         }
