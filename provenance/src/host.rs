@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::Error;
 use crate::config::Config;
 use crate::error::ErrorKind;
+use crate::exits;
 use crate::hooks::input;
 use crate::scope::Scope;
 use crate::tracked::{Sink, Tracked, Value, Visitor};
@@ -16,7 +17,8 @@ use crate::vocabulary::tag::FieldSpec;
 use crate::vocabulary::{Event, EventType, Fingerprint, Owner, Timestamp, category};
 
 /// Reads the configuration and puts provenance in force for this process. Keep the guard:
-/// dropping it flushes the evidence and turns every hook into a no-op.
+/// dropping it flushes the evidence and turns every hook into a no-op. `std::process::exit`, and panics where they
+/// abort, flush first, for 3 s at most.
 ///
 /// # Errors
 /// [`Error::is_config`], [`Error::is_key`], [`Error::is_store`], each saying what to do;
@@ -39,6 +41,7 @@ pub fn init_with(config: Config) -> Result<Guard, Error> {
     }
     let tracker = tracker::install(config)?;
     if let Some(tracker) = &tracker {
+        exits::install();
         #[cfg(feature = "diesel")]
         crate::integrations::diesel::install();
         if !tracker.config().retention.is_empty() {
@@ -302,10 +305,11 @@ impl EventBuilder {
         });
     }
 
-    /// Records the event and waits until it is on disk.
+    /// Records the event and waits until it is on disk: in the database, or in the spill file.
     ///
     /// # Errors
-    /// [`Error::is_evidence`] after one second: the outcome is unknown, the writer goes on trying.
+    /// [`Error::is_evidence`] where neither takes it, within two seconds: the outcome is unknown, the writer goes on
+    /// trying.
     pub fn submit_durable(self) -> Result<(), Error> {
         tracker::with(|tracker| {
             input::settle(tracker);
@@ -318,7 +322,7 @@ impl EventBuilder {
     }
 }
 
-/// Waits until everything recorded so far is on disk.
+/// Waits until everything recorded so far is on disk: in the database, or in the spill file.
 ///
 /// # Errors
 /// [`Error::is_evidence`] after `timeout`; the writer goes on trying.

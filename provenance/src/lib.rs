@@ -99,7 +99,7 @@
 //! attribute stand on its own page.
 //!
 //! By hand: [`set_owner`], [`link_owner`], [`tag`], [`record_event`], [`share`] for mail, queues and
-//! files.
+//! files. At the end of the process: [`flush`](flush()), [`flush_on_sigterm`], [`flush_on_panic`].
 //!
 //! # Requests and tasks
 //!
@@ -193,6 +193,8 @@ mod deferred;
 #[cfg(feature = "runtime")]
 mod detect;
 mod error;
+#[cfg(feature = "runtime")]
+mod exits;
 #[cfg(all(fuzzing, feature = "runtime"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -226,6 +228,8 @@ mod rewrite;
 mod scope;
 mod site;
 #[cfg(feature = "runtime")]
+mod spill;
+#[cfg(feature = "runtime")]
 pub mod store;
 #[cfg(feature = "runtime")]
 mod telemetry;
@@ -242,6 +246,7 @@ pub use tracked::{Sink, Tracked, Value, Visitor};
 #[cfg(feature = "runtime")]
 pub use {
     config::Config,
+    exits::{flush_on_panic, flush_on_sigterm},
     hooks::egress::Blocked,
     host::{EventBuilder, Guard, flush, init, init_with, link_owner, record_event, set_owner, tag, test, tracker},
     integrations::share::{Share, ShareBuilder, share},
@@ -253,7 +258,9 @@ pub use {
 };
 
 #[cfg(not(feature = "runtime"))]
-pub use noop::{Guard, Scope, ScopeGuard, in_scope, init, link_owner, scoped, set_owner};
+pub use noop::{
+    Guard, Scope, ScopeGuard, flush_on_panic, flush_on_sigterm, in_scope, init, link_owner, scoped, set_owner,
+};
 
 #[cfg(feature = "axum")]
 pub use integrations::axum;

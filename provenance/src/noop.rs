@@ -21,6 +21,17 @@ pub fn init() -> Result<Guard, Error> {
 pub struct Guard(());
 
 /// Does nothing in a build without the feature `runtime`.
+pub fn flush_on_panic() {}
+
+/// Does nothing in a build without the feature `runtime`.
+///
+/// # Errors
+/// None.
+pub fn flush_on_sigterm() -> Result<(), Error> {
+    Ok(())
+}
+
+/// Does nothing in a build without the feature `runtime`.
 pub fn set_owner(kind: &str, value: impl Tracked) {
     let _ = (kind, value);
 }

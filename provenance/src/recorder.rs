@@ -14,37 +14,75 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use crate::Error;
 use crate::deferred::{self, Deferred, Job};
 use crate::error::ErrorKind;
-use crate::store::write::{Head, Record, Writer};
+use crate::spill::{Chunk, Spill, SpillStatus, Tally};
+use crate::store::write::{Head, Record, SpillMark, Writer};
 
+/// Name of the writer's thread.
+pub(crate) const THREAD: &str = "provenance";
 /// Most messages that wait.
 const CAPACITY: usize = 65_536;
 /// Most records that one commit takes.
 const BATCH: usize = 2048;
+/// Most records that one write to the spill file takes: it is to be quicker than those who send.
+const SPILL_BATCH: usize = 8 * BATCH;
 /// How long a record may wait for others to share its commit. Nobody wakes the writer meanwhile:
 /// on a busy machine that costs more than what is sent.
 const LINGER: Duration = Duration::from_millis(100);
 /// With nothing to write for so long, the index is brought up to date.
 const QUIET: Duration = Duration::from_secs(1);
 const NOT_YET: &str = "the record is not on disk yet: its outcome is unknown, it is still being tried";
-/// Longest pause between two attempts to commit.
+/// How long a commit may fail before its records go to the spill file.
+const SPILL_AFTER: Duration = Duration::from_secs(1);
+/// How long the writer brings in what was spilled before it looks at what was sent meanwhile.
+const STRETCH: Duration = Duration::from_millis(200);
+/// First and longest pause between two attempts to commit.
+const PAUSE: Duration = Duration::from_millis(5);
 const BACKOFF: Duration = Duration::from_millis(500);
 
-/// Stands for an event on its way: the writer fills in its sequence number when it is on disk.
+/// Stands for an event on its way: the writer fills in its sequence number when it is in the database,
+/// and until then its number in the spill file, if it is there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ticket(Arc<AtomicU64>);
 
 impl Ticket {
+    /// Tells numbers in the spill file from sequence numbers.
+    const SPILLED: u64 = 1 << 63;
+
+    /// Of an event in the database.
+    pub(crate) fn of(seq: u64) -> Self {
+        Ticket(Arc::new(AtomicU64::new(seq)))
+    }
+
     /// The sequence number, once assigned (they begin with 1).
     pub(crate) fn seq(&self) -> Option<u64> {
         match self.0.load(Ordering::Acquire) {
             0 => None,
+            number if number & Self::SPILLED != 0 => None,
             seq => Some(seq),
         }
     }
 
-    /// Called by the writer, once the event is on disk.
+    /// The number in the spill file, while there is no sequence number.
+    pub(crate) fn spilled_at(&self) -> Option<u64> {
+        let number = self.0.load(Ordering::Acquire);
+        (number & Self::SPILLED != 0).then_some(number & !Self::SPILLED)
+    }
+
+    /// Called by the writer, once the event is in the database.
     pub(crate) fn assign(&self, seq: u64) {
         self.0.store(seq, Ordering::Release);
+    }
+
+    /// Called by the writer, when the event goes to the spill file under this number.
+    pub(crate) fn spill(&self, at: u64) {
+        if self.seq().is_none() {
+            self.0.store(at | Self::SPILLED, Ordering::Release);
+        }
+    }
+
+    /// Whether anybody else may ask for the number.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Tells this ticket's event from others while no sequence number is assigned.
@@ -64,6 +102,7 @@ pub(crate) struct Recorder {
     thread: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
     deferred: Arc<Deferred>,
+    spill: Arc<Tally>,
     /// A forked child has this memory, but no writer thread.
     pid: u32,
 }
@@ -81,7 +120,7 @@ struct Shared {
     /// Where the chain ends on disk.
     head: Mutex<Option<Head>>,
     /// Records of jobs that found the queue full: the writer may be waiting for the job.
-    spilt: Mutex<Vec<Record>>,
+    overflow: Mutex<Vec<Record>>,
     /// From then on a failing commit is given up.
     give_up: Mutex<Option<Instant>>,
 }
@@ -96,19 +135,20 @@ enum Message {
     Stop,
 }
 
-/// Tells whoever waits for a commit.
+/// Tells whoever waits whether it is on disk, or could be put neither into the database nor into
+/// the spill file so far.
 enum Done {
-    Thread(Sender<()>),
+    Thread(Sender<bool>),
     #[cfg(feature = "reqwest")]
-    Task(oneshot::Sender<()>),
+    Task(oneshot::Sender<bool>),
 }
 
 impl Done {
-    fn tell(self) {
+    fn tell(self, on_disk: bool) {
         match self {
-            Done::Thread(done) => drop(done.try_send(())),
+            Done::Thread(done) => drop(done.try_send(on_disk)),
             #[cfg(feature = "reqwest")]
-            Done::Task(done) => drop(done.send(())),
+            Done::Task(done) => drop(done.send(on_disk)),
         }
     }
 }
@@ -116,7 +156,7 @@ impl Done {
 /// A record that a task waits for.
 #[cfg(feature = "reqwest")]
 pub(crate) struct Written {
-    told: oneshot::Receiver<()>,
+    told: oneshot::Receiver<bool>,
     until: Instant,
 }
 
@@ -132,15 +172,15 @@ impl Written {
         if let Ok(timer) = std::panic::catch_unwind(timer) {
             let on_disk = tokio::time::timeout_at(timer.deadline(), told).await;
             return on_disk
-                .is_ok_and(|told| told.is_ok())
+                .is_ok_and(|told| told == Ok(true))
                 .then_some(())
                 .ok_or_else(|| evidence(NOT_YET));
         }
         loop {
             match told.try_recv() {
-                Ok(()) => return Ok(()),
+                Ok(true) => return Ok(()),
                 Err(TryRecvError::Empty) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
-                Err(_) => return Err(evidence(NOT_YET)),
+                Ok(false) | Err(_) => return Err(evidence(NOT_YET)),
             }
         }
     }
@@ -153,7 +193,7 @@ pub(crate) struct QueueStatus {
     pub(crate) depth: usize,
     /// Most records that may wait.
     pub(crate) capacity: usize,
-    /// Records on disk since the start.
+    /// Records in the database since the start.
     pub(crate) written: u64,
     /// Commits that failed and were tried again.
     pub(crate) retries: u64,
@@ -161,17 +201,28 @@ pub(crate) struct QueueStatus {
     pub(crate) refused: u64,
     /// Kind of the last error, without values; `None` once a commit has succeeded again.
     pub(crate) last_error: Option<String>,
+    /// What the spill file did.
+    #[serde(flatten)]
+    pub(crate) spill: SpillStatus,
 }
 
 impl Recorder {
     /// How long [`Recorder::send`] waits for room in a full queue.
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Starts the writer thread.
+    /// Starts the writer thread without a spill file.
+    #[cfg(test)]
+    pub(crate) fn start(writer: Writer) -> Result<Self, Error> {
+        let spill = Spill::new(std::path::Path::new(""), [0; 8], 0)?;
+        Self::start_with(writer, spill, None)
+    }
+
+    /// Starts the writer thread. What it spills goes there; `held` was read from there, and the database
+    /// did not take it yet.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(crate) fn start(writer: Writer) -> Result<Self, Error> {
+    pub(crate) fn start_with(writer: Writer, spill: Spill, held: Option<Chunk>) -> Result<Self, Error> {
         let (queue, messages) = bounded(CAPACITY);
         let (hurry, hurried) = bounded(1);
         let (end, ended) = bounded(1);
@@ -179,10 +230,23 @@ impl Recorder {
         let side = shared.clone();
         let deferred = Arc::new(Deferred::new());
         let work = deferred.clone();
+        let tally = spill.tally().clone();
         let thread = std::thread::Builder::new()
-            .name("provenance".into())
+            .name(THREAD.into())
             .spawn(move || {
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| run(writer, &messages, &hurried, &side, &work)));
+                let run = || {
+                    let mut scribe = Scribe {
+                        writer,
+                        spill,
+                        held,
+                        again_at: Instant::now(),
+                        trouble: None,
+                        messages: &messages,
+                        shared: &side,
+                    };
+                    scribe.run(&hurried, &work);
+                };
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(run));
                 // Whatever happened: nobody waits for a thread that is gone.
                 side.stopped.store(true, Ordering::Release);
                 let _ = end.send(());
@@ -195,13 +259,14 @@ impl Recorder {
             thread: Mutex::new(Some(thread)),
             shared,
             deferred,
+            spill: tally,
             pid: std::process::id(),
         })
     }
 
-    /// Queues a record; waits at most `Self::PATIENCE` if the queue is full. Then the record is
-    /// counted as refused, and lost (there is no spill file yet); so are the next ones, without
-    /// waiting, until there is room.
+    /// Queues a record; waits at most `Self::PATIENCE` if the queue is full, which it stays only where
+    /// neither the database nor the spill file takes anything. Then the record is counted as refused, and lost;
+    /// so are the next ones, without waiting, until there is room.
     pub(crate) fn send(&self, record: Record) {
         let Some(queue) = self.open() else { return };
         let message = match queue.try_send(Message::Record(record)) {
@@ -212,7 +277,7 @@ impl Recorder {
         self.hurry();
         if deferred::is_working() {
             if let Message::Record(record) = message {
-                lock(&self.shared.spilt).push(record);
+                lock(&self.shared.overflow).push(record);
             }
             return;
         }
@@ -236,6 +301,11 @@ impl Recorder {
             // A full queue keeps the writer awake as well.
             let _ = queue.try_send(Message::Work);
         }
+    }
+
+    /// Whether this process started it: a forked child has this memory, and no writer.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.pid == std::process::id()
     }
 
     /// What was put off.
@@ -331,6 +401,7 @@ impl Recorder {
             refused: self.shared.refused.load(Ordering::Relaxed),
             // Not waited for: in a forked child nobody would ever give it back.
             last_error: self.shared.last_error.try_lock().ok().and_then(|error| error.clone()),
+            spill: self.spill.status(),
         }
     }
 
@@ -357,14 +428,15 @@ impl Recorder {
     }
 
     /// Sends a message and waits for its acknowledgement; the error says whether it was not even sent.
-    fn confirmed(&self, timeout: Duration, message: impl FnOnce(Sender<()>) -> Message) -> Result<(), bool> {
+    fn confirmed(&self, timeout: Duration, message: impl FnOnce(Sender<bool>) -> Message) -> Result<(), bool> {
         let until = after(timeout);
         let queue = self.open().ok_or(true)?;
         let (done, acknowledged) = bounded(1);
         match queue.send_deadline(message(done), until) {
             Ok(()) => {
                 self.hurry();
-                acknowledged.recv_deadline(until).map_err(|_| false)
+                let on_disk = acknowledged.recv_deadline(until).is_ok_and(|on_disk| on_disk);
+                on_disk.then_some(()).ok_or(false)
             }
             Err(SendTimeoutError::Timeout(_) | SendTimeoutError::Disconnected(_)) => Err(true),
         }
@@ -397,67 +469,298 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Commits until told to stop, or until nobody can send any more.
-fn run(mut writer: Writer, messages: &Receiver<Message>, hurried: &Receiver<()>, shared: &Shared, deferred: &Deferred) {
-    let mut batch = Batch::default();
-    let mut last = false;
-    loop {
-        // Those who sent while it was told to stop are still served.
-        // What was put off since it was last looked at has perhaps announced itself already.
-        let first = match last || !deferred.is_idle() {
-            true => messages.try_recv().map_err(|error| last || error.is_disconnected()),
-            false if writer.is_behind() => match messages.recv_timeout(QUIET) {
-                Ok(message) => Ok(message),
-                Err(RecvTimeoutError::Disconnected) => Err(true),
-                Err(RecvTimeoutError::Timeout) => {
-                    while writer.maintain(true).unwrap_or(false) && messages.is_empty() {}
-                    messages.recv().map_err(|_| true)
-                }
-            },
-            false => messages.recv().map_err(|_| true),
-        };
-        match first {
-            Ok(message) => batch.take(message),
-            Err(true) => break,
-            Err(false) => {}
-        }
-        // Whoever hurries sends first: what was said before this is found by the look that follows.
-        let _ = hurried.try_recv();
-        batch.fill(messages);
-        // Where somebody waits, only what is there already shares the commit.
-        if !batch.urgent && !batch.is_full() && !last {
-            let _ = hurried.recv_timeout(LINGER);
-        }
-        deferred.work_off();
-        batch.fill(messages);
-        batch.records.append(&mut lock(&shared.spilt));
-        last |= batch.last;
-        if !commit(&mut writer, &mut batch, shared) {
-            // Given up: what still waits will not be written either.
-            let waiting = messages
-                .try_iter()
-                .filter(|m| matches!(m, Message::Record(_) | Message::Durable(..)));
-            shared.refused.fetch_add(waiting.count() as u64, Ordering::Relaxed);
+/// What the writer thread has in hand.
+struct Scribe<'a> {
+    writer: Writer,
+    spill: Spill,
+    /// What the database takes next: it stands in the spill file too. The same records each time: a commit
+    /// that seemed to fail may have taken place.
+    held: Option<Chunk>,
+    /// When the database is asked again.
+    again_at: Instant,
+    /// Why the database took nothing the last time.
+    trouble: Option<String>,
+    messages: &'a Receiver<Message>,
+    shared: &'a Shared,
+}
+
+impl Scribe<'_> {
+    /// Commits until told to stop, or until nobody can send any more.
+    fn run(&mut self, hurried: &Receiver<()>, deferred: &Deferred) {
+        let mut batch = Batch::default();
+        let mut last = false;
+        let mut numbered = 0;
+        loop {
+            // Those who sent while it was told to stop are still served.
+            // What was put off since it was last looked at has perhaps announced itself already.
+            let first = match last || !deferred.is_idle() {
+                true => self
+                    .messages
+                    .try_recv()
+                    .map_err(|error| last || error.is_disconnected()),
+                false => self.wait(),
+            };
+            batch.most = if self.is_behind() { SPILL_BATCH } else { BATCH };
+            match first {
+                Ok(message) => batch.take(message),
+                Err(true) => break,
+                Err(false) => {}
+            }
+            // Whoever hurries sends first: what was said before this is found by the look that follows.
+            let _ = hurried.try_recv();
+            batch.fill(self.messages);
+            // Where somebody waits, only what is there already shares the commit.
+            let is_late = batch.records.is_empty() && self.is_behind();
+            if !batch.urgent && !batch.is_full() && !last && !is_late {
+                let _ = hurried.recv_timeout(LINGER);
+            }
             deferred.work_off();
-            return;
+            batch.fill(self.messages);
+            batch.records.append(&mut lock(&self.shared.overflow));
+            last |= batch.last;
+            batch.first = numbered + 1;
+            numbered += batch.records.len() as u64;
+            if !self.settle(&mut batch) {
+                // Given up: what still waits will not be written either.
+                let records = |m: &Message| matches!(m, Message::Record(_) | Message::Durable(..));
+                let waiting = self.messages.try_iter().filter(records);
+                self.shared.refused.fetch_add(waiting.count() as u64, Ordering::Relaxed);
+                deferred.work_off();
+                return;
+            }
+            if !self.is_pressed() {
+                self.catch_up(STRETCH);
+            }
+        }
+        // What was put off while it ended keeps its tracker alive.
+        deferred.work_off();
+        // What the database does not take now stays in the spill file.
+        self.again_at = Instant::now();
+        self.catch_up(Duration::MAX);
+        if !self.is_behind() {
+            let _ = self.writer.end();
         }
     }
-    // What was put off while it ended keeps its tracker alive.
-    deferred.work_off();
-    let _ = writer.end();
+
+    /// The first of the next messages; the error says whether there will be none.
+    fn wait(&mut self) -> Result<Message, bool> {
+        if !self.is_behind() {
+            if self.writer.is_behind() {
+                match self.messages.recv_timeout(QUIET) {
+                    Ok(message) => return Ok(message),
+                    Err(RecvTimeoutError::Disconnected) => return Err(true),
+                    Err(RecvTimeoutError::Timeout) => while self.maintain(true) && self.messages.is_empty() {},
+                }
+            }
+            return self.messages.recv().map_err(|_| true);
+        }
+        self.messages
+            .recv_deadline(self.again_at)
+            .map_err(|error| error == RecvTimeoutError::Disconnected)
+    }
+
+    /// Does a part of what waits for quiet; `true` if there is more.
+    fn maintain(&mut self, idle: bool) -> bool {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.writer.maintain(idle)));
+        matches!(done, Ok(Ok(true)))
+    }
+
+    /// Whether so much waits that it goes to the spill file first: to ask a locked database takes half a
+    /// second, in which the queue may become full. Sooner or later it is asked all the same.
+    fn is_pressed(&self) -> bool {
+        self.trouble.is_some() && self.messages.len() >= BATCH && Instant::now() < self.again_at + SPILL_AFTER * 5
+    }
+
+    /// Whether the spill file holds what goes into the database before anything new.
+    fn is_behind(&self) -> bool {
+        self.held.is_some() || !self.spill.is_empty()
+    }
+
+    /// Puts a batch on disk, trying again and again; `false` if that was given up.
+    fn settle(&mut self, batch: &mut Batch) -> bool {
+        let began = Instant::now();
+        let mut pause = PAUSE;
+        loop {
+            let last_chance = self.gives_up(pause);
+            if self.commit(batch) {
+                break;
+            }
+            let waited = began.elapsed() >= SPILL_AFTER || self.messages.is_full();
+            let spilled = match waited || last_chance || self.is_behind() {
+                true => self.spill(batch),
+                false => Err(None),
+            };
+            match spilled {
+                Ok(()) => {
+                    self.report(None);
+                    return true;
+                }
+                Err(refusal) => self.report(refusal),
+            }
+            if waited {
+                batch.disappoint();
+            }
+            self.shared.retries.fetch_add(1, Ordering::Relaxed);
+            if last_chance {
+                self.shared
+                    .refused
+                    .fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+                return false;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(BACKOFF);
+            // There is nothing to gain by waiting for longer than this batch does.
+            self.again_at = Instant::now();
+            self.catch_up(STRETCH);
+        }
+        if !batch.records.is_empty() {
+            self.report(None);
+        }
+        self.shared
+            .written
+            .fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+        batch.tell();
+        *batch = Batch::default();
+        // Nobody waits for the index.
+        self.maintain(false);
+        true
+    }
+
+    /// Appends the batch to the database, unless others come first; `false` if it is not there.
+    fn commit(&mut self, batch: &Batch) -> bool {
+        if batch.records.is_empty() {
+            return true;
+        }
+        if self.is_behind() {
+            return false;
+        }
+        // Values and links may be appended twice.
+        let counts = |record: &Record| matches!(record, Record::Event(..) | Record::Outcome { .. });
+        let mark = match batch.records.iter().any(counts) {
+            true => self.spill.mark(batch.upto()),
+            false => None,
+        };
+        self.trouble = append(&mut self.writer, &batch.records, mark).err();
+        if self.trouble.is_none() {
+            self.tell_head();
+        }
+        self.trouble.is_none()
+    }
+
+    fn tell_head(&self) {
+        *lock(&self.shared.head) = Some(self.writer.head()).filter(|head| head.batch_no > 0);
+    }
+
+    /// Puts the batch into the spill file.
+    fn spill(&mut self, batch: &mut Batch) -> Result<(), Option<String>> {
+        let was_behind = self.is_behind();
+        self.spill
+            .append(batch.first, &batch.records)
+            .map_err(|error| Some(error.to_string()))?;
+        batch.tell();
+        let mark = self.spill.mark(batch.upto());
+        let records = std::mem::take(batch).records;
+        if !was_behind {
+            self.held = Some(Chunk { records, mark });
+            self.again_at = Instant::now() + BACKOFF;
+        }
+        Ok(())
+    }
+
+    /// Brings what was spilled into the database, as far as it takes it, for so long.
+    fn catch_up(&mut self, stretch: Duration) {
+        let began = Instant::now();
+        while self.is_behind() && Instant::now() >= self.again_at {
+            let next = match self.held.take() {
+                Some(held) => Ok(Some(held)),
+                None => self.spill.next(&mut self.writer),
+            };
+            let trouble = match next {
+                Ok(None) => {
+                    self.trouble = None;
+                    return self.report(None);
+                }
+                Ok(Some(chunk)) => match append(&mut self.writer, &chunk.records, chunk.mark) {
+                    Ok(()) => {
+                        self.tell_head();
+                        let records = chunk.records.len();
+                        self.shared.written.fetch_add(records as u64, Ordering::Relaxed);
+                        self.spill.brought_in(records);
+                        self.trouble = None;
+                        self.report(None);
+                        if began.elapsed() > stretch && !self.messages.is_empty() {
+                            return;
+                        }
+                        continue;
+                    }
+                    Err(trouble) => {
+                        self.held = Some(chunk);
+                        trouble
+                    }
+                },
+                Err(error) => error.to_string(),
+            };
+            self.trouble = Some(trouble);
+            self.report(None);
+            self.shared.retries.fetch_add(1, Ordering::Relaxed);
+            self.again_at = Instant::now() + BACKOFF;
+        }
+    }
+
+    /// Says on `/status` why the database, and perhaps the spill file, took nothing.
+    fn report(&self, refusal: Option<String>) {
+        let both: Vec<_> = self.trouble.iter().cloned().chain(refusal).collect();
+        *lock(&self.shared.last_error) = (!both.is_empty()).then(|| both.join("; "));
+    }
+
+    /// Whether there is no time for another attempt after this pause.
+    fn gives_up(&self, pause: Duration) -> bool {
+        lock(&self.shared.give_up).is_some_and(|until| Instant::now() + pause > until)
+    }
+}
+
+/// A panic is one more way to fail: the thread and the host go on.
+fn append(writer: &mut Writer, records: &[Record], mark: Option<SpillMark>) -> Result<(), String> {
+    match std::panic::catch_unwind(AssertUnwindSafe(|| writer.append(records, mark))) {
+        Ok(appended) => appended.map_err(|error| error.to_string()),
+        Err(_) => Err("the writer panicked".to_owned()),
+    }
 }
 
 #[derive(Default)]
 struct Batch {
+    /// The number of the first record among those of this process.
+    first: u64,
+    /// How many it takes.
+    most: usize,
     records: Vec<Record>,
+    /// Those who wait for one record.
     waiting: Vec<Done>,
+    /// Those who wait for all that was sent before.
+    flushes: Vec<Done>,
     urgent: bool,
     last: bool,
 }
 
 impl Batch {
+    /// The number of the last record.
+    fn upto(&self) -> u64 {
+        (self.first + self.records.len() as u64).saturating_sub(1)
+    }
+
+    /// It is on disk.
+    fn tell(&mut self) {
+        let waiting = self.waiting.drain(..).chain(self.flushes.drain(..));
+        waiting.for_each(|waiting| waiting.tell(true));
+    }
+
+    /// It is not on disk, and will not be soon: nobody need wait for longer.
+    fn disappoint(&mut self) {
+        self.waiting.drain(..).for_each(|waiting| waiting.tell(false));
+    }
+
     fn is_full(&self) -> bool {
-        self.records.len() >= BATCH
+        self.records.len() >= self.most
     }
 
     /// Takes what is there, if there is room.
@@ -480,7 +783,7 @@ impl Batch {
             }
             Message::Work => {}
             Message::Flush(done) => {
-                self.waiting.push(done);
+                self.flushes.push(done);
                 self.urgent = true;
             }
             Message::Stop => {
@@ -489,40 +792,6 @@ impl Batch {
             }
         }
     }
-}
-
-/// Appends the batch, again and again until it is on disk; `false` if that was given up.
-fn commit(writer: &mut Writer, batch: &mut Batch, shared: &Shared) -> bool {
-    let mut pause = Duration::from_millis(5);
-    loop {
-        let appended = match batch.records.is_empty() {
-            true => Ok(Ok(())),
-            // A panic is one more way to fail: the thread and the host go on.
-            false => std::panic::catch_unwind(AssertUnwindSafe(|| writer.append(&batch.records, None))),
-        };
-        let trouble = match appended {
-            Ok(Ok(())) => break,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the writer panicked".to_owned(),
-        };
-        *lock(&shared.last_error) = Some(trouble);
-        shared.retries.fetch_add(1, Ordering::Relaxed);
-        if lock(&shared.give_up).is_some_and(|until| Instant::now() + pause > until) {
-            shared.refused.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
-            return false;
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(BACKOFF);
-    }
-    if !batch.records.is_empty() {
-        *lock(&shared.last_error) = None;
-        *lock(&shared.head) = Some(writer.head()).filter(|head| head.batch_no > 0);
-    }
-    shared.written.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
-    std::mem::take(batch).waiting.into_iter().for_each(Done::tell);
-    // Nobody waits for the index.
-    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| writer.maintain(false)));
-    true
 }
 
 #[cfg(test)]

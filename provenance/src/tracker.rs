@@ -30,6 +30,7 @@ use crate::registry::Registry;
 use crate::repeats::Repeats;
 use crate::scope::Scope;
 use crate::site::{EgressSite, Site};
+use crate::spill::Spill;
 use crate::store::write::{self, Instance, Record, Writer};
 use crate::telemetry::{self, Told};
 use crate::tracked::{Field, Value};
@@ -40,7 +41,8 @@ use crate::vocabulary::tag::FieldSpec;
 use crate::vocabulary::{Event, EventTag, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp, category};
 
 /// How long a durable record may take before `egress.on_evidence_failure` applies.
-const EVIDENCE_PATIENCE: Duration = Duration::from_secs(1);
+/// The spill file takes it where the database did not for one second.
+const EVIDENCE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long closing waits for the queue.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 /// Said at start and on `/status`: who sets a retention must not believe that it is kept.
@@ -293,6 +295,22 @@ pub(crate) fn install(config: Config) -> Result<Option<Tracker>, Error> {
     Ok(tracker.clone())
 }
 
+/// Whether there is a global tracker that is open, and not a forked process's.
+pub(crate) fn is_global_alive() -> bool {
+    let global = GLOBAL.get().and_then(Option::as_ref);
+    global.is_some_and(|tracker| tracker.is_open() && tracker.0.recorder.is_ours())
+}
+
+/// Puts on disk what the global tracker has, as far as that is done in time.
+pub(crate) fn flush_global(patience: Duration) {
+    if let Some(tracker) = GLOBAL.get().and_then(Option::as_ref) {
+        tracker.attempt(|tracker| {
+            tracker.tell_repeats();
+            tracker.flush(patience)
+        });
+    }
+}
+
 impl std::fmt::Debug for Tracker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tracker")
@@ -328,6 +346,10 @@ impl Tracker {
             build: crate::inventory::build_hash(),
         };
         let mut writer = Writer::open(&path, &keys, &instance)?;
+        let mut spill = Spill::new(&path, instance.id, config.spill_max_bytes)?;
+        spill.find_left();
+        // Before anything new, and before the values that it holds are asked for.
+        let held = spill.bring_in(&mut writer);
         let restored = writer.restore(config.max_values)?;
 
         let registry = Registry::new(Detector::new(&keys.detection), config.max_values);
@@ -379,7 +401,7 @@ impl Tracker {
                 )
             })
             .collect();
-        let recorder = Recorder::start(writer)?;
+        let recorder = Recorder::start_with(writer, spill, held)?;
         let signing_key = checkpoints.as_ref().and_then(Plan::key_beside).map(Path::to_path_buf);
         let checkpointer = checkpoints.map(|plan| plan.start(recorder.heads())).transpose()?;
         Ok(Tracker(Arc::new(Inner {
@@ -509,7 +531,7 @@ impl Tracker {
         self.0.open.load(Ordering::Acquire)
     }
 
-    /// Waits until everything recorded so far is on disk.
+    /// Waits until everything recorded so far is on disk: in the database, or in the spill file.
     ///
     /// # Errors
     /// [`Error::is_evidence`] after `timeout`; the writer goes on trying.
@@ -937,7 +959,8 @@ impl Tracker {
     /// Records an event and waits until it is on disk.
     ///
     /// # Errors
-    /// [`Error::is_evidence`] after one second; counted as a blind spot.
+    /// [`Error::is_evidence`] after two seconds, or when it could be put neither into the database nor into the
+    /// spill file; counted as a blind spot.
     pub(crate) fn record_durable(&self, mut event: Event) -> Result<Ticket, (Ticket, Error)> {
         self.work_off();
         complete(&mut event);

@@ -39,6 +39,7 @@ recipients:
     on_violation: block
 egress: {durability: batched, on_violation: block, on_evidence_failure: refuse}
 registry: {max_values: 500}
+spill: {max_bytes: 4096}
 retention: {DATA_COLLECTION: 400d, X_OWN: 36h, contact.email: 8w}
 "#;
 
@@ -55,7 +56,7 @@ const JSON: &str = r#"{
   "recipients": {"mailchimp": {"hosts": ["api.mailchimp.com"], "role": "processor", "legal_name": "Intuit Inc.",
                                "country": "us", "safeguard": "SCC", "on_violation": "block"}},
   "egress": {"durability": "batched", "on_violation": "block", "on_evidence_failure": "refuse"},
-  "registry": {"max_values": 500},
+  "registry": {"max_values": 500}, "spill": {"max_bytes": 4096},
   "retention": {"DATA_COLLECTION": "400d", "X_OWN": "36h", "contact.email": "8w"}
 }"#;
 
@@ -72,6 +73,7 @@ service = "crm"
 environment = "production"
 ignored_hosts = ["localhost", "*.internal"]
 registry.max_values = 500
+spill.max_bytes = 4096
 
 [input_fields.Email]
 category = "contact.email"
@@ -142,7 +144,7 @@ fn every_key_is_read_from_every_syntax() {
             ("crm", Some("production"))
         );
         assert_eq!(config.ignored_hosts, ["localhost", "*.internal"]);
-        assert_eq!(config.max_values, 500);
+        assert_eq!((config.max_values, config.spill_max_bytes), (500, 4096));
         assert_eq!(config.file, Some(path));
 
         assert_eq!(config.input_fields.len(), 1, "a map that is given replaces its default");
@@ -274,7 +276,7 @@ fn mistakes_are_named_with_file_line_key_expectation_and_the_nearest_key() {
         "enabled: true\nstorag_path: x.db\n",
         "a.yaml:2: storag_path: unknown key (did you mean `storage_path`?); expected one of enabled, access_events, derivation_interval, storage_path, \
          audit_token, audit, fingerprints, owners, key_file, key_epoch, checkpoints, service, environment, ignored_hosts, \
-         input_fields, tracked_models, recipients, egress, registry, retention",
+         input_fields, tracked_models, recipients, egress, registry, spill, retention",
     );
     yaml(
         "audit:\n  bnid: 127.0.0.1:1\n",
@@ -346,6 +348,10 @@ fn mistakes_are_named_with_file_line_key_expectation_and_the_nearest_key() {
     yaml(
         "registry: {max_values: 1.5}\n",
         "a.yaml:1: registry.max_values: expected a whole number, at least 1, found a number that is not whole",
+    );
+    yaml(
+        "spill: {max_bytes: -1}\n",
+        "a.yaml:1: spill.max_bytes: expected a whole number of bytes, at least 0, found -1",
     );
     for time in ["400", "0d", "d", "-1d", "4 d", "99999999999w", "1y"] {
         yaml(

@@ -19,6 +19,7 @@ mod inventory;
 mod matrix;
 mod other_frameworks;
 mod quickstart;
+mod recorder;
 mod reqwest;
 mod restart;
 mod sql_fallback;

@@ -441,6 +441,7 @@ fn lock(evidence: &Evidence) -> diesel::SqliteConnection {
 fn a_task_waits_for_the_disk_without_holding_its_thread() {
     for refuse in [false, true] {
         let evidence = Evidence::new(|config| {
+            config.spill_max_bytes = 0;
             if refuse {
                 config.egress.on_evidence_failure = OnEvidenceFailure::Refuse;
             }

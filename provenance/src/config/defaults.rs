@@ -32,6 +32,7 @@ impl Default for Config {
             recipients: BTreeMap::new(),
             egress: Egress::default(),
             max_values: 1_000_000,
+            spill_max_bytes: 1 << 30,
             retention: BTreeMap::new(),
             file: None,
         }

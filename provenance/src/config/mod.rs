@@ -76,8 +76,9 @@ pub(crate) use load::from_text;
 /// | `egress.on_violation` | `record`, `block` | `record` | what a share against the policy does |
 /// | `egress.read_ahead` | number of bytes, at least 1 | `8388608` | how much of a body is read and scanned before its request leaves; what is longer and not in memory is scanned as it passes |
 /// | `egress.streams` | `watch`, `refuse` | `watch` | where a violation blocks: a body that is scanned as it passes is cut off at the first violation, or not sent at all |
-/// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record cannot be persisted within 1 s |
+/// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record goes neither into the database within 1 s nor into the spill file |
 /// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
+/// | `spill.max_bytes` | number of bytes, at least 0 | `1073741824` | most that the spill file of a process holds, which takes records while the database does not; `0` for none |
 /// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events shall be kept; checked and not applied yet, as a warning at start and `/status` say |
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -125,6 +126,8 @@ pub struct Config {
     pub egress: Egress,
     /// Most values that the registry holds.
     pub max_values: usize,
+    /// Most bytes of the file that takes records while the database does not; 0 for none.
+    pub spill_max_bytes: u64,
     /// How long events shall be kept, by event type or category. Not applied yet.
     pub retention: BTreeMap<String, Duration>,
     /// The file this was read from.

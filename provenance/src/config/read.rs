@@ -34,6 +34,7 @@ const KEYS: &[&str] = &[
     "recipients",
     "egress",
     "registry",
+    "spill",
     "retention",
 ];
 
@@ -111,6 +112,10 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
             "egress" => config.egress = egress(at)?,
             "registry" => at.section(&["max_values"], |_, at| {
                 config.max_values = at.positive()?;
+                Ok(())
+            })?,
+            "spill" => at.section(&["max_bytes"], |_, at| {
+                config.spill_max_bytes = at.bytes()?;
                 Ok(())
             })?,
             "retention" => config.retention = at.map(retention)?,
@@ -447,6 +452,16 @@ impl<'a> At<'a> {
                 .ok()
                 .filter(|number| (1..=MAX_EPOCH).contains(number))
                 .ok_or_else(|| self.error(format!("expected {expected}, found {number}"))),
+            _ => Err(self.expected(expected)),
+        }
+    }
+
+    fn bytes(&self) -> Result<u64, Error> {
+        let expected = "a whole number of bytes, at least 0";
+        match self.node.value {
+            Value::Integer(number) => {
+                u64::try_from(number).map_err(|_| self.error(format!("expected {expected}, found {number}")))
+            }
             _ => Err(self.expected(expected)),
         }
     }

@@ -476,6 +476,7 @@ pub(super) fn check(connection: &mut SqliteConnection, path: &Path) -> Result<i6
         .map(|row| row.name)
         .collect();
     let expected = [
+        "replays",
         "keys",
         "instances",
         "texts",

@@ -26,7 +26,7 @@ use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Tim
 /// How long starting waits for others that start on the same file.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a commit waits for another writer before it counts as failed, and is tried again.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
+const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Who writes: on every event of this process.
 #[derive(Clone, Debug)]
@@ -65,6 +65,13 @@ pub(crate) enum Record {
     Link(Owner, Owner),
 }
 
+/// How far a recorder has come, by the id of its spill file: kept with the batch that it speaks of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpillMark {
+    pub(crate) id: [u8; 16],
+    pub(crate) offset: u64,
+}
+
 /// The connection that writes.
 pub(crate) struct Writer {
     connection: SqliteConnection,
@@ -91,14 +98,6 @@ pub(crate) struct Writer {
     /// Stands for a commit that reports failure though it took place.
     #[cfg(test)]
     pub(super) fail_after_commit: bool,
-}
-
-/// How far a file of spilled records was taken over: kept with the records themselves.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SpillMark {
-    pub(crate) id: [u8; 16],
-    /// Bytes from its beginning.
-    pub(crate) offset: u64,
 }
 
 /// Where a chain stands.
@@ -505,6 +504,15 @@ fn landed(
     prepared: &Prepared<'_>,
     chain: &mut Hash,
 ) -> Result<bool, Error> {
+    if prepared.events.is_empty() {
+        // Without events there is no link: its first value tells.
+        let Some(first) = prepared.values.first() else {
+            return Ok(false);
+        };
+        let found = fingerprints::table.find((first.n, first.id)).select(fingerprints::id);
+        let found = found.get_result::<i64>(connection).optional();
+        return found.map(|found| found.is_some()).map_err(|e| schema::failed(path, &e));
+    }
     let found = batches::table
         .find((place.n, batch_no))
         .select((batches::first_seq, batches::events, batches::chain))

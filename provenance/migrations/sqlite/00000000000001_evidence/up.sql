@@ -139,6 +139,7 @@ CREATE TABLE postings (
 );
 CREATE INDEX postings_by_term ON postings (segment, term, at, n, seq);
 
+-- How far each recorder has come: what its spill file holds up to there is in the tables above.
 CREATE TABLE replays (
     spill BLOB NOT NULL PRIMARY KEY,
     "offset" BIGINT NOT NULL

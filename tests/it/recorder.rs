@@ -1,0 +1,647 @@
+//! What the recorder keeps when the database takes nothing, and when the process ends.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+use provenance::config::{Config, OnEvidenceFailure, Storage};
+use provenance::store::{EventQuery, Reader};
+use provenance::{Guard, Tracker, record_event, test};
+use provenance_tests::{Evidence, text};
+use serde_json::Value as Json;
+
+/// What [`spills`] finds where there is nothing.
+const NONE: [PathBuf; 0] = [];
+
+/// Locks a database for writers until it is dropped.
+fn lock(database: &Path) -> SqliteConnection {
+    let mut connection = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
+    connection
+        .batch_execute("PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE")
+        .unwrap();
+    connection
+}
+
+fn config(folder: &Path) -> Config {
+    Config {
+        storage: Storage::Sqlite(folder.join("provenance.db")),
+        service: "tests".into(),
+        ..Config::default()
+    }
+}
+
+/// Every event in the order of its chain.
+fn events(folder: &Path) -> Vec<Json> {
+    let mut reader = Reader::open(&folder.join("provenance.db")).unwrap();
+    assert!(reader.verify().unwrap().is_ok());
+    let mut query = EventQuery {
+        limit: 10_000,
+        ..EventQuery::default()
+    };
+    let mut events = Vec::new();
+    loop {
+        let page = reader.events(&query).unwrap();
+        events.extend(page.events.iter().map(|event| serde_json::to_value(event).unwrap()));
+        if page.next_cursor.is_none() {
+            break;
+        }
+        query.cursor = page.next_cursor;
+    }
+    let key = |event: &Json| {
+        let id = text(&event["event_id"]);
+        let (instance, seq) = id.rsplit_once('-').unwrap();
+        (instance.to_owned(), seq.parse::<u64>().unwrap())
+    };
+    events.sort_by_key(key);
+    events
+}
+
+fn numbers(events: &[Json]) -> Vec<u64> {
+    events
+        .iter()
+        .filter_map(|event| event["extras"]["n"].as_u64())
+        .collect()
+}
+
+fn event(n: u64) -> provenance::EventBuilder {
+    record_event("X_ONE".parse().unwrap()).extra("n", n)
+}
+
+/// Spill files in a folder, by their ending.
+fn spills(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
+}
+
+fn queue(tracker: &Tracker) -> Json {
+    tracker.status()["queue"].clone()
+}
+
+/// Waits until the database has everything.
+fn caught_up(tracker: &Tracker) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while queue(tracker)["spill_bytes"] != 0 {
+        assert!(Instant::now() < until, "{}", queue(tracker));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    tracker.flush(Duration::from_secs(30)).unwrap();
+}
+
+/// This program once more, as one of the tests below that are ignored.
+struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(name: &str, folder: &Path, how: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("recorder::{name}"), "--ignored", "--nocapture"])
+            .env("RECORDER_FOLDER", folder)
+            .env("RECORDER_HOW", how)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Process { child, lines }
+    }
+
+    /// The next line that begins so, without its beginning; `None` at the end.
+    fn said(&mut self, beginning: &str) -> Option<String> {
+        self.lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.split_once(beginning)?.1.to_owned()))
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: a call without pointers, to a process that was not waited for yet.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// How it ended: its exit code, or its signal as a negative number.
+    fn end(mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        let status = self.child.wait().unwrap();
+        status.code().unwrap_or_else(|| -status.signal().unwrap())
+    }
+}
+
+fn inside() -> (PathBuf, String) {
+    let folder = std::env::var_os("RECORDER_FOLDER").expect("run by another test");
+    (folder.into(), std::env::var("RECORDER_HOW").unwrap())
+}
+
+fn init(change: impl FnOnce(&mut Config)) -> (Guard, PathBuf, String) {
+    let (folder, how) = inside();
+    let mut config = config(&folder);
+    change(&mut config);
+    (provenance::init_with(config).unwrap(), folder, how)
+}
+
+#[test]
+#[ignore = "run by other tests"]
+fn child_locks() {
+    let (folder, how) = inside();
+    let _locked = lock(&folder.join("provenance.db"));
+    println!("\nlocked .");
+    std::thread::sleep(Duration::from_millis(how.parse().unwrap()));
+}
+
+#[test]
+fn while_another_process_holds_the_lock_shares_go_on_and_land_once_in_order() {
+    const THREADS: u64 = 4;
+    let evidence = Evidence::default();
+    let folder = evidence.folder.path();
+    let mut locker = Process::start("child_locks", folder, "3500");
+    locker.said("locked").unwrap();
+    let began = Instant::now();
+    let counts: Vec<u64> = std::thread::scope(|scope| {
+        let share = |thread: u64| {
+            let _tracker = evidence.scoped();
+            let mut n = 0;
+            while began.elapsed() < Duration::from_millis(4500) {
+                let asked = Instant::now();
+                let share = provenance::share(&format!("queue:{thread}"))
+                    .purpose(&n.to_string())
+                    .begin()
+                    .unwrap();
+                assert!(asked.elapsed() < Duration::from_secs(2));
+                share.sent();
+                n += 1;
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            n
+        };
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || share(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(locker.end(), 0);
+    caught_up(&evidence.tracker);
+    let status = queue(&evidence.tracker);
+    assert!(status["spilled"].as_u64().unwrap() > 100, "{status}");
+    assert_eq!(status["spilled"], status["replayed"]);
+    assert_eq!(status["refused"], 0);
+    assert_eq!(status["last_error"], Json::Null);
+    assert!(!evidence.blind_spots().contains(&"evidence_failure".to_owned()));
+    assert_eq!(spills(folder, "spill"), NONE);
+    let mut by_target: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for event in events(folder) {
+        assert_eq!(event["extras"]["outcome"], "sent");
+        let n = text(&event["extras"]["purpose"]).parse().unwrap();
+        by_target.entry(text(&event["target"])).or_default().push(n);
+    }
+    assert_eq!(by_target.len(), counts.len());
+    for (ns, count) in by_target.into_values().zip(counts) {
+        assert_eq!(ns, (0..count).collect::<Vec<_>>());
+    }
+}
+
+/// Says each number once it was acknowledged.
+#[test]
+#[ignore = "run by other tests"]
+fn child_acknowledges() {
+    let (_guard, ..) = init(|_| {});
+    event(0).submit_durable().unwrap();
+    println!("\nready .");
+    std::thread::sleep(Duration::from_millis(100));
+    for n in 1.. {
+        event(n)
+            .value("contact.email", "email", "ada@example.com")
+            .unwrap()
+            .submit_durable()
+            .unwrap();
+        println!("acknowledged {n}");
+        provenance::share("queue:letters").begin().unwrap().sent();
+    }
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_is_there_once() {
+    let kill = |freed: Option<u64>| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::start("child_acknowledges", folder.path(), "");
+        process.said("ready").unwrap();
+        let locked = lock(&folder.path().join("provenance.db"));
+        let mut last = 0;
+        while last < 150 {
+            last = process.said("acknowledged ").unwrap().parse().unwrap();
+        }
+        let left = spills(folder.path(), "spill");
+        assert_eq!(left.len(), 1);
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(left[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        // Freed: it is killed while it brings in what it has spilled, or just before, or just after.
+        let mut locked = Some(locked);
+        if let Some(after) = freed {
+            locked = None;
+            std::thread::sleep(Duration::from_millis(after));
+        }
+        process.signal(libc::SIGKILL);
+        while let Some(n) = process.said("acknowledged ") {
+            last = n.parse().unwrap();
+        }
+        assert_eq!(process.end(), -libc::SIGKILL);
+        drop(locked);
+
+        let tracker = Tracker::open(config(folder.path())).unwrap();
+        assert_eq!(tracker.status()["registry_size"], 1, "the value was spilled too");
+        tracker.close();
+        let events = events(folder.path());
+        let mut found = numbers(&events);
+        // The old instance's events and the new one's stand in no order to each other.
+        found.sort_unstable();
+        assert!(found.len() as u64 > last, "{} of {last}", found.len());
+        assert_eq!(found, (0..found.len() as u64).collect::<Vec<_>>());
+        let shares: Vec<_> = events
+            .iter()
+            .filter(|event| event["event_type"] == "DATA_SHARE")
+            .collect();
+        let ended = |event: &&&Json| event["extras"]["outcome"] == "sent";
+        assert!(shares.iter().filter(ended).count() as u64 >= last - 1);
+        assert_eq!(spills(folder.path(), "spill"), NONE);
+        assert_eq!(spills(folder.path(), "damaged"), NONE);
+    };
+    std::thread::scope(|scope| {
+        for freed in [None, Some(0), Some(100), Some(300), Some(450), Some(600)] {
+            scope.spawn(move || kill(freed));
+        }
+    });
+}
+
+/// A folder with a spill file that holds these events, and nobody's.
+fn left_behind(count: u64) -> (tempfile::TempDir, PathBuf) {
+    let Evidence { folder, tracker } = Evidence::default();
+    {
+        let _tracker = test::scoped(&tracker);
+        event(0).submit_durable().unwrap();
+        let _locked = lock(&folder.path().join("provenance.db"));
+        for n in 1..=count {
+            event(n).submit_durable().unwrap();
+        }
+        tracker.close();
+        assert_eq!(queue(&tracker)["refused"], 0);
+    }
+    let mut left = spills(folder.path(), "spill");
+    assert_eq!(left.len(), 1);
+    (folder, left.remove(0))
+}
+
+#[test]
+fn of_a_spill_file_cut_off_anywhere_what_is_whole_is_brought_in() {
+    let (folder, spill) = left_behind(2);
+    let bytes = std::fs::read(&spill).unwrap();
+    // A head of 40 bytes; then frames of 12 and as many as they say.
+    let mut ends = vec![40];
+    while *ends.last().unwrap() < bytes.len() {
+        let at = *ends.last().unwrap();
+        let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
+        ends.push(at + 12 + length as usize);
+    }
+    assert_eq!((ends.len(), ends[2]), (3, bytes.len()));
+    let files = ["provenance.db", "provenance.db.key"].map(|name| (name, folder.path().join(name)));
+    let name = spill.file_name().unwrap();
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            let (bytes, ends, files) = (&bytes, &ends, &files);
+            scope.spawn(move || {
+                for cut in (part..=bytes.len()).step_by(4) {
+                    let folder = tempfile::tempdir().unwrap();
+                    for (name, from) in files {
+                        std::fs::copy(from, folder.path().join(name)).unwrap();
+                    }
+                    std::fs::write(folder.path().join(name), &bytes[..cut]).unwrap();
+                    let tracker = Tracker::open(config(folder.path())).unwrap();
+                    let status = queue(&tracker);
+                    tracker.close();
+                    let whole = ends.iter().filter(|end| **end <= cut).count();
+                    let rest = cut - whole.checked_sub(1).map_or(0, |last| ends[last]);
+                    let found = numbers(&events(folder.path()));
+                    assert_eq!(found.len(), whole.max(1), "{cut}");
+                    assert!(
+                        found.contains(&0) && (1..whole as u64).all(|n| found.contains(&n)),
+                        "{cut}"
+                    );
+                    assert_eq!(status["spill_passed_over"], rest, "{cut}");
+                    assert_eq!(status["replayed"], whole.max(1) - 1, "{cut}");
+                    let aside = spills(folder.path(), ".damaged");
+                    assert_eq!(aside.len(), usize::from(rest > 0 || cut == 0), "{cut}");
+                    for aside in aside {
+                        assert_eq!(std::fs::read(aside).unwrap(), bytes[..cut], "{cut}");
+                    }
+                    assert_eq!(spills(folder.path(), ".spill"), NONE, "{cut}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_spill_file_whose_owner_lives_is_left_alone() {
+    use std::os::fd::AsRawFd;
+    let (folder, spill) = left_behind(1);
+    let owner = std::fs::File::open(&spill).unwrap();
+    // SAFETY: a call without pointers, on an open file.
+    assert_eq!(
+        unsafe { libc::flock(owner.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) },
+        0
+    );
+    Tracker::open(config(folder.path())).unwrap().close();
+    assert_eq!(numbers(&events(folder.path())), [0]);
+    assert!(spill.exists());
+    drop(owner);
+    Tracker::open(config(folder.path())).unwrap().close();
+    assert_eq!(numbers(&events(folder.path())).len(), 2);
+    assert!(!spill.exists());
+}
+
+#[test]
+fn a_spill_file_that_could_not_be_removed_adds_nothing() {
+    let (folder, spill) = left_behind(3);
+    let bytes = std::fs::read(&spill).unwrap();
+    for _ in 0..3 {
+        std::fs::write(&spill, &bytes).unwrap();
+        Tracker::open(config(folder.path())).unwrap().close();
+        assert_eq!(numbers(&events(folder.path())).len(), 4);
+    }
+}
+
+#[test]
+fn a_newer_spill_file_is_left_as_it_is_and_named() {
+    let (folder, spill) = left_behind(1);
+    let mut bytes = std::fs::read(&spill).unwrap();
+    bytes[8] = 9;
+    std::fs::write(&spill, &bytes).unwrap();
+    let tracker = Tracker::open(config(folder.path())).unwrap();
+    let name = spill.file_name().unwrap().to_str().unwrap();
+    assert_eq!(queue(&tracker)["spill_aside"], serde_json::json!([name]));
+    tracker.close();
+    assert_eq!(std::fs::read(&spill).unwrap(), bytes);
+}
+
+#[test]
+fn where_neither_the_database_nor_the_spill_file_takes_it_the_configuration_decides() {
+    let try_it = |refuse: bool, spill: &str| {
+        let evidence = Evidence::new(|config| {
+            if refuse {
+                config.egress.on_evidence_failure = OnEvidenceFailure::Refuse;
+            }
+            match spill {
+                "none" => config.spill_max_bytes = 0,
+                "small" => config.spill_max_bytes = 100,
+                _ => {}
+            }
+        });
+        let folder = evidence.folder.path();
+        if spill == "blocked" {
+            let name = format!("provenance.db.{}.spill", evidence.tracker.instance_id());
+            std::fs::create_dir(folder.join(name)).unwrap();
+        }
+        let _tracker = evidence.scoped();
+        let locked = lock(&evidence.database());
+        let began = Instant::now();
+        let share = provenance::share("queue:letters").begin();
+        assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+        match share {
+            Ok(share) => {
+                assert!(!refuse);
+                share.sent();
+            }
+            Err(blocked) => assert!(refuse && blocked.is_evidence()),
+        }
+        assert!(evidence.blind_spots().contains(&"evidence_failure".to_owned()));
+        let refused = event(1).submit_durable().unwrap_err();
+        assert!(refused.is_evidence(), "{refused}");
+        event(2).submit();
+        let status = queue(&evidence.tracker);
+        let why = text(&status["last_error"]);
+        assert!(why.contains("locked") && why.contains("spill"), "{status}");
+        assert_eq!(status["spilled"], 0);
+        assert_eq!(status["refused"], 0);
+        drop(locked);
+        // They were still being tried.
+        evidence.tracker.flush(Duration::from_secs(10)).unwrap();
+        let events = events(folder);
+        assert_eq!(numbers(&events), [1, 2]);
+        let outcome = if refuse { "blocked" } else { "sent" };
+        assert_eq!(events[0]["extras"]["outcome"], outcome);
+    };
+    std::thread::scope(|scope| {
+        for refuse in [false, true] {
+            for spill in ["none", "small", "blocked"] {
+                scope.spawn(move || try_it(refuse, spill));
+            }
+        }
+    });
+}
+
+/// Every write that makes a file grow fails, as on a full disk.
+fn fill_the_disk(full: bool) {
+    let most = libc::rlimit {
+        rlim_cur: if full { 1 } else { libc::RLIM_INFINITY },
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the structure is whole, and lives as long as the call; the signal is ignored, so that
+    // writes fail instead of ending the process.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &most), 0);
+    }
+}
+
+#[test]
+#[ignore = "run by other tests"]
+fn child_fills_the_disk() {
+    let (guard, folder, _) = init(|_| {});
+    event(0).submit_durable().unwrap();
+    fill_the_disk(true);
+    let began = Instant::now();
+    let refused = event(1).submit_durable().unwrap_err();
+    let took = began.elapsed();
+    for n in 2..200 {
+        event(n).submit();
+    }
+    let status = queue(guard.tracker().unwrap());
+    fill_the_disk(false);
+    assert!(refused.is_evidence(), "{refused}");
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert!(text(&status["last_error"]).contains("spill file"), "{status}");
+    provenance::flush(Duration::from_secs(10)).unwrap();
+    assert_eq!(queue(guard.tracker().unwrap())["refused"], 0);
+    assert_eq!(numbers(&events(&folder)), (0..200).collect::<Vec<_>>());
+    println!("\nfreed .");
+}
+
+#[test]
+fn a_full_disk_is_a_typed_error_and_what_waits_lands_once_it_is_freed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start("child_fills_the_disk", folder.path(), "");
+    assert!(process.said("freed").is_some());
+    assert_eq!(process.end(), 0);
+}
+
+#[test]
+fn sixty_four_writers_and_a_locked_database_lose_nothing() {
+    const THREADS: u64 = 64;
+    const EACH: u64 = 1200;
+    let evidence = Evidence::default();
+    let locked = lock(&evidence.database());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let evidence = &evidence;
+            scope.spawn(move || {
+                let _tracker = evidence.scoped();
+                for n in 0..EACH {
+                    event(thread * EACH + n).submit();
+                }
+            });
+        }
+    });
+    assert!(queue(&evidence.tracker)["spill_bytes"].as_u64().unwrap() > 0);
+    drop(locked);
+    caught_up(&evidence.tracker);
+    let status = queue(&evidence.tracker);
+    assert_eq!(status["refused"], 0);
+    assert_eq!(status["written"], THREADS * EACH);
+    let mut reader = Reader::open(&evidence.database()).unwrap();
+    assert_eq!(reader.summary().unwrap().events["X_ONE"], (THREADS * EACH) as i64);
+    assert!(reader.verify().unwrap().is_ok());
+}
+
+extern "C" fn panics() {
+    panic!("on purpose: nothing may unwind from here");
+}
+
+#[test]
+#[ignore = "run by other tests"]
+fn child_ends() {
+    let (guard, folder, how) = init(|config| {
+        if std::env::var("RECORDER_HOW").unwrap() == "stuck" {
+            config.spill_max_bytes = 0;
+        }
+    });
+    if how == "abort" {
+        provenance::flush_on_panic();
+    }
+    if how == "sigterm" {
+        provenance::flush_on_sigterm().unwrap();
+        provenance::flush_on_sigterm().unwrap();
+    }
+    let _locked = (how == "stuck").then(|| lock(&folder.join("provenance.db")));
+    for n in 0..500 {
+        event(n).submit();
+    }
+    match how.as_str() {
+        "exit" | "stuck" => std::process::exit(7),
+        "abort" => panics(),
+        "lost" => std::process::abort(),
+        "unwind" => panic!("on purpose: the guard is dropped"),
+        _ => {
+            println!("\nready .");
+            std::thread::sleep(Duration::from_secs(20));
+        }
+    }
+    drop(guard);
+}
+
+#[test]
+fn what_was_sent_is_kept_however_the_process_ends() {
+    let end = |how: &str, expected: i32, kept: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        let mut process = Process::start("child_ends", folder.path(), how);
+        if how == "sigterm" {
+            process.said("ready").unwrap();
+            process.signal(libc::SIGTERM);
+        }
+        assert_eq!(process.end(), expected, "{how}");
+        assert!(began.elapsed() < Duration::from_secs(8), "{how}: {:?}", began.elapsed());
+        assert_eq!(events(folder.path()).len(), kept, "{how}");
+    };
+    std::thread::scope(|scope| {
+        for (how, expected, kept) in [
+            ("exit", 7, 500),
+            ("unwind", 101, 500),
+            ("abort", -libc::SIGABRT, 500),
+            ("sigterm", -libc::SIGTERM, 500),
+            // Without anybody who flushes nothing would be kept: they are all within the first wait.
+            ("lost", -libc::SIGABRT, 0),
+            ("stuck", 7, 0),
+        ] {
+            scope.spawn(move || end(how, expected, kept));
+        }
+    });
+}
+
+/// Runs `body` in a forked process, which ends with its code.
+fn forked(body: impl FnOnce() -> i32) -> libc::pid_t {
+    // SAFETY: the child goes on as this thread alone; it calls nothing that waits for another one, which
+    // is what this tests.
+    match unsafe { libc::fork() } {
+        0 => std::process::exit(body()),
+        pid => pid,
+    }
+}
+
+fn status_of(pid: libc::pid_t) -> libc::c_int {
+    let mut status = 0;
+    // SAFETY: the number lives as long as the call.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    status
+}
+
+#[test]
+#[ignore = "run by other tests"]
+fn child_forks() {
+    let (guard, folder, _) = init(|_| {});
+    provenance::flush_on_sigterm().unwrap();
+    for n in 0..10 {
+        event(n).submit();
+    }
+    let began = Instant::now();
+    let pid = forked(|| {
+        event(100).submit();
+        let durable = event(101).submit_durable();
+        let share = provenance::share("queue:letters").begin();
+        let flushed = provenance::flush(Duration::from_secs(9));
+        let refused =
+            durable.is_err_and(|error| error.is_evidence()) && flushed.is_err_and(|error| error.is_evidence());
+        if refused && share.is_ok() { 5 } else { 6 }
+    });
+    let status = status_of(pid);
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 5, "{status}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let pid = forked(|| {
+        std::thread::sleep(Duration::from_secs(20));
+        6
+    });
+    // SAFETY: a call without pointers, to a process that was not waited for yet.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    let status = status_of(pid);
+    assert!(
+        libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM,
+        "{status}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    for n in 10..20 {
+        event(n).submit();
+    }
+    drop(guard);
+    assert_eq!(numbers(&events(&folder)), (0..20).collect::<Vec<_>>());
+    println!("\nboth ended .");
+}
+
+#[test]
+fn a_forked_process_records_nothing_and_leaves_its_parent_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start("child_forks", folder.path(), "");
+    assert!(process.said("both ended").is_some());
+    assert_eq!(process.end(), 0);
+}
