@@ -25,4 +25,6 @@ pub use verify::{Problem, Verified, VerifiedInstance};
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;

@@ -35,7 +35,7 @@ pub(super) fn keys() -> Keys {
     Keys::from_master(&[7; 32], 1, Origin::Environment)
 }
 
-fn instance(n: u64) -> Instance {
+pub(super) fn instance(n: u64) -> Instance {
     Instance {
         id: n.to_be_bytes(),
         service: "shop".into(),
@@ -79,7 +79,7 @@ fn owner(name: &str) -> Owner {
     Owner::from_stored(&format!("email:{name}")).unwrap()
 }
 
-fn tag(byte: u8, category: &str, whose: Option<&str>) -> Tag {
+pub(super) fn tag(byte: u8, category: &str, whose: Option<&str>) -> Tag {
     Tag {
         fingerprint: Some(Fingerprint([byte; 32])),
         category: category.into(),
@@ -92,7 +92,7 @@ fn tag(byte: u8, category: &str, whose: Option<&str>) -> Tag {
     }
 }
 
-fn event(event_type: EventType, at: i64, tags: Vec<Tag>) -> Event {
+pub(super) fn event(event_type: EventType, at: i64, tags: Vec<Tag>) -> Event {
     let mut event = Event::new(event_type, "HTTP POST /signup");
     event.created_at = Timestamp(at);
     event.target = Some("db:users".into());
@@ -111,7 +111,7 @@ fn event(event_type: EventType, at: i64, tags: Vec<Tag>) -> Event {
     event
 }
 
-fn record(event: Event) -> Record {
+pub(super) fn record(event: Event) -> Record {
     Record::Event(Box::new(event), Ticket::default())
 }
 

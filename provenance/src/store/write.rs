@@ -433,6 +433,12 @@ impl Writer {
             .map_err(|e| schema::failed(&self.path, &e))
     }
 
+    /// No longer syncs each commit: the control for tests of sudden ends.
+    #[cfg(test)]
+    pub(super) fn be_careless(&mut self) {
+        let _ = self.connection.batch_execute("PRAGMA synchronous = NORMAL");
+    }
+
     /// Stands for a full disk, which SQLite reports in the same way.
     #[cfg(test)]
     pub(super) fn limit_pages(&mut self, on: bool) {
