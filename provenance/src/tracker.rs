@@ -573,6 +573,7 @@ impl Tracker {
             "service": inner.instance.service,
             "environment": inner.instance.environment,
             "build": inner.instance.build,
+            "taxonomy": crate::inventory::TAXONOMY,
             "key_id": inner.key_id,
             "notes": notes,
             "blind_spots": blind_spots.into_iter().map(|(kind, site, count)| json!({ "kind": kind, "site": site, "count": count })).collect::<Vec<_>>(),
