@@ -14,6 +14,7 @@ mod features;
 mod hostile;
 mod input;
 mod inventory;
+mod lock;
 mod matrix;
 mod other_frameworks;
 mod quickstart;
