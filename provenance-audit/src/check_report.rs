@@ -332,13 +332,6 @@ impl UnknownKey {
             package: self.package.clone(),
         }
     }
-
-    fn item(&self) -> String {
-        match &self.field {
-            Some(field) => format!("{}.{field}", self.path),
-            None => self.path.clone(),
-        }
-    }
 }
 
 fn about(unknown: &UnknownKey) -> String {

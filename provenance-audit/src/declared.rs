@@ -116,6 +116,16 @@ pub struct UnknownKey {
     pub package: Option<String>,
 }
 
+impl UnknownKey {
+    /// What it stands on: `crm::users::User.email`.
+    pub(crate) fn item(&self) -> String {
+        match &self.field {
+            Some(field) => format!("{}.{field}", self.path),
+            None => self.path.clone(),
+        }
+    }
+}
+
 /// Every category, data use and subject that the taxonomy does not have, in order of their places.
 pub fn unknown_keys(entries: &[Entry]) -> Vec<UnknownKey> {
     let mut unknown = Vec::new();

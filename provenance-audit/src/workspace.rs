@@ -32,8 +32,8 @@ pub struct Settings {
     pub binaries: Vec<String>,
     /// The packages that have them, sorted.
     pub packages: Vec<String>,
-    /// As cargo takes them: `loyalty`, `crm/loyalty`.
-    pub features: Vec<String>,
+    /// Features, each with the package that it is said of; the workspace's without.
+    features: Vec<(Option<String>, String)>,
     /// A profile's name.
     pub profile: Option<String>,
 }
@@ -80,6 +80,36 @@ impl Workspace {
         self.packages().map(|package| text(package, "name"))
     }
 
+    /// The packages that `cargo build` builds: of `manifest` or the working folder, the package that it belongs
+    /// to, or all that the workspace builds by default.
+    pub fn default_packages(&self, manifest: Option<&Path>) -> Vec<String> {
+        let here = match manifest {
+            Some(manifest) => manifest.parent().map(|folder| folder.join(".")),
+            None => std::env::current_dir().ok(),
+        };
+        let here = here.and_then(|folder| folder.canonicalize().ok()).unwrap_or_default();
+        let folder = |package: &Json| Path::new(text(package, "manifest_path")).parent().map(Path::to_owned);
+        let nearest = self
+            .packages()
+            .filter_map(|package| Some((folder(package)?.canonicalize().ok()?, package)))
+            .filter(|(folder, _)| here.starts_with(folder))
+            .max_by_key(|(folder, _)| folder.components().count());
+        match nearest {
+            Some((folder, package)) if Some(&folder) != self.root.canonicalize().ok().as_ref() => {
+                vec![text(package, "name").to_owned()]
+            }
+            _ => {
+                let ids = self.metadata.get("workspace_default_members").and_then(Json::as_array);
+                let is_default =
+                    |package: &&Json| ids.is_some_and(|ids| package.get("id").is_some_and(|id| ids.contains(id)));
+                self.packages()
+                    .filter(is_default)
+                    .map(|package| text(package, "name").to_owned())
+                    .collect()
+            }
+        }
+    }
+
     /// What its manifests say of programs to lock.
     ///
     /// # Errors
@@ -91,16 +121,12 @@ impl Workspace {
             .get("metadata")
             .and_then(|metadata| metadata.get("provenance"));
         if let Some(said) = of_workspace {
-            settings.take("[workspace.metadata.provenance]", said, "")?;
+            settings.take("[workspace.metadata.provenance]", said, None)?;
         }
         for package in self.packages() {
             if let Some(said) = package.get("metadata").and_then(|metadata| metadata.get("provenance")) {
                 let name = text(package, "name");
-                settings.take(
-                    &format!("[package.metadata.provenance] of `{name}`"),
-                    said,
-                    &format!("{name}/"),
-                )?;
+                settings.take(&format!("[package.metadata.provenance] of `{name}`"), said, Some(name))?;
             }
         }
         settings.binaries.sort();
@@ -168,7 +194,16 @@ impl Workspace {
 }
 
 impl Settings {
-    fn take(&mut self, table: &str, said: &Json, package: &str) -> Result<(), String> {
+    /// Features as cargo takes them, for a build of these packages: cargo refuses those of others.
+    pub fn features_of(&self, packages: &[String]) -> Vec<String> {
+        let named = |(package, feature): &(Option<String>, String)| match package {
+            Some(package) => packages.contains(package).then(|| format!("{package}/{feature}")),
+            None => Some(feature.clone()),
+        };
+        self.features.iter().filter_map(named).collect()
+    }
+
+    fn take(&mut self, table: &str, said: &Json, package: Option<&str>) -> Result<(), String> {
         let said = said.as_object().ok_or_else(|| format!("{table}: expected a table"))?;
         for (key, value) in said {
             let list = || {
@@ -181,9 +216,10 @@ impl Settings {
             };
             match key.as_str() {
                 "binaries" => self.binaries.extend(list()?),
-                "features" => self
-                    .features
-                    .extend(list()?.into_iter().map(|feature| format!("{package}{feature}"))),
+                "features" => {
+                    let of_package = list()?.into_iter().map(|feature| (package.map(str::to_owned), feature));
+                    self.features.extend(of_package);
+                }
                 "profile" => {
                     let profile = value
                         .as_str()

@@ -180,6 +180,15 @@ fn people_are_told_of_unknown_categories_with_the_nearest() {
 }
 
 #[test]
+fn the_taxonomy_is_named_on_the_inventory_and_on_status() {
+    let said = provenance_tests::Evidence::default().tracker.status()["taxonomy"].clone();
+    let inventory = provenance::inventory();
+    let runtime = inventory.iter().find(|entry| entry.kind == "runtime").unwrap();
+    assert_eq!(runtime.rest["taxonomy"], said);
+    assert!(said.as_str().unwrap().starts_with("fideslang "));
+}
+
+#[test]
 fn a_program_is_chosen_if_there_are_several() {
     let manifest = fixture("two-programs");
     let manifest = manifest.to_str().unwrap();

@@ -55,10 +55,14 @@ impl Copy {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
+        self.run_in(".", arguments)
+    }
+
+    fn run_in(&self, folder: &str, arguments: &[&str]) -> Output {
         Command::new(tool())
             .arg("provenance")
             .args(arguments)
-            .current_dir(&self.0)
+            .current_dir(self.0.join(folder))
             .env("CARGO_TARGET_DIR", target())
             .output()
             .unwrap()
@@ -135,6 +139,9 @@ fn a_pull_request_is_told_what_it_changes() {
         "provenance.lock is current: 16 facts of crm, worker.\n\n0 calls stand outside any #[egress] function.\n"
     );
 
+    // The lock is the workspace's, wherever the command is called.
+    assert!(copy.run_in("tool/src", &["check"]).status.success());
+
     // A field, a category, a type's name, an egress function, a field's type and description, comments.
     copy.edit("crm/src/lib.rs", "//! What", "//!\n//! What");
     copy.edit(
@@ -162,13 +169,13 @@ fn a_pull_request_is_told_what_it_changes() {
         text.lines().collect::<Vec<_>>(),
         [
             "crm/src/bin/worker.rs:7: changed egress `worker::receipt`: data_use: \"essential.service\" -> \"marketing.newsletter\" (in worker)",
-            "crm/src/lib.rs:27: changed field `crm::NewUser.income`: category: \"financial.income\" -> \"financial.incom\" (in crm, worker)",
-            "crm/src/lib.rs:29: new field `crm::NewUser.phone`: category = \"contact.phone\" (in crm, worker)",
-            "crm/src/lib.rs:32: renamed type `crm::Address`: now `crm::Place` (in crm, worker)",
+            "crm/src/lib.rs:26: changed field `crm::NewUser.income`: category: \"financial.income\" -> \"financial.incom\" (in crm, worker)",
+            "crm/src/lib.rs:28: new field `crm::NewUser.phone`: category = \"contact.phone\" (in crm, worker)",
+            "crm/src/lib.rs:31: renamed type `crm::Address`: now `crm::Place` (in crm, worker)",
             "crm/src/main.rs:7: changed input `crm::moved`: args: [\"to: Address\"] -> [\"to: Place\"] (in crm)",
-            "provenance.lock:34: lost egress `worker::letter`: recipient = \"post\", allow = [\"contact.address\"] (in worker)",
+            "provenance.lock:33: lost egress `worker::letter`: recipient = \"post\", allow = [\"contact.address\"] (in worker)",
             "crm/src/bin/worker.rs:7: unknown data use `marketing.newsletter` of `worker::receipt`; did you mean `marketing`?",
-            "crm/src/lib.rs:27: unknown category `financial.incom` of `crm::NewUser.income`; did you mean `financial.income`?",
+            "crm/src/lib.rs:26: unknown category `financial.incom` of `crm::NewUser.income`; did you mean `financial.income`?",
             "",
             "provenance.lock: 6 changes. Where they are meant, run `cargo provenance lock` and commit the file. 2 keys are not in the taxonomy.",
             "",
@@ -180,17 +187,17 @@ fn a_pull_request_is_told_what_it_changes() {
     let lines: Vec<_> = github.lines().collect();
     assert_eq!(
         lines[2],
-        "::warning file=services/crm/crm/src/lib.rs,line=29,title=Personal data%3A new field::new field `crm::NewUser.phone`: category = \"contact.phone\" (in crm, worker)"
+        "::warning file=services/crm/crm/src/lib.rs,line=28,title=Personal data%3A new field::new field `crm::NewUser.phone`: category = \"contact.phone\" (in crm, worker)"
     );
     assert!(
         lines[5]
-            .starts_with("::warning file=services/crm/provenance.lock,line=34,title=Personal data%3A lost egress::")
+            .starts_with("::warning file=services/crm/provenance.lock,line=33,title=Personal data%3A lost egress::")
     );
 
     let markdown = copy.prints(1, &["check", "--format", "markdown"]);
     assert!(
         markdown.contains(
-            "| new field | crm::NewUser.phone | category = \"contact.phone\" | crm, worker | crm/src/lib.rs:29 |"
+            "| new field | crm::NewUser.phone | category = \"contact.phone\" | crm, worker | crm/src/lib.rs:28 |"
         ),
         "{markdown}"
     );
@@ -205,7 +212,7 @@ fn a_pull_request_is_told_what_it_changes() {
         json!({
             "change": "new", "what": "field", "path": "crm::NewUser.phone", "now": null, "before": null,
             "after": {"category": "contact.phone"}, "programs": ["crm", "worker"],
-            "file": "crm/src/lib.rs", "line": 29, "crate": "crm",
+            "file": "crm/src/lib.rs", "line": 28, "crate": "crm",
         })
     );
     assert_eq!(report["unknown_keys"][1]["nearest"], "financial.income");

@@ -30,7 +30,12 @@ Cargo.toml may say which programs are meant, and how they are built:
   profile = \"release\"";
 
 #[derive(Parser)]
-#[command(name = "cargo provenance", bin_name = "cargo provenance", version, about)]
+#[command(
+    name = "cargo provenance",
+    bin_name = "cargo provenance",
+    version,
+    about = "What a build declares of personal data, read from the build itself"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Subcommands,
@@ -400,7 +405,11 @@ impl Programs {
         let paths: Vec<PathBuf> = match &*self.path {
             [] => {
                 let settings = workspace.settings()?;
-                let built = self.build.run(&settings, &Selection::none())?;
+                // The lock is the workspace's, wherever the command is called.
+                let manifest = workspace.root().join("Cargo.toml");
+                let built = self
+                    .build
+                    .run(workspace, &settings, &Selection::none(), Some(&manifest))?;
                 built.into_iter().map(|program| program.path).collect()
             }
             paths => paths.to_vec(),
@@ -474,7 +483,8 @@ impl Build {
     /// Builds, and names the one program that came of it.
     fn program(&self, selection: &Selection) -> Result<PathBuf, String> {
         let workspace = Workspace::read(self.manifest_path.as_deref())?;
-        let mut programs = self.run(&workspace.settings()?, selection)?;
+        let manifest = self.manifest_path.as_deref();
+        let mut programs = self.run(&workspace, &workspace.settings()?, selection, manifest)?;
         match (programs.pop(), programs.is_empty()) {
             (Some(program), true) => Ok(program.path),
             (Some(last), false) => {
@@ -490,13 +500,24 @@ impl Build {
         }
     }
 
-    fn run(&self, settings: &Settings, selection: &Selection) -> Result<Vec<Program>, String> {
+    fn run(
+        &self,
+        workspace: &Workspace,
+        settings: &Settings,
+        selection: &Selection,
+        manifest: Option<&Path>,
+    ) -> Result<Vec<Program>, String> {
+        let packages = match &selection.package {
+            Some(package) => vec![package.clone()],
+            None if selection.is_none() && !settings.packages.is_empty() => settings.packages.clone(),
+            None => workspace.default_packages(manifest),
+        };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         // Diagnostics go to standard error, as cargo renders them; standard output is ours.
         let output = Command::new(cargo)
             .args(["build", "--message-format=json-render-diagnostics"])
             .args(selection.arguments(settings))
-            .args(self.arguments(settings))
+            .args(self.arguments(settings, &packages, manifest))
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
@@ -510,7 +531,7 @@ impl Build {
         Ok(programs)
     }
 
-    fn arguments(&self, settings: &Settings) -> Vec<OsString> {
+    fn arguments(&self, settings: &Settings, packages: &[String], manifest: Option<&Path>) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let profile = self
             .profile
@@ -521,12 +542,12 @@ impl Build {
                 arguments.extend([flag.into(), value.into()]);
             }
         }
-        for features in settings.features.iter().chain(&self.features) {
+        for features in settings.features_of(packages).iter().chain(&self.features) {
             arguments.extend(["--features".into(), features.into()]);
         }
         for (flag, path) in [
-            ("--target-dir", &self.target_dir),
-            ("--manifest-path", &self.manifest_path),
+            ("--target-dir", self.target_dir.as_deref()),
+            ("--manifest-path", manifest),
         ] {
             if let Some(path) = path {
                 arguments.extend([flag.into(), path.into()]);
