@@ -256,7 +256,11 @@ fn unknown_part(unknown: &[UnknownKey]) -> Markup {
                             th scope="row" { (code(&key.key)) }
                             td { @if let Some(nearest) = key.nearest { (code(nearest)) } }
                             td { (code(&key.item())) }
-                            td { @if let Some(file) = &key.file { (code(file)) @if let Some(line) = key.line { ":" (line) } } }
+                            td {
+                                @if let Some(file) = &key.file {
+                                    (code(&key.line.map_or(file.clone(), |line| format!("{file}:{line}"))))
+                                }
+                            }
                         }
                     }
                 }
@@ -269,7 +273,13 @@ fn unknown_part(unknown: &[UnknownKey]) -> Markup {
 fn code(name: &str) -> Markup {
     let name = shown(name);
     html! {
-        code { @for part in name.split_inclusive([':', '.', '/', '_', '(']) { (part) wbr; } }
+        code {
+            @for part in name.split_inclusive([':', '.', '/', '_', '(']) {
+                (part)
+                // Behind `::`, not within it.
+                @if part == ":" || !part.ends_with(':') { wbr; }
+            }
+        }
     }
 }
 
@@ -372,6 +382,6 @@ mod tests {
             assert!(page.contains(&format!("unknown, near {near}<")), "{near}: {page}");
         }
         assert_eq!(page.matches("unknown, near").count(), 3);
-        assert!(page.contains("Unknown keys") && page.contains("rs<wbr></code>:3"));
+        assert!(page.contains("Unknown keys") && page.contains("rs:3<wbr></code>"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use serde_json::{Value as Json, json};
 
@@ -31,8 +32,9 @@ pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-pub(crate) fn tool() -> PathBuf {
-    provenance_tests::program("cargo-provenance")
+pub(crate) fn tool() -> &'static Path {
+    static TOOL: OnceLock<PathBuf> = OnceLock::new();
+    TOOL.get_or_init(|| provenance_tests::program("cargo-provenance"))
 }
 
 fn inventory<const N: usize>(arguments: [&str; N]) -> Output {

@@ -275,8 +275,8 @@ fn what_cannot_be_compared_is_never_a_pass() {
         "unknown key `binarys`; did you mean `binaries`? (there are binaries, features, profile)",
     );
     wrong(
-        "\"tool\"",
-        "\"wroker\"",
+        "[\"tool\"]",
+        "[\"wroker\"]",
         "no package of the workspace has a program `wroker`; did you mean `worker`?",
     );
     wrong(
