@@ -177,10 +177,10 @@ impl Lock {
             return Err("too large to be a lock file".to_owned());
         }
         let file = DeTable::parse(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            let line = error.span().map_or(1, |span| Reader::of(text).line(span.start));
             format!("line {line}: not TOML: {}", error.message())
         })?;
-        let reader = Reader { text };
+        let reader = Reader::of(text);
         let mut lock = Lock::default();
         let mut version = None;
         for (name, value) in file.get_ref() {
@@ -205,11 +205,23 @@ impl Lock {
     }
 }
 
-struct Reader<'t> {
-    text: &'t str,
+struct Reader {
+    /// Where lines end.
+    ends: Vec<usize>,
 }
 
-impl Reader<'_> {
+impl Reader {
+    fn of(text: &str) -> Self {
+        Reader {
+            ends: text.match_indices('\n').map(|(at, _)| at).collect(),
+        }
+    }
+
+    /// The line of a byte, from 1.
+    fn line(&self, at: usize) -> usize {
+        self.ends.partition_point(|end| *end < at) + 1
+    }
+
     fn facts(&self, sections: &DeTable<'_>) -> Result<Facts, String> {
         let mut facts = Facts::new();
         for (name, section) in sections {
@@ -231,7 +243,7 @@ impl Reader<'_> {
                     .collect::<Result<Says, String>>()?;
                 let place = Place {
                     file: Some(FILE.to_owned()),
-                    line: Some(line_of(self.text, key.span().start)),
+                    line: Some(self.line(key.span().start)),
                     package: None,
                 };
                 let path = without_count(key.get_ref()).to_owned();
@@ -265,14 +277,8 @@ impl Reader<'_> {
     }
 
     fn wrong(&self, at: usize, what: &str) -> String {
-        format!("line {}: {what}", line_of(self.text, at))
+        format!("line {}: {what}", self.line(at))
     }
-}
-
-/// The line of a byte, from 1.
-fn line_of(text: &str, at: usize) -> usize {
-    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// `crm::send#2` is the second fact of `crm::send`.
@@ -574,25 +580,25 @@ fn whole(verb: Verb, program: &str) -> Change {
 
 fn differences(old: &Facts, new: &Facts) -> Vec<Change> {
     let renamed = renamed(old, new);
-    let mut changes = Vec::new();
-    let is_renamed = |kind: Kind, path: &str, at: fn(&Rename) -> &String| {
-        renamed.iter().any(|rename| {
-            let whole = at(rename);
-            let of_type = || {
-                path.strip_prefix(whole.as_str())
-                    .is_some_and(|rest| rest.starts_with('.'))
-            };
-            (rename.kind == kind && path == whole) || (rename.kind == Kind::Type && kind == Kind::Field && of_type())
-        })
+    let paths = |at: fn(&Rename) -> &String| -> BTreeSet<(Kind, &str)> {
+        renamed
+            .iter()
+            .map(|rename| (rename.kind, at(rename).as_str()))
+            .collect()
     };
+    let (from, to) = (paths(|rename| &rename.from), paths(|rename| &rename.to));
+    // Of a type with all its fields.
+    let is_of = |paths: &BTreeSet<(Kind, &str)>, kind: Kind, path: &str| match (kind, path.rsplit_once('.')) {
+        (Kind::Field, Some((of, _))) => paths.contains(&(Kind::Type, of)),
+        _ => paths.contains(&(kind, path)),
+    };
+    let mut changes = Vec::new();
     let keys: BTreeSet<&(Kind, String)> = old.keys().chain(new.keys()).collect();
     for key in keys {
         let (kind, path) = key;
         let none = Vec::new();
         let (before, after) = (old.get(key).unwrap_or(&none), new.get(key).unwrap_or(&none));
-        if (after.is_empty() && is_renamed(*kind, path, |rename| &rename.from))
-            || (before.is_empty() && is_renamed(*kind, path, |rename| &rename.to))
-        {
+        if (after.is_empty() && is_of(&from, *kind, path)) || (before.is_empty() && is_of(&to, *kind, path)) {
             continue;
         }
         let (mut gone, mut come) = (without(before, after).into_iter(), without(after, before).into_iter());

@@ -1,5 +1,6 @@
 //! A cargo workspace: its source files, and what its manifests say of programs to lock.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -276,43 +277,55 @@ fn nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> String {
         .unwrap_or_default()
 }
 
-/// The line on which the type that stands at `line` has its `field`, where the source shows it.
-pub fn line_of_field(source: &str, line: usize, field: &str) -> Option<usize> {
-    struct Fields<'f> {
-        line: usize,
-        field: &'f str,
-        found: Option<usize>,
+/// Where the types of one file have their fields.
+#[derive(Debug, Default)]
+pub struct FieldLines {
+    /// Lines from and to, and the named fields between, with theirs.
+    types: Vec<(RangeInclusive<usize>, Vec<(String, usize)>)>,
+}
+
+impl FieldLines {
+    /// Reads a file; one that does not parse has none.
+    pub fn of(source: &str) -> Self {
+        let mut lines = FieldLines::default();
+        if let Ok(file) = syn::parse_file(source) {
+            lines.visit_file(&file);
+        }
+        lines
     }
-    impl Fields<'_> {
-        fn holds(&self, item: &impl Spanned) -> bool {
-            (item.span().start().line..=item.span().end().line).contains(&self.line)
+
+    /// The line on which the type that stands at `line` has its `field`.
+    pub fn line(&self, line: usize, field: &str) -> Option<usize> {
+        let mut fields = self
+            .types
+            .iter()
+            .filter(|(lines, _)| lines.contains(&line))
+            .flat_map(|(_, fields)| fields);
+        fields.find(|(name, _)| name == field).map(|(_, line)| *line)
+    }
+
+    fn begin(&mut self, item: &impl Spanned) {
+        let span = item.span();
+        self.types.push((span.start().line..=span.end().line, Vec::new()));
+    }
+}
+
+impl<'a> Visit<'a> for FieldLines {
+    fn visit_item_struct(&mut self, item: &'a syn::ItemStruct) {
+        self.begin(item);
+        visit::visit_item_struct(self, item);
+    }
+
+    fn visit_item_enum(&mut self, item: &'a syn::ItemEnum) {
+        self.begin(item);
+        visit::visit_item_enum(self, item);
+    }
+
+    fn visit_field(&mut self, field: &'a syn::Field) {
+        if let (Some(name), Some((_, fields))) = (&field.ident, self.types.last_mut()) {
+            fields.push((name.unraw().to_string(), name.span().start().line));
         }
     }
-    impl<'a> Visit<'a> for Fields<'_> {
-        fn visit_item_struct(&mut self, item: &'a syn::ItemStruct) {
-            if self.holds(item) {
-                visit::visit_item_struct(self, item);
-            }
-        }
-        fn visit_item_enum(&mut self, item: &'a syn::ItemEnum) {
-            if self.holds(item) {
-                visit::visit_item_enum(self, item);
-            }
-        }
-        fn visit_field(&mut self, field: &'a syn::Field) {
-            let name = field.ident.as_ref().filter(|name| name.unraw() == self.field);
-            if let (None, Some(name)) = (self.found, name) {
-                self.found = Some(name.span().start().line);
-            }
-        }
-    }
-    let mut fields = Fields {
-        line,
-        field,
-        found: None,
-    };
-    fields.visit_file(&syn::parse_file(source).ok()?);
-    fields.found
 }
 
 fn metadata(manifest: Option<&Path>) -> Result<Json, String> {

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use provenance_audit::check_report::{self, Report};
 use provenance_audit::lockfile::{self, Lock};
-use provenance_audit::workspace::{Settings, Workspace, line_of_field};
+use provenance_audit::workspace::{FieldLines, Settings, Workspace};
 use provenance_audit::{artifact, call_sites, declared, inventory_report};
 use serde_json::Value as Json;
 
@@ -353,19 +353,17 @@ fn calls(workspace: &Workspace) -> Result<Vec<call_sites::CallSite>, String> {
 
 /// Attributes name the line that they stand on; a field has one of its own.
 fn refine(workspace: &Workspace, report: &mut Report) {
-    let mut sources: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let mut sources: BTreeMap<String, FieldLines> = BTreeMap::new();
     let ours = report.packages.clone();
     let mut line = |file: &Option<String>, package: &Option<String>, line: &mut Option<usize>, field: &str| {
         if let (Some(file), Some(package), Some(at)) = (file, package, *line)
             && ours.contains(package)
         {
-            let source = sources
+            let read = || source(workspace.root(), file).map(|text| FieldLines::of(&text));
+            let lines = sources
                 .entry(file.clone())
-                .or_insert_with(|| source(workspace.root(), file));
-            *line = source
-                .as_deref()
-                .and_then(|source| line_of_field(source, at, field))
-                .or(*line);
+                .or_insert_with(|| read().unwrap_or_default());
+            *line = lines.line(at, field).or(*line);
         }
     };
     for change in &mut report.changes {
