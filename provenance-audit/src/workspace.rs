@@ -280,8 +280,14 @@ fn nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> String {
 /// Where the types of one file have their fields.
 #[derive(Debug, Default)]
 pub struct FieldLines {
-    /// Lines from and to, and the named fields between, with theirs.
-    types: Vec<(RangeInclusive<usize>, Vec<(String, usize)>)>,
+    types: Vec<TypeLines>,
+}
+
+#[derive(Debug)]
+struct TypeLines {
+    whole: RangeInclusive<usize>,
+    /// The named fields, each with its line.
+    fields: Vec<(String, usize)>,
 }
 
 impl FieldLines {
@@ -299,14 +305,17 @@ impl FieldLines {
         let mut fields = self
             .types
             .iter()
-            .filter(|(lines, _)| lines.contains(&line))
-            .flat_map(|(_, fields)| fields);
+            .filter(|of_type| of_type.whole.contains(&line))
+            .flat_map(|of_type| &of_type.fields);
         fields.find(|(name, _)| name == field).map(|(_, line)| *line)
     }
 
     fn begin(&mut self, item: &impl Spanned) {
         let span = item.span();
-        self.types.push((span.start().line..=span.end().line, Vec::new()));
+        self.types.push(TypeLines {
+            whole: span.start().line..=span.end().line,
+            fields: Vec::new(),
+        });
     }
 }
 
@@ -322,8 +331,10 @@ impl<'a> Visit<'a> for FieldLines {
     }
 
     fn visit_field(&mut self, field: &'a syn::Field) {
-        if let (Some(name), Some((_, fields))) = (&field.ident, self.types.last_mut()) {
-            fields.push((name.unraw().to_string(), name.span().start().line));
+        if let (Some(name), Some(of_type)) = (&field.ident, self.types.last_mut()) {
+            of_type
+                .fields
+                .push((name.unraw().to_string(), name.span().start().line));
         }
     }
 }
