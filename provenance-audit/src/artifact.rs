@@ -12,6 +12,8 @@ const SECTIONS: [&str; 3] = ["prov_inv", "__prov_inv", ".prov"];
 /// What a program's file declares.
 #[derive(Debug)]
 pub struct Artifact {
+    /// The file's name, without its folder and `.exe`.
+    pub program: String,
     /// Every use of an attribute, in order of kind, path and place.
     pub entries: Vec<Entry>,
     /// The build's name on events: see [`inventory::hash`].
@@ -53,6 +55,13 @@ impl fmt::Display for ArtifactError {
 
 impl std::error::Error for ArtifactError {}
 
+impl ArtifactError {
+    /// It is a program, and carries no inventory.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.why, Why::NoSection)
+    }
+}
+
 /// Reads the inventory of the program at `path`.
 ///
 /// # Errors
@@ -66,6 +75,14 @@ pub fn read(path: &Path) -> Result<Artifact, ArtifactError> {
     let file = std::fs::read(path).map_err(|error| failed(Why::Unreadable(error.kind())))?;
     let section = section(&file).map_err(failed)?;
     Ok(Artifact {
+        program: path
+            .with_extension("")
+            .file_name()
+            .filter(|_| path.extension().is_some_and(|extension| extension == "exe"))
+            .or(path.file_name())
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         entries: inventory::parse(&section).map_err(|error| failed(Why::Malformed(error)))?,
         build: inventory::hash(&section),
     })

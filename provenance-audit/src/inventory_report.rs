@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use provenance::inventory::{self, Entry};
+use provenance::inventory::Entry;
 use serde_json::{Map, Value as Json};
 
 use crate::artifact::Artifact;
+use crate::declared::{TERMS, Taxon, objects, shown, text, texts};
+use crate::inventory_page;
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,15 @@ pub enum Format {
     Json,
     /// A table for a document.
     Markdown,
+    /// One page for a browser or a printer, without anything from elsewhere.
+    Html,
+}
+
+/// The taxonomy that the build was made with.
+pub(crate) fn taxonomy(artifact: &Artifact) -> String {
+    let runtime = artifact.entries.iter().find(|entry| entry.kind == "runtime");
+    let said = runtime.and_then(|entry| text(&entry.rest, "taxonomy"));
+    said.map_or_else(|| "not named".to_owned(), shown)
 }
 
 /// The report, ending in a line feed.
@@ -24,6 +35,7 @@ pub fn render(artifact: &Artifact, format: Format) -> String {
     match format {
         Format::Json => serde_json::to_string_pretty(&artifact.entries).unwrap_or_default() + "\n",
         Format::Table => table(&rows(artifact), artifact),
+        Format::Html => inventory_page::render(artifact),
         Format::Markdown => markdown(&rows(artifact), artifact),
     }
 }
@@ -55,17 +67,19 @@ fn declarations(entry: &Entry) -> Vec<String> {
         lines.push(format!("version {}", shown(version)));
     }
     if let Some(category) = text(&entry.rest, "category") {
-        lines.push(format!("result: {}", flagged(category)));
+        lines.push(format!("result: {}", Taxon::Category.flagged(category)));
     }
     let table = text(&entry.rest, "table")
         .map(|table| shown(table) + ".")
         .unwrap_or_default();
-    for field in list(&entry.rest, "fields").iter().filter_map(Json::as_object) {
+    for field in objects(&entry.rest, "fields") {
         let name = text(field, "name").unwrap_or("?");
-        let category = text(field, "category").map(flagged).unwrap_or_default();
+        let category = text(field, "category")
+            .map(|key| Taxon::Category.flagged(key))
+            .unwrap_or_default();
         lines.push(format!("{table}{}: {category}{}", shown(name), properties(field)));
     }
-    for arg in list(&entry.rest, "args").iter().filter_map(Json::as_object) {
+    for arg in objects(&entry.rest, "args") {
         let (name, ty) = (text(arg, "name").unwrap_or("_"), text(arg, "type").unwrap_or("?"));
         let verb = if entry.kind == "egress" { "sends" } else { "takes" };
         lines.push(format!("{verb} {}: {}", shown(name), shown(ty)));
@@ -77,15 +91,22 @@ fn declarations(entry: &Entry) -> Vec<String> {
     }
     match entry.rest.get("allow") {
         Some(Json::Array(allowed)) if allowed.is_empty() => lines.push("allows nothing".to_owned()),
-        Some(Json::Array(allowed)) => {
-            let allowed: Vec<_> = allowed.iter().filter_map(Json::as_str).map(flagged).collect();
+        Some(Json::Array(_)) => {
+            let allowed: Vec<_> = texts(&entry.rest, "allow")
+                .map(|key| Taxon::Category.flagged(key))
+                .collect();
             lines.push(format!("allows {}", allowed.join(", ")));
         }
         _ => {}
     }
-    for key in ["purpose", "basis", "data_use", "subject"] {
+    for key in TERMS {
         if let Some(value) = text(&entry.rest, key) {
-            lines.push(format!("{}: {}", key.replace('_', " "), shown(value)));
+            let value = match key {
+                "data_use" => Taxon::DataUse.flagged(value),
+                "subject" => Taxon::Subject.flagged(value),
+                _ => shown(value),
+            };
+            lines.push(format!("{}: {value}", key.replace('_', " ")));
         }
     }
     lines
@@ -99,18 +120,6 @@ fn properties(field: &Map<String, Json>) -> String {
         .filter(|(applies, _)| *applies)
         .map(|(_, word)| format!(", {word}"))
         .collect()
-}
-
-/// A category; with a mark and the nearest known one, if it is not known.
-fn flagged(category: &str) -> String {
-    let category_shown = shown(category);
-    if inventory::is_known_category(category) {
-        return category_shown;
-    }
-    match inventory::nearest_category(category) {
-        Some(nearest) => format!("{category_shown} (unknown; did you mean {nearest}?)"),
-        None => format!("{category_shown} (unknown)"),
-    }
 }
 
 fn table(rows: &[Row], artifact: &Artifact) -> String {
@@ -139,54 +148,40 @@ fn markdown(rows: &[Row], artifact: &Artifact) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "| {} |\n|{}", HEADINGS.join(" | "), "---|".repeat(HEADINGS.len()));
     for row in rows {
-        let cells = row
-            .each_ref()
-            .map(|cell| cell.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;"));
+        let cells = row.each_ref().map(|text| cell(text));
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
     let _ = writeln!(out, "\n{}", summary(artifact));
     out
 }
 
-fn summary(artifact: &Artifact) -> String {
+/// Text for a cell of a Markdown table: neither markup nor the table's own marks.
+pub(crate) fn cell(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            // A name in a comment must not call anybody.
+            '@' => out.push_str("&#64;"),
+            '\\' | '|' | '*' | '`' | '[' | ']' | '~' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+pub(crate) fn summary(artifact: &Artifact) -> String {
     let count = |kind: &str| artifact.entries.iter().filter(|entry| entry.kind == kind).count();
     let of = |number: usize, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
     format!(
-        "build {}: {}, {}, {}, {}, {}",
+        "build {}: {}, {}, {}, {}, {}; taxonomy {}",
         artifact.build,
         of(count("model"), "model", "models"),
         of(count("tracked"), "tracked type", "tracked types"),
         of(count("input"), "input", "inputs"),
         of(count("egress"), "egress function", "egress functions"),
         of(count("derived"), "derivation", "derivations"),
+        taxonomy(artifact),
     )
-}
-
-fn text<'a>(map: &'a Map<String, Json>, key: &str) -> Option<&'a str> {
-    map.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
-}
-
-fn list<'a>(map: &'a Map<String, Json>, key: &str) -> &'a [Json] {
-    map.get(key)
-        .and_then(Json::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default()
-}
-
-/// Text out of a file that is not trusted: no control characters reach the terminal.
-fn shown(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() || is_bidirectional(c) {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
-/// Characters that make a terminal show text in another order than it has.
-fn is_bidirectional(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -44,9 +44,17 @@ pub mod api;
 pub mod artifact;
 #[cfg(feature = "cli")]
 pub mod call_sites;
+#[cfg(feature = "cli")]
+pub mod check_report;
+#[cfg(feature = "cli")]
+pub mod declared;
 mod error;
 #[cfg(feature = "cli")]
+pub mod inventory_page;
+#[cfg(feature = "cli")]
 pub mod inventory_report;
+#[cfg(feature = "cli")]
+pub mod lockfile;
 mod params;
 #[cfg(feature = "server")]
 mod server;

@@ -15,7 +15,10 @@ pub(crate) use entry::{build_hash, unvisited};
 
 #[cfg(feature = "runtime")]
 #[doc(hidden)]
-pub use crate::vocabulary::category::{is_known as is_known_category, nearest as nearest_category};
+pub use crate::vocabulary::{
+    category::{is_known as is_known_category, nearest as nearest_category},
+    taxonomy::{TAXONOMY, is_known_subject, is_known_use, nearest_subject, nearest_use},
+};
 
 /// Leaves one line of JSON in the program's inventory section. Called by generated code:
 /// `head`, the item's path below the invoking module, and `tail` make one JSON object.
@@ -87,5 +90,7 @@ crate::inventory_entry!(line: concat!(
     line!(),
     r#"","crate":"provenance","version":""#,
     env!("CARGO_PKG_VERSION"),
+    r#"","taxonomy":""#,
+    crate::vocabulary::taxonomy::name_and_version!(),
     r#""}"#
 ));

@@ -630,6 +630,7 @@ impl Tracker {
             "service": inner.instance.service,
             "environment": inner.instance.environment,
             "build": inner.instance.build,
+            "taxonomy": crate::inventory::TAXONOMY,
             "key_id": inner.key_id,
             "key_epoch": inner.config.key_epoch,
             "checkpoints": inner.checkpointer.as_ref().map(Checkpointer::status),

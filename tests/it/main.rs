@@ -16,6 +16,7 @@ mod format;
 mod hostile;
 mod input;
 mod inventory;
+mod lock;
 mod matrix;
 mod other_frameworks;
 mod quickstart;

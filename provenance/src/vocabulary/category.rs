@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::Kind;
+use super::{Kind, taxonomy};
 use crate::allow::{ALIASES, Key};
 
 /// `[a-z][a-z0-9_]*` segments joined by dots, at least two, at most 128 bytes.
@@ -42,8 +42,8 @@ pub fn is_known(written: &str) -> bool {
     }
     let canonical = canonical(written);
     written.starts_with("x.")
-        || written.starts_with("preferences.")
-        || FIDESLANG.binary_search(&&*canonical).is_ok()
+        || canonical.starts_with("user.account.settings.")
+        || taxonomy::categories().binary_search(&&*canonical).is_ok()
         || OWN.contains(&&*canonical)
 }
 
@@ -52,21 +52,14 @@ pub fn is_known(written: &str) -> bool {
 pub fn nearest(written: &str) -> Option<&'static str> {
     let written = written.trim().to_ascii_lowercase();
     let full = written.starts_with("user.") || written.starts_with("system.");
-    let keys = FIDESLANG
+    let keys = taxonomy::categories()
         .iter()
         .chain(OWN)
-        .copied()
-        .filter_map(|key| match key.strip_prefix("user.") {
+        .filter_map(move |key| match key.strip_prefix("user.") {
             Some(short) if !full => short.contains('.').then_some(short),
-            _ => Some(key),
+            _ => key.contains('.').then_some(*key),
         });
-    let aliases = ALIASES.iter().map(|(alias, _)| *alias);
-    let reach = (written.len() / 4).clamp(1, 5);
-    keys.chain(aliases)
-        .map(|key| (strsim::damerau_levenshtein(&written, key), key))
-        .filter(|(distance, _)| *distance <= reach)
-        .min()
-        .map(|(_, key)| key)
+    taxonomy::nearest(&written, keys.chain(ALIASES.iter().map(|(alias, _)| *alias)))
 }
 
 /// The kind that values of this category have unless the field says otherwise.
@@ -168,103 +161,17 @@ const OWN: &[&str] = &[
     "user.financial.income",
 ];
 
-/// The data categories of Fideslang, the taxonomy by Ethyca and IAB Tech Lab (CC BY 4.0), version 3.1:
-/// its keys of two or more segments, sorted.
-const FIDESLANG: &[&str] = &[
-    "system.authentication",
-    "system.operations",
-    "user.account",
-    "user.account.settings",
-    "user.account.username",
-    "user.authorization",
-    "user.authorization.biometric",
-    "user.authorization.credentials",
-    "user.authorization.password",
-    "user.behavior",
-    "user.behavior.browsing_history",
-    "user.behavior.media_consumption",
-    "user.behavior.purchase_history",
-    "user.behavior.search_history",
-    "user.biometric",
-    "user.biometric.fingerprint",
-    "user.biometric.health",
-    "user.biometric.retinal",
-    "user.biometric.voice",
-    "user.childrens",
-    "user.contact",
-    "user.contact.address",
-    "user.contact.address.city",
-    "user.contact.address.country",
-    "user.contact.address.postal_code",
-    "user.contact.address.state",
-    "user.contact.address.street",
-    "user.contact.email",
-    "user.contact.fax_number",
-    "user.contact.organization",
-    "user.contact.phone_number",
-    "user.contact.url",
-    "user.content",
-    "user.content.private",
-    "user.content.public",
-    "user.content.self_image",
-    "user.criminal_history",
-    "user.demographic",
-    "user.demographic.age_range",
-    "user.demographic.date_of_birth",
-    "user.demographic.gender",
-    "user.demographic.language",
-    "user.demographic.marital_status",
-    "user.demographic.political_opinion",
-    "user.demographic.profile",
-    "user.demographic.race_ethnicity",
-    "user.demographic.religious_belief",
-    "user.demographic.sexual_orientation",
-    "user.device",
-    "user.device.cookie",
-    "user.device.cookie_id",
-    "user.device.device_id",
-    "user.device.ip_address",
-    "user.financial",
-    "user.financial.bank_account",
-    "user.financial.credit_card",
-    "user.government_id",
-    "user.government_id.birth_certificate",
-    "user.government_id.drivers_license_number",
-    "user.government_id.immigration",
-    "user.government_id.national_identification_number",
-    "user.government_id.passport_number",
-    "user.government_id.vehicle_registration",
-    "user.health_and_medical",
-    "user.health_and_medical.genetic",
-    "user.health_and_medical.insurance_beneficiary_id",
-    "user.health_and_medical.record_id",
-    "user.job_title",
-    "user.location",
-    "user.location.imprecise",
-    "user.location.precise",
-    "user.name",
-    "user.name.first",
-    "user.name.last",
-    "user.payment",
-    "user.privacy_preferences",
-    "user.sensor",
-    "user.social",
-    "user.telemetry",
-    "user.unique_id",
-    "user.unique_id.pseudonymous",
-    "user.user_sensor",
-    "user.workplace",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn tables_are_sorted_and_well_formed() {
-        assert!(FIDESLANG.is_sorted());
+        assert!(OWN.is_sorted());
         assert!(ALIASES.is_sorted());
-        assert!(FIDESLANG.iter().chain(OWN).all(|key| is_well_formed(key)));
+        assert!(OWN.iter().all(|key| is_well_formed(key)));
+        // What the taxonomy has got by now is no key of ours.
+        assert!(OWN.iter().all(|key| !taxonomy::categories().contains(key)));
         assert!(
             ALIASES
                 .iter()

@@ -6,6 +6,7 @@ pub(crate) mod event;
 pub(crate) mod fingerprint;
 pub(crate) mod owner;
 pub(crate) mod tag;
+pub(crate) mod taxonomy;
 pub(crate) mod time;
 
 pub use canonical::Kind;
