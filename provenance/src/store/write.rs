@@ -28,6 +28,9 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a commit waits for another writer before it counts as failed, and is tried again.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Every commit is synced before it is acknowledged.
+const SYNC: &str = "PRAGMA synchronous = FULL";
+
 /// Who writes: on every event of this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
@@ -95,6 +98,8 @@ pub(crate) struct Writer {
     adopted: bool,
     /// Segments may have to be merged.
     unsettled: bool,
+    /// How each commit is synced.
+    sync: &'static str,
     /// Stands for a commit that reports failure though it took place.
     #[cfg(test)]
     pub(super) fail_after_commit: bool,
@@ -135,10 +140,8 @@ impl Writer {
         connection
             // What a busy service writes goes to the same pages again and again: they are kept (8 MB), and
             // brought from the journal into the file after 16 MB, not after 4.
-            .batch_execute(
-                "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -8192; \
-                 PRAGMA wal_autocheckpoint = 4000;",
-            )
+            .batch_execute("PRAGMA secure_delete = ON; PRAGMA cache_size = -8192; PRAGMA wal_autocheckpoint = 4000;")
+            .and_then(|()| connection.batch_execute(SYNC))
             .map_err(failed)?;
         let row = InstanceRow {
             instance: i64::from_be_bytes(instance.id),
@@ -185,6 +188,7 @@ impl Writer {
             fresh: Vec::new(),
             adopted: false,
             unsettled: true,
+            sync: SYNC,
             #[cfg(test)]
             fail_after_commit: false,
         })
@@ -331,7 +335,7 @@ impl Writer {
             .batch_execute("PRAGMA synchronous = NORMAL")
             .map_err(failed)?;
         let done = self.maintained(due);
-        let synced = self.connection.batch_execute("PRAGMA synchronous = FULL");
+        let synced = self.connection.batch_execute(self.sync);
         let done = done.and_then(|more| synced.map(|()| more));
         done.map_err(|e| schema::failed(&self.path, &e))
     }
@@ -436,7 +440,8 @@ impl Writer {
     /// No longer syncs each commit: the control for tests of sudden ends.
     #[cfg(test)]
     pub(super) fn be_careless(&mut self) {
-        let _ = self.connection.batch_execute("PRAGMA synchronous = NORMAL");
+        self.sync = "PRAGMA synchronous = NORMAL";
+        let _ = self.connection.batch_execute(self.sync);
     }
 
     /// Stands for a full disk, which SQLite reports in the same way.

@@ -130,7 +130,8 @@ fn killed_under_load_nothing_acknowledged_is_lost() {
 #[cfg(target_os = "linux")]
 fn shim(folder: &Folder) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/faults/power_cut.c");
-    let library = folder.db().with_extension("so");
+    // The loader takes spaces in the name for ends of names.
+    let library = folder.db().with_file_name("power_cut.so");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
         .args([&library, &source])
