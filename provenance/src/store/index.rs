@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use diesel::prelude::*;
 
 use super::batch::{KnownValues, value_key};
+use super::db::{Db, on};
 use super::pack::{PackedTag, Tags};
 use super::postings::{self, Entry, Spot, Term};
 use super::schema::{events, instances};
@@ -84,18 +85,21 @@ impl Row {
 
 /// Takes in up to `limit` events of an instance after `after`.
 pub(super) fn digest(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     catalog: &mut Catalog,
     n: i64,
     after: i64,
     limit: i64,
 ) -> QueryResult<Digest> {
-    let rows = events::table
-        .filter(events::n.eq(n).and(events::seq.gt(after)))
-        .order(events::seq)
-        .limit(limit)
-        .select(Row::as_select())
-        .load(connection)?;
+    let rows: Vec<Row> = on!(
+        connection,
+        events::table
+            .filter(events::n.eq(n).and(events::seq.gt(after)))
+            .order(events::seq)
+            .limit(limit)
+            .select(Row::as_select())
+            .load(connection)
+    )?;
     let mut digest = Digest::default();
     let wanted: Vec<(i64, i32)> = rows
         .iter()
@@ -126,12 +130,14 @@ pub(super) fn digest(
             None => digest.row(row, &own, catalog),
             // What came with an outcome stands where its share does.
             Some(share) if !row.tags.is_empty() => {
-                let found = events::table
-                    .find((n, share))
-                    .select((events::at, events::after, events::actor, events::target))
-                    .get_result::<(i64, i64, i32, Option<i32>)>(connection)
-                    .optional()?;
-                let place = found.map_or(own, |(at, after, actor, target)| Place {
+                let found = on!(
+                    connection,
+                    events::table
+                        .find((n, share))
+                        .select((events::at, events::after, events::actor, events::target))
+                        .get_result::<(i64, i64, i32, Option<i32>)>(connection)
+                );
+                let place = found.optional()?.map_or(own, |(at, after, actor, target)| Place {
                     spot: Spot { at, n, seq: share },
                     created_at: at.wrapping_mul(1000).wrapping_add(after),
                     actor,
@@ -260,7 +266,7 @@ pub(super) fn round(
         .find(n)
         .select(instances::indexed)
         .get_result::<i64>(connection)?;
-    let digest = digest(connection, catalog, n, indexed, ROUND)?;
+    let digest = digest(&mut Db::Sqlite(connection), catalog, n, indexed, ROUND)?;
     if digest.upto == 0 {
         return Ok(false);
     }
