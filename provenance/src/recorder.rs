@@ -14,7 +14,8 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use crate::Error;
 use crate::deferred::{self, Deferred, Job};
 use crate::error::ErrorKind;
-use crate::store::write::{Record, Writer};
+use crate::store::Writer;
+use crate::store::write::Record;
 
 /// Most messages that wait.
 const CAPACITY: usize = 65_536;
@@ -169,7 +170,8 @@ impl Recorder {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(crate) fn start(writer: Writer) -> Result<Self, Error> {
+    pub(crate) fn start(writer: impl Into<Writer>) -> Result<Self, Error> {
+        let writer = writer.into();
         let (queue, messages) = bounded(CAPACITY);
         let (hurry, hurried) = bounded(1);
         let (end, ended) = bounded(1);
@@ -524,6 +526,7 @@ mod tests {
     use diesel::prelude::*;
 
     use super::*;
+    use crate::config::Storage;
     use crate::key::{Keys, Origin};
     use crate::store::write::Instance;
     use crate::vocabulary::Owner;
@@ -536,7 +539,8 @@ mod tests {
             build: String::new(),
         };
         let keys = Keys::from_master(&[7; 32], 1, Origin::Environment);
-        Recorder::start(Writer::open(&folder.join("evidence.db"), &keys, &instance).unwrap()).unwrap()
+        let storage = Storage::Sqlite(folder.join("evidence.db"));
+        Recorder::start(Writer::open(&storage, &keys, &instance).unwrap()).unwrap()
     }
 
     fn small() -> Record {

@@ -14,10 +14,11 @@ use serde_json::{Value as Json, json};
 use crate::Error;
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
-use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage};
+use crate::config::{COOKIE, Config, HEADER, OnViolation};
 use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
+use crate::fleet::Following;
 use crate::key::{Keys, Origin};
 use crate::memo::{Hashes, Key, Memo, Seen};
 use crate::policy;
@@ -28,7 +29,9 @@ use crate::registry::Registry;
 use crate::repeats::Repeats;
 use crate::scope::Scope;
 use crate::site::{EgressSite, Site};
-use crate::store::write::{self, Instance, Record, Writer};
+use crate::store::follow::Follower;
+use crate::store::write::{self, Instance, Record};
+use crate::store::{self, Writer};
 use crate::telemetry::{self, Told};
 use crate::tracked::{Field, Value};
 use crate::vocabulary::canonical::canonical;
@@ -62,6 +65,7 @@ struct Inner {
     key_id: String,
     registry: Registry,
     recorder: Recorder,
+    following: OnceCell<Following>,
     instance: Instance,
     /// Attribute statics, resolved once; keyed by address.
     declared: DashMap<usize, Arc<FieldSpec>>,
@@ -302,16 +306,7 @@ impl Tracker {
     /// # Errors
     /// [`Error::is_config`], [`Error::is_key`] and [`Error::is_store`], each with the way out.
     pub fn open(config: Config) -> Result<Self, Error> {
-        let path = match &config.storage {
-            Storage::Sqlite(path) => path.clone(),
-            Storage::Postgres(_) => {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    "storage_path: this build writes SQLite files only; give a file path",
-                ));
-            }
-        };
-        let keys = Keys::load(&config, write::is_empty(&path)?)?;
+        let keys = Keys::load(&config, store::is_empty(&config.storage)?)?;
         let mut id = [0; 8];
         getrandom::fill(&mut id)
             .map_err(|_| Error::new(ErrorKind::Store, "the system gives no random bytes for an instance id"))?;
@@ -321,7 +316,12 @@ impl Tracker {
             environment: config.environment.clone(),
             build: crate::inventory::build_hash(),
         };
-        let mut writer = Writer::open(&path, &keys, &instance)?;
+        let mut writer = Writer::open(&config.storage, &keys, &instance)?;
+        // What others store while this one reads is seen twice rather than never.
+        let follower = match config.follow_interval.is_zero() {
+            true => None,
+            false => Some(Follower::new(&config.storage, writer.learns())?),
+        };
         let restored = writer.restore(config.max_values)?;
 
         let registry = Registry::new(Detector::new(&keys.detection), config.max_values);
@@ -359,13 +359,15 @@ impl Tracker {
                 )
             })
             .collect();
-        Ok(Tracker(Arc::new(Inner {
+        let interval = config.follow_interval;
+        let inner = Arc::new(Inner {
             fingerprinter: Fingerprinter::of(&config, &keys),
             owners: Owners::of(&config, &keys),
             key_origin: keys.origin,
             key_id: keys.id,
             registry,
             recorder: Recorder::start(writer)?,
+            following: OnceCell::new(),
             instance,
             declared: DashMap::new(),
             inputs,
@@ -386,7 +388,20 @@ impl Tracker {
             rows: Seen::new(),
             repeats: Repeats::default(),
             config,
-        })))
+        });
+        if let Some(follower) = follower {
+            let tracker = Arc::downgrade(&inner);
+            let following = Following::start(follower, interval, move |values| {
+                let Some(tracker) = tracker.upgrade() else { return false };
+                for value in values {
+                    let tag = (*value.tag).clone();
+                    tracker.registry.register(value.fingerprint, &value.entry, tag, true);
+                }
+                true
+            })?;
+            let _ = inner.following.set(following);
+        }
+        Ok(Tracker(inner))
     }
 
     /// Flushes and stops; from now on every hook that meets this tracker is a no-op.
@@ -398,6 +413,9 @@ impl Tracker {
         if self.0.open.swap(false, Ordering::AcqRel) {
             // Of hooks that had begun.
             self.work_off();
+            if let Some(following) = self.0.following.get() {
+                following.stop();
+            }
             self.0.recorder.stop(CLOSE_PATIENCE);
         }
     }
@@ -567,6 +585,7 @@ impl Tracker {
             "registry_size": inner.registry.len(),
             "registry": { "values": inner.registry.len(), "max_values": inner.config.max_values, "evicted": evicted, "expired": expired },
             "queue": inner.recorder.status(),
+            "following": inner.following.get().map(Following::status),
             "egress": self.egress_status(),
             "recipients": inner.config.recipients.iter().map(|(name, recipient)| (name.as_str(), recipient.status())).collect::<HashMap<_, _>>(),
             "instance": self.instance_id(),

@@ -11,6 +11,7 @@ mod derived;
 mod diesel;
 mod egress;
 mod features;
+mod fleet;
 mod hostile;
 mod input;
 mod inventory;

@@ -30,6 +30,7 @@ impl Default for Config {
             recipients: BTreeMap::new(),
             egress: Egress::default(),
             max_values: 1_000_000,
+            follow_interval: Duration::from_secs(1),
             retention: BTreeMap::new(),
             file: None,
         }

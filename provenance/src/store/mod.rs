@@ -21,7 +21,7 @@ mod verify;
 pub(crate) mod write;
 mod writer;
 
-pub(crate) use writer::Writer;
+pub(crate) use writer::{Writer, check, is_empty};
 
 pub use read::{
     EventPage, EventQuery, FingerprintPage, FingerprintQuery, Flow, FlowKey, FlowQuery, Reader, StoredEvent,

@@ -8,14 +8,15 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer};
 
 use super::postings::{Spot, Term};
+use super::schema::keys;
 use super::statement::statement;
+use super::write::check_key;
 use crate::Error;
 use crate::config::{Storage, Token};
 use crate::error::ErrorKind;
+use crate::key::Keys;
 
-const MIGRATIONS: [&str; 1] = [include_str!(
-    "../../migrations/postgres/00000000000001_evidence/up.sql"
-)];
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/00000000000001_evidence/up.sql")];
 /// `layout.version` of databases that this code writes.
 const VERSION: i32 = MIGRATIONS.len() as i32;
 /// Longest time of one statement: the peer of a commit is on the other side of a network.
@@ -74,6 +75,18 @@ impl Server {
             return Err(self.error("there is no evidence in this database (yet); check the URL"));
         }
         Ok(connection)
+    }
+
+    /// Whether the evidence was written with this key.
+    ///
+    /// # Errors
+    /// It was not, or it cannot be read.
+    pub(crate) fn check(&self, master: &Keys) -> Result<(), Error> {
+        let known: Vec<(String, Vec<u8>)> = keys::table
+            .select((keys::key_id, keys::check_value))
+            .load(&mut self.reader()?)
+            .map_err(|e| self.failed(&e))?;
+        check_key(&self.shown, &known, master)
     }
 
     fn newer(&self, version: i32) -> Result<(), Error> {
@@ -146,7 +159,10 @@ fn reason(error: &diesel::result::Error) -> &'static str {
         ("No space left", "the server's disk is full"),
         ("could not extend", "the server's disk is full"),
         ("read-only transaction", "the server is read-only"),
-        ("permission denied", "the user of storage_path lacks a right on the schema `provenance`"),
+        (
+            "permission denied",
+            "the user of storage_path lacks a right on the schema `provenance`",
+        ),
         ("terminating connection", "the connection to the server was cut"),
         ("does not exist", "a table is missing, or was changed"),
     ];

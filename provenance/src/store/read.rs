@@ -429,12 +429,10 @@ impl Reader {
                     }
                 }
                 #[cfg(feature = "postgres-store")]
-                Source::Server { server, connection } => {
-                    match read(&mut Db::Postgres(connection), &mut self.memory) {
-                        Err(_) if attempt == 1 => **connection = server.reader()?,
-                        answer => return answer.map_err(|e| server.failed(&e)),
-                    }
-                }
+                Source::Server { server, connection } => match read(&mut Db::Postgres(connection), &mut self.memory) {
+                    Err(_) if attempt == 1 => **connection = server.reader()?,
+                    answer => return answer.map_err(|e| server.failed(&e)),
+                },
             }
         }
         // The loop above ends with an answer.

@@ -163,11 +163,7 @@ impl Row {
     }
 }
 
-pub(super) fn summed_flows(
-    connection: &mut Db<'_>,
-    memory: &mut Memory,
-    query: &FlowQuery,
-) -> QueryResult<Vec<Flow>> {
+pub(super) fn summed_flows(connection: &mut Db<'_>, memory: &mut Memory, query: &FlowQuery) -> QueryResult<Vec<Flow>> {
     refresh(connection, memory)?;
     let types = types(connection)?;
     let since = query.since.map_or(i32::MIN, |since| day(since.0));

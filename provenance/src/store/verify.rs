@@ -81,7 +81,9 @@ pub(super) fn verify(connection: &mut Db<'_>) -> QueryResult<Verified> {
              WHERE NOT EXISTS (SELECT 1 FROM instances i WHERE i.n = {table}.n) LIMIT 1"
         );
         let orphan = on!(connection, diesel::sql_query(sql).get_result::<Place>(connection));
-        problem = problem.or(orphan.optional()?.map(|place| place.problem("its instance is not registered")));
+        problem = problem.or(orphan
+            .optional()?
+            .map(|place| place.problem("its instance is not registered")));
     }
     Ok(Verified { instances, problem })
 }
@@ -422,12 +424,9 @@ impl<'w> Leaves<'w> {
             .typed::<(Integer, Binary, Text)>()
             .load(*connection)?,
             #[cfg(feature = "postgres-store")]
-            Db::Postgres(connection) => statement!(
-                "SELECT id, text, 'text' FROM texts WHERE n = ?",
-                writer.n
-            )
-            .typed::<(Integer, Binary, Text)>()
-            .load(*connection)?,
+            Db::Postgres(connection) => statement!("SELECT id, text, 'text' FROM texts WHERE n = ?", writer.n)
+                .typed::<(Integer, Binary, Text)>()
+                .load(*connection)?,
         };
         let types = statement!("SELECT event_type, name FROM event_counts WHERE n = ?", writer.n);
         let types = types.typed::<(Integer, Text)>();

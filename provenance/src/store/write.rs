@@ -22,7 +22,7 @@ use crate::detect::Entry;
 use crate::error::ErrorKind;
 use crate::key::Keys;
 use crate::recorder::Ticket;
-use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp, category};
+use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp};
 
 /// How long starting waits for others that start on the same file.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
@@ -613,11 +613,7 @@ fn known_keys(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
     read(if journal.exists() { Mode::Write } else { Mode::Read })
 }
 
-pub(super) fn check_key(
-    place: &dyn std::fmt::Display,
-    known: &[(String, Vec<u8>)],
-    keys: &Keys,
-) -> Result<(), Error> {
+pub(super) fn check_key(place: &dyn std::fmt::Display, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<(), Error> {
     let ours = |(id, check): &(String, Vec<u8>)| *id == keys.id && *check == keys.check;
     if known.is_empty() || known.iter().any(ours) {
         return Ok(());

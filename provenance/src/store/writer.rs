@@ -16,6 +16,12 @@ pub(crate) enum Writer {
     Server(postgres::write::Writer),
 }
 
+impl From<write::Writer> for Writer {
+    fn from(writer: write::Writer) -> Self {
+        Writer::File(writer)
+    }
+}
+
 macro_rules! delegate {
     ($self:ident, $writer:ident => $call:expr) => {
         match $self {
@@ -24,6 +30,32 @@ macro_rules! delegate {
             Writer::Server($writer) => $call,
         }
     };
+}
+
+/// Whether there is no evidence yet in a file (decides whether a new key may be made).
+///
+/// # Errors
+/// What stands there cannot be used as an evidence file.
+pub(crate) fn is_empty(storage: &Storage) -> Result<bool, Error> {
+    match storage {
+        Storage::Sqlite(path) => write::is_empty(path),
+        // A key for several machines is never made by one of them.
+        Storage::Postgres(_) => Ok(false),
+    }
+}
+
+/// Whether the evidence was written with this key.
+///
+/// # Errors
+/// It was not, or it cannot be read.
+pub(crate) fn check(storage: &Storage, keys: &Keys) -> Result<(), Error> {
+    match storage {
+        Storage::Sqlite(path) => write::check(path, keys),
+        #[cfg(feature = "postgres-store")]
+        Storage::Postgres(url) => postgres::Server::new(url).check(keys),
+        #[cfg(not(feature = "postgres-store"))]
+        Storage::Postgres(_) => Err(super::no_server()),
+    }
 }
 
 impl Writer {

@@ -64,9 +64,8 @@ impl Writer {
             let layout = super::layout(connection, true)?;
             server.newer(layout.version)?;
             super::migrate(connection, layout.version)?;
-            let known: Vec<(String, Vec<u8>)> = keys::table
-                .select((keys::key_id, keys::check_value))
-                .load(connection)?;
+            let known: Vec<(String, Vec<u8>)> =
+                keys::table.select((keys::key_id, keys::check_value)).load(connection)?;
             check_key(&server.shown, &known, master)?;
             if known.is_empty() {
                 diesel::insert_into(keys::table)
