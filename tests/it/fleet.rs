@@ -71,7 +71,7 @@ fn targets(events: &[StoredEvent]) -> Vec<&str> {
 
 #[test]
 fn two_instances_are_read_as_one_and_each_has_its_chain() {
-    let database = Database::new("");
+    let database = Database::new("SELECT 1");
     let (a, b) = (open(&database.url()), open(&database.url()));
     for round in 0..20 {
         let (tracker, name) = if round % 2 == 0 { (&a, "a") } else { (&b, "b") };
@@ -191,7 +191,7 @@ fn an_edited_row_is_named() {
         ("UPDATE provenance.texts SET text = 'b2' WHERE text = 'a2'", 2),
         ("UPDATE provenance.batches SET root = '\\x00' WHERE batch_no = 4", 4),
     ] {
-        let database = Database::new("");
+        let database = Database::new("SELECT 1");
         let tracker = open(&database.url());
         for round in 1..6 {
             record(&tracker, &format!("a{round}"), "ada@example.com");
@@ -234,7 +234,7 @@ fn crosses(a: &Tracker, b: &Tracker, email: &str) -> Duration {
 
 #[test]
 fn what_one_instance_registers_another_detects_within_two_seconds() {
-    let database = Database::new("");
+    let database = Database::new("SELECT 1");
     let folder = tempfile::tempdir().unwrap();
     for storage in [at(&database.url()), Storage::Sqlite(folder.path().join("e.db"))] {
         let a = Tracker::open(config(storage.clone())).unwrap();
@@ -266,7 +266,7 @@ fn what_one_instance_registers_another_detects_within_two_seconds() {
 
 #[test]
 fn twenty_start_at_once_on_an_empty_database() {
-    let database = Database::new("");
+    let database = Database::new("SELECT 1");
     let url = database.url();
     let gate = std::sync::Barrier::new(20);
     std::thread::scope(|scope| {
@@ -287,7 +287,7 @@ fn twenty_start_at_once_on_an_empty_database() {
 
 #[test]
 fn what_cannot_be_used_is_refused_and_left_as_it_is() {
-    let database = Database::new("");
+    let database = Database::new("SELECT 1");
     let url = database.url();
     let no_evidence = Reader::connect(&at(&url)).err().unwrap();
     assert!(
@@ -345,7 +345,7 @@ fn what_cannot_be_used_is_refused_and_left_as_it_is() {
 
 #[test]
 fn the_audit_api_reads_it_and_shows_no_password() {
-    let database = Database::new("");
+    let database = Database::new("SELECT 1");
     let url = database.url().replacen("postgres@", "postgres:s3cret@", 1);
     assert!(url.contains("s3cret"));
     let tracker = open(&url);
@@ -357,6 +357,7 @@ fn the_audit_api_reads_it_and_shows_no_password() {
             let answer = api.handle(&Request {
                 method: "GET".into(),
                 path: format!("/runtime-audit/{path}"),
+                headers: vec![("host".into(), "localhost".into())],
                 ..Request::default()
             });
             let text = String::from_utf8(answer.body).unwrap();
@@ -379,7 +380,7 @@ fn exactly_once(storage: &Storage, count: usize) {
 
 #[test]
 fn connections_that_are_cut_while_they_commit_neither_lose_nor_repeat() {
-    let database = Database::new("");
+    let database = Database::new("SELECT 1");
     let url = database.url();
     let tracker = open(&url);
     let done = AtomicBool::new(false);
