@@ -288,13 +288,14 @@ fn by_types(connection: &mut Db<'_>, types: &[i32], before: Spot, limit: usize) 
 
 /// Takes in what the file's own index does not have yet.
 pub(super) fn refresh(connection: &mut Db<'_>, memory: &mut Memory) -> QueryResult<()> {
-    let live = on!(
-        connection,
-        instances::table
+    let live = match connection {
+        Db::Sqlite(connection) => instances::table
             .filter(instances::ended_at.is_null())
             .select((instances::n, instances::indexed))
-            .load::<(i64, i64)>(connection)
-    )?;
+            .load::<(i64, i64)>(*connection)?,
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(connection) => super::postgres::behind(connection)?,
+    };
     memory.tails.retain(|n, _| live.iter().any(|(live, _)| live == n));
     for (n, indexed) in live {
         let tail = memory.tails.entry(n).or_default();

@@ -264,6 +264,16 @@ pub(super) fn find(connection: &mut PgConnection, term: Term, before: Spot, limi
     Ok(found.into_iter().map(|(at, n, seq)| Spot { at, n, seq }).collect())
 }
 
+/// Instances that have events which the index does not know of, and how far it goes: of a thousand, few. One
+/// question finds them, where a look at each would be a thousand ways to the server and back.
+pub(super) fn behind(connection: &mut PgConnection) -> QueryResult<Vec<(i64, i64)>> {
+    statement!(
+        "SELECT n, indexed FROM instances i WHERE EXISTS (SELECT 1 FROM events e WHERE e.n = i.n AND e.seq > i.indexed)"
+    )
+    .typed::<(BigInt, BigInt)>()
+    .load(connection)
+}
+
 /// Texts of an instance by their numbers.
 pub(super) fn texts(connection: &mut PgConnection, n: i64, ids: &[i32]) -> QueryResult<Vec<(i32, String)>> {
     #[derive(QueryableByName)]
@@ -279,4 +289,19 @@ pub(super) fn texts(connection: &mut PgConnection, n: i64, ids: &[i32]) -> Query
         .load(connection)?;
     let text = |row: Row| Some((row.id, String::from_utf8(row.text).ok()?));
     Ok(rows.into_iter().filter_map(text).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_gets_limits_where_it_has_none() {
+        assert_eq!(
+            bounded("postgres://db/evidence"),
+            "postgres://db/evidence?connect_timeout=3&tcp_user_timeout=10000&keepalives_idle=10&application_name=provenance"
+        );
+        let own = "postgres://db/e?sslmode=require&connect_timeout=9&application_name=shop";
+        assert_eq!(bounded(own), format!("{own}&tcp_user_timeout=10000&keepalives_idle=10"));
+    }
 }
