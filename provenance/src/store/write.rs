@@ -96,14 +96,14 @@ pub(crate) struct Writer {
 /// Values that others have stored: their keys and rows, on their way to the writer. Without them it could not
 /// say in which events they are seen here.
 #[derive(Clone, Default)]
-pub(crate) struct Learned(Arc<Mutex<Vec<(u64, (i64, i64))>>>);
+pub(crate) struct Learned(Arc<Mutex<KnownValues>>);
 
 impl Learned {
     pub(super) fn add(&self, key: u64, row: (i64, i64)) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((key, row));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, row);
     }
 
-    pub(super) fn take(&self) -> Vec<(u64, (i64, i64))> {
+    pub(super) fn take(&self) -> KnownValues {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
