@@ -43,10 +43,10 @@ const HEADERS: [(&str, &str); 6] = [
     ("referrer-policy", "no-referrer"),
 ];
 
-/// Answers audit requests from one evidence file.
+/// Answers audit requests from one evidence store.
 pub struct Api {
     source: Source,
-    path: PathBuf,
+    storage: Storage,
     access: Access,
     /// Models and inputs of this process, for `/status`.
     declared: Map<String, Json>,
@@ -61,6 +61,8 @@ pub enum Source {
     Tracker(Tracker),
     /// In a file, which a service may be writing at the same time.
     File(PathBuf),
+    /// Where `storage_path` says: in a file, or with the feature `postgres-store` in a PostgreSQL database.
+    Storage(Storage),
 }
 
 /// Who may ask.
@@ -133,18 +135,19 @@ impl Api {
     /// An API over `source`. The evidence is opened when the first request asks for it.
     ///
     /// # Errors
-    /// [`Error::Storage`] when the evidence is not in a file.
+    /// [`Error::Storage`] when the evidence is not in a file, and the feature `postgres-store` is off.
     pub fn new(source: Source, options: &Options) -> Result<Self, Error> {
-        let (path, declared) = match &source {
-            Source::File(path) => (path.clone(), Map::new()),
-            Source::Tracker(tracker) => match &tracker.config().storage {
-                Storage::Sqlite(path) => (path.clone(), declared(tracker.config())),
-                _ => return Err(Error::Storage),
-            },
+        let (storage, declared) = match &source {
+            Source::File(path) => (Storage::Sqlite(path.clone()), Map::new()),
+            Source::Storage(storage) => (storage.clone(), Map::new()),
+            Source::Tracker(tracker) => (tracker.config().storage.clone(), declared(tracker.config())),
         };
+        if cfg!(not(feature = "postgres-store")) && matches!(storage, Storage::Postgres(_)) {
+            return Err(Error::Storage);
+        }
         Ok(Api {
             source,
-            path,
+            storage,
             access: Access::new(options),
             declared,
             readers: Mutex::default(),
@@ -212,7 +215,7 @@ impl Api {
         }
         status.insert("embedded".into(), matches!(self.source, Source::Tracker(_)).into());
         status.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        status.insert("storage_path".into(), self.path.to_string_lossy().into());
+        status.insert("storage_path".into(), self.storage.to_string().into());
         status.insert("events".into(), json!(file.events));
         status.insert("fingerprints".into(), file.fingerprints.into());
         status.insert("chain".into(), file.chain.into());
@@ -235,7 +238,7 @@ impl Api {
         let resting = lock(&self.readers).pop();
         let mut reader = match resting {
             Some(reader) => reader,
-            None => Reader::open(&self.path).map_err(|error| unreadable(&error))?,
+            None => Reader::connect(&self.storage).map_err(|error| unreadable(&error))?,
         };
         match ask(&mut reader) {
             Err(error) if !error.is_input() => Err(unreadable(&error)),

@@ -11,7 +11,7 @@ pub enum Error {
     Provenance(provenance::Error),
     /// There is no tracker to report on: `provenance::init()` was not called, or `enabled` is false.
     NotInitialised,
-    /// The evidence is not in a SQLite file, which is all that this build reads.
+    /// The evidence is not in a SQLite file, which is all that a build without `postgres-store` reads.
     Storage,
     /// The address is open to other machines, and no token protects it.
     Unprotected(SocketAddr),
@@ -38,7 +38,7 @@ impl fmt::Display for Error {
                 "there is nothing to audit: call provenance::init() first and keep its guard (with `enabled: false` \
                  there is never anything)",
             ),
-            Error::Storage => f.write_str("storage_path: the audit API of this build reads SQLite files only"),
+            Error::Storage => f.write_str("storage_path: the audit API of this build reads SQLite files only; build it with the feature `postgres-store`"),
             Error::Unprotected(addr) => write!(
                 f,
                 "the audit API may not listen on {addr}, which other machines can reach, without a token: set \

@@ -67,6 +67,7 @@
 //! | `sql-fallback` | | writes that go around a model, and deletes, read from the SQL text; models of the config's `tracked_models` |
 //! | `sqlite-probe` | | row counts and transaction ends as SQLite itself reports them, for the whole process |
 //! | `postgres` | | `COPY` of tracked models into PostgreSQL |
+//! | `postgres-store` | | evidence of many instances in one PostgreSQL: `storage_path: postgres://..`; links libpq |
 //! | `tracing` | | each event also as a `tracing` event, in the current span: target `provenance`, level info, names and counts alone |
 //! | `opentelemetry` | | trace ids from the current context of opentelemetry 0.33, as tracing-opentelemetry 0.34 sets it; where its activation is switched off, from `traceparent` |
 //!
@@ -195,6 +196,8 @@ mod detect;
 mod error;
 #[cfg(feature = "runtime")]
 mod exits;
+#[cfg(feature = "runtime")]
+mod fleet;
 #[cfg(all(fuzzing, feature = "runtime"))]
 #[doc(hidden)]
 pub mod fuzzing;

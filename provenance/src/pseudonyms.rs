@@ -3,9 +3,9 @@
 use zeroize::Zeroizing;
 
 use crate::Error;
-use crate::config::{Config, Storage};
+use crate::config::Config;
 use crate::key::Keys;
-use crate::store::write;
+use crate::store;
 use crate::tracked::Value;
 use crate::vocabulary::canonical::canonical;
 use crate::vocabulary::fingerprint::Fingerprinter;
@@ -27,9 +27,7 @@ impl Pseudonyms {
     /// cannot be read.
     pub fn load(config: &Config) -> Result<Self, Error> {
         let keys = Keys::load(config, false)?;
-        if let Storage::Sqlite(path) = &config.storage {
-            write::check(path, &keys)?;
-        }
+        store::check(&config.storage, &keys)?;
         Ok(Pseudonyms {
             owners: Owners::of(config, &keys),
             fingerprints: Fingerprinter::of(config, &keys),

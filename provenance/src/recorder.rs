@@ -15,7 +15,8 @@ use crate::Error;
 use crate::deferred::{self, Deferred, Job};
 use crate::error::ErrorKind;
 use crate::spill::{Chunk, Spill, SpillStatus, Tally};
-use crate::store::write::{Head, Record, SpillMark, Writer};
+use crate::store::Writer;
+use crate::store::write::{Head, Record, SpillMark};
 
 /// Name of the writer's thread.
 pub(crate) const THREAD: &str = "provenance";
@@ -212,7 +213,7 @@ impl Recorder {
 
     /// Starts the writer thread without a spill file.
     #[cfg(test)]
-    pub(crate) fn start(writer: Writer) -> Result<Self, Error> {
+    pub(crate) fn start(writer: impl Into<Writer>) -> Result<Self, Error> {
         let spill = Spill::new(std::path::Path::new(""), [0; 8], 0)?;
         Self::start_with(writer, spill, None)
     }
@@ -222,7 +223,8 @@ impl Recorder {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(crate) fn start_with(writer: Writer, spill: Spill, held: Option<Chunk>) -> Result<Self, Error> {
+    pub(crate) fn start_with(writer: impl Into<Writer>, spill: Spill, held: Option<Chunk>) -> Result<Self, Error> {
+        let writer = writer.into();
         let (queue, messages) = bounded(CAPACITY);
         let (hurry, hurried) = bounded(1);
         let (end, ended) = bounded(1);
@@ -802,6 +804,7 @@ mod tests {
     use diesel::prelude::*;
 
     use super::*;
+    use crate::config::Storage;
     use crate::key::{Keys, Origin};
     use crate::store::write::Instance;
     use crate::vocabulary::Owner;
@@ -814,7 +817,8 @@ mod tests {
             build: String::new(),
         };
         let keys = Keys::from_master(&[7; 32], 1, Origin::Environment);
-        Recorder::start(Writer::open(&folder.join("evidence.db"), &keys, &instance).unwrap()).unwrap()
+        let storage = Storage::Sqlite(folder.join("evidence.db"));
+        Recorder::start(Writer::open(&storage, &keys, &instance).unwrap()).unwrap()
     }
 
     fn small() -> Record {

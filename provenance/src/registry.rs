@@ -237,6 +237,36 @@ impl Registry {
         forgotten.is_some()
     }
 
+    /// Forgets what is held of a person under these identifiers: values that are nobody else's are no longer
+    /// detected, others keep the tags of the others. Gives how many tags went.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for erasures"))]
+    pub(crate) fn forget_person(&self, identifiers: &[Owner]) -> usize {
+        let is_theirs = |held: &HeldTag| held.tag.owner.as_ref().is_some_and(|owner| identifiers.contains(owner));
+        let mut gone = 0;
+        let mut values = 0;
+        self.values.retain(|fingerprint, held| {
+            let before = held.tags.len();
+            held.tags.retain(|tag| !is_theirs(tag));
+            gone += before - held.tags.len();
+            let kept = !held.tags.is_empty() || before == 0;
+            if !kept {
+                values += 1;
+                // Under the shard's lock: whoever registers it again does so after this.
+                for entry in &held.entries {
+                    self.detector.remove(entry, *fingerprint);
+                }
+            }
+            kept
+        });
+        if gone > 0 {
+            // After the tags are gone: what is remembered of them from before holds no longer.
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            let mut arrivals = lock(&self.arrivals);
+            arrivals.held = arrivals.held.saturating_sub(values);
+        }
+        gone
+    }
+
     /// The tag of the same category and person, who may give a value under one identifier and store it
     /// under another.
     fn position(&self, tags: &[HeldTag], tag: &Tag) -> Option<usize> {
@@ -451,6 +481,26 @@ mod tests {
         let arrivals = registry.arrivals.lock().unwrap();
         assert_eq!((arrivals.held, arrivals.confirmed.len()), (10, 10));
         assert!(arrivals.unconfirmed.len() <= 10);
+    }
+
+    #[test]
+    fn a_person_is_forgotten_and_what_is_shared_stays_the_others() {
+        let registry = registry(10);
+        register(&registry, 1000, "user:1", 0, true);
+        register(&registry, 1001, "user:1", 0, true);
+        register(&registry, 1001, "user:2", 0, true);
+        register(&registry, 1002, "email:a", 0, false);
+        let generation = registry.generation();
+        assert_eq!(registry.forget_person(&[owner("user:1"), owner("email:a")]), 3);
+        assert!(registry.generation() > generation);
+        let held: Vec<bool> = (1000..1003).map(|value| holds(&registry, value)).collect();
+        assert_eq!(held, [false, true, false]);
+        let tags = registry.tags(&fingerprint(1001));
+        assert_eq!((tags.len(), &tags[0].owner), (1, &Some(owner("user:2"))));
+        assert_eq!(registry.arrivals.lock().unwrap().held, 1);
+        // A row that is loaded later may bring the value back: whether it may is the eraser's to say.
+        assert!(register(&registry, 1000, "user:1", 1, true).fresh);
+        assert_eq!(registry.forget_person(&[owner("user:9")]), 0);
     }
 
     #[test]

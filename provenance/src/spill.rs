@@ -21,7 +21,8 @@ use self::frame::{Found, Frames, HEAD, Head};
 use crate::Error;
 use crate::error::ErrorKind;
 use crate::recorder::Ticket;
-use crate::store::write::{Record, SpillMark, Writer};
+use crate::store::Writer;
+use crate::store::write::{Record, SpillMark};
 use crate::vocabulary::{Event, EventType};
 
 /// Most records that are brought in by one commit, and most bytes of their frames.

@@ -20,6 +20,7 @@ use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage};
 use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
+use crate::fleet::Following;
 use crate::key::{Keys, Origin};
 use crate::memo::{Hashes, Key, Memo, Seen};
 use crate::policy;
@@ -31,7 +32,9 @@ use crate::repeats::Repeats;
 use crate::scope::Scope;
 use crate::site::{EgressSite, Site};
 use crate::spill::Spill;
-use crate::store::write::{self, Instance, Record, Writer};
+use crate::store::follow::Follower;
+use crate::store::write::{self, Instance, Record};
+use crate::store::{self, Writer};
 use crate::telemetry::{self, Told};
 use crate::tracked::{Field, Value};
 use crate::vocabulary::canonical::canonical;
@@ -69,6 +72,7 @@ struct Inner {
     checkpointer: Option<Checkpointer>,
     /// The signing key that was made beside the database.
     signing_key: Option<PathBuf>,
+    following: OnceCell<Following>,
     instance: Instance,
     /// Attribute statics, resolved once; keyed by address.
     declared: DashMap<usize, Arc<FieldSpec>>,
@@ -278,6 +282,14 @@ pub(crate) fn with<R>(hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
     tracker.attempt(hook)
 }
 
+/// What the names of spill files begin with: beside an SQLite file; of PostgreSQL in the working folder.
+fn spill_base(storage: &Storage) -> PathBuf {
+    match storage {
+        Storage::Sqlite(path) => path.clone(),
+        Storage::Postgres(_) => PathBuf::from("runtime_provenance.postgres"),
+    }
+}
+
 /// Makes `config` the global tracker's. `Ok(None)` with `enabled: false`.
 pub(crate) fn install(config: Config) -> Result<Option<Tracker>, Error> {
     let mut ours = false;
@@ -325,16 +337,7 @@ impl Tracker {
     /// # Errors
     /// [`Error::is_config`], [`Error::is_key`] and [`Error::is_store`], each with the way out.
     pub fn open(config: Config) -> Result<Self, Error> {
-        let path = match &config.storage {
-            Storage::Sqlite(path) => path.clone(),
-            Storage::Postgres(_) => {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    "storage_path: this build writes SQLite files only; give a file path",
-                ));
-            }
-        };
-        let keys = Keys::load(&config, write::is_empty(&path)?)?;
+        let keys = Keys::load(&config, store::is_empty(&config.storage)?)?;
         let checkpoints = Plan::of(&config)?;
         let mut id = [0; 8];
         getrandom::fill(&mut id)
@@ -345,11 +348,16 @@ impl Tracker {
             environment: config.environment.clone(),
             build: crate::inventory::build_hash(),
         };
-        let mut writer = Writer::open(&path, &keys, &instance)?;
-        let mut spill = Spill::new(&path, instance.id, config.spill_max_bytes)?;
+        let mut writer = Writer::open(&config.storage, &keys, &instance)?;
+        let mut spill = Spill::new(&spill_base(&config.storage), instance.id, config.spill_max_bytes)?;
         spill.find_left();
         // Before anything new, and before the values that it holds are asked for.
         let held = spill.bring_in(&mut writer);
+        // What others store while this one reads is seen twice rather than never.
+        let follower = match config.follow_interval.is_zero() {
+            true => None,
+            false => Some(Follower::new(&config.storage, writer.learns())?),
+        };
         let restored = writer.restore(config.max_values)?;
 
         let registry = Registry::new(Detector::new(&keys.detection), config.max_values);
@@ -404,7 +412,8 @@ impl Tracker {
         let recorder = Recorder::start_with(writer, spill, held)?;
         let signing_key = checkpoints.as_ref().and_then(Plan::key_beside).map(Path::to_path_buf);
         let checkpointer = checkpoints.map(|plan| plan.start(recorder.heads())).transpose()?;
-        Ok(Tracker(Arc::new(Inner {
+        let interval = config.follow_interval;
+        let inner = Arc::new(Inner {
             fingerprinter: Fingerprinter::of(&config, &keys),
             owners: Owners::of(&config, &keys),
             key_origin: keys.origin,
@@ -413,6 +422,7 @@ impl Tracker {
             recorder,
             checkpointer,
             signing_key,
+            following: OnceCell::new(),
             instance,
             declared: DashMap::new(),
             inputs,
@@ -433,7 +443,20 @@ impl Tracker {
             rows: Seen::new(),
             repeats: Repeats::default(),
             config,
-        })))
+        });
+        if let Some(follower) = follower {
+            let tracker = Arc::downgrade(&inner);
+            let following = Following::start(follower, interval, move |values| {
+                let Some(tracker) = tracker.upgrade() else { return false };
+                for value in values {
+                    let tag = (*value.tag).clone();
+                    tracker.registry.register(value.fingerprint, &value.entry, tag, true);
+                }
+                true
+            })?;
+            let _ = inner.following.set(following);
+        }
+        Ok(Tracker(inner))
     }
 
     /// Flushes and stops; from now on every hook that meets this tracker is a no-op.
@@ -445,6 +468,9 @@ impl Tracker {
         if self.0.open.swap(false, Ordering::AcqRel) {
             // Of hooks that had begun.
             self.work_off();
+            if let Some(following) = self.0.following.get() {
+                following.stop();
+            }
             self.0.recorder.stop(CLOSE_PATIENCE);
             if let Some(checkpointer) = &self.0.checkpointer {
                 checkpointer.stop();
@@ -624,6 +650,7 @@ impl Tracker {
             "registry_size": inner.registry.len(),
             "registry": { "values": inner.registry.len(), "max_values": inner.config.max_values, "evicted": evicted, "expired": expired },
             "queue": inner.recorder.status(),
+            "following": inner.following.get().map(Following::status),
             "egress": self.egress_status(),
             "recipients": inner.config.recipients.iter().map(|(name, recipient)| (name.as_str(), recipient.status())).collect::<HashMap<_, _>>(),
             "instance": self.instance_id(),

@@ -12,6 +12,7 @@ mod derived;
 mod diesel;
 mod egress;
 mod features;
+mod fleet;
 mod format;
 mod hostile;
 mod input;

@@ -43,7 +43,7 @@ pub(crate) use load::from_text;
 /// | `enabled` | `true`, `false` | `true` | `false` makes every hook a no-op |
 /// | `derivation_interval` | seconds | `0` | what a `#[derived]` function says again within so many seconds (same place, person, arguments and result) is counted, and told by one event at the end; `0` records each call |
 /// | `access_events` | `true`, `false` | `false` | a DATA_ACCESS for each model that a request, or a statement outside of one, loads |
-/// | `storage_path` | path of a SQLite file | `runtime_provenance.db` | where the evidence is kept; a `postgres://` URL is understood, and refused by this version |
+/// | `storage_path` | path of a SQLite file, or with the feature `postgres-store` a `postgres://` URL | `runtime_provenance.db` | where the evidence is kept; many instances may share one database, under one key |
 /// | `audit_token` | text | none | protects the audit API |
 /// | `audit.bind` | address and port | `127.0.0.1:8787` | where the embedded audit server listens |
 /// | `audit.query_token` | `true`, `false` | `true` | whether the token is also taken from the `audit_token` query parameter |
@@ -77,6 +77,7 @@ pub(crate) use load::from_text;
 /// | `egress.read_ahead` | number of bytes, at least 1 | `8388608` | how much of a body is read and scanned before its request leaves; what is longer and not in memory is scanned as it passes |
 /// | `egress.streams` | `watch`, `refuse` | `watch` | where a violation blocks: a body that is scanned as it passes is cut off at the first violation, or not sent at all |
 /// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record goes neither into the database within 1 s nor into the spill file |
+/// | `registry.follow_interval` | seconds | `1` | how often it is looked at what other processes on the same storage have registered, so that it is recognised here; `0` never |
 /// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
 /// | `spill.max_bytes` | number of bytes, at least 0 | `1073741824` | most that the spill file of a process holds, which takes records while the database does not; `0` for none |
 /// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events shall be kept; checked and not applied yet, as a warning at start and `/status` say |
@@ -128,6 +129,8 @@ pub struct Config {
     pub max_values: usize,
     /// Most bytes of the file that takes records while the database does not; 0 for none.
     pub spill_max_bytes: u64,
+    /// How often values that other instances have registered are taken over; zero: never.
+    pub follow_interval: Duration,
     /// How long events shall be kept, by event type or category. Not applied yet.
     pub retention: BTreeMap<String, Duration>,
     /// The file this was read from.
@@ -155,7 +158,7 @@ impl fmt::Debug for Token {
 pub enum Storage {
     /// A SQLite file; made absolute against the config file's folder.
     Sqlite(PathBuf),
-    /// A PostgreSQL URL, which this version does not write to; its password is never shown.
+    /// A PostgreSQL URL (feature `postgres-store`); its password is never shown.
     Postgres(Token),
 }
 

@@ -110,8 +110,11 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
             "tracked_models" => config.tracked_models = at.map(tracked_model)?,
             "recipients" => config.recipients = at.map(recipient)?,
             "egress" => config.egress = egress(at)?,
-            "registry" => at.section(&["max_values"], |_, at| {
-                config.max_values = at.positive()?;
+            "registry" => at.section(&["follow_interval", "max_values"], |key, at| {
+                match key {
+                    "follow_interval" => config.follow_interval = at.seconds()?,
+                    _ => config.max_values = at.positive()?,
+                }
                 Ok(())
             })?,
             "spill" => at.section(&["max_bytes"], |_, at| {

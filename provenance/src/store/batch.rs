@@ -54,8 +54,8 @@ pub(super) struct Prepared<'a> {
     pub(super) values: Vec<ValueRow>,
     /// Their keys, in the same order.
     pub(super) value_keys: Vec<u64>,
-    links: Vec<(&'a Owner, &'a Owner)>,
-    counts: BTreeMap<i32, (&'a str, i64)>,
+    pub(super) links: Vec<(&'a Owner, &'a Owner)>,
+    pub(super) counts: BTreeMap<i32, (&'a str, i64)>,
     /// After this batch.
     pub(super) at: i64,
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use diesel::prelude::*;
 
 use super::batch::{KnownValues, value_key};
+use super::db::{Db, on};
 use super::pack::{PackedTag, Tags};
 use super::postings::{self, Entry, Spot, Term};
 use super::schema::{events, instances};
@@ -85,23 +86,26 @@ impl Row {
 
 /// Takes in up to `limit` events of an instance after `after`.
 pub(super) fn digest(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     catalog: &mut Catalog,
     n: i64,
     after: i64,
     limit: i64,
 ) -> QueryResult<Digest> {
-    let rows = events::table
-        .filter(events::n.eq(n).and(events::seq.gt(after)))
-        .order(events::seq)
-        .limit(limit)
-        .select(Row::as_select())
-        .load(connection)?;
+    let rows: Vec<Row> = on!(
+        connection,
+        events::table
+            .filter(events::n.eq(n).and(events::seq.gt(after)))
+            .order(events::seq)
+            .limit(limit)
+            .select(Row::as_select())
+            .load(connection)
+    )?;
     digest_of(connection, catalog, &rows)
 }
 
 /// Takes in these events of an instance.
-fn digest_of(connection: &mut SqliteConnection, catalog: &mut Catalog, rows: &[Row]) -> QueryResult<Digest> {
+fn digest_of(connection: &mut Db<'_>, catalog: &mut Catalog, rows: &[Row]) -> QueryResult<Digest> {
     let mut digest = Digest::default();
     let mut wanted = HashSet::new();
     for row in rows {
@@ -129,12 +133,14 @@ fn digest_of(connection: &mut SqliteConnection, catalog: &mut Catalog, rows: &[R
             None => digest.row(row, &own, catalog),
             // What came with an outcome stands where its share does.
             Some(share) if !row.tags.is_empty() => {
-                let found = events::table
-                    .find((n, share))
-                    .select((events::at, events::after, events::actor, events::target))
-                    .get_result::<(i64, i64, i32, Option<i32>)>(connection)
-                    .optional()?;
-                let place = found.map_or(own, |(at, after, actor, target)| Place {
+                let found = on!(
+                    connection,
+                    events::table
+                        .find((n, share))
+                        .select((events::at, events::after, events::actor, events::target))
+                        .get_result::<(i64, i64, i32, Option<i32>)>(connection)
+                );
+                let place = found.optional()?.map_or(own, |(at, after, actor, target)| Place {
                     spot: Spot { at, n, seq: share },
                     created_at: at.wrapping_mul(1000).wrapping_add(after),
                     actor,
@@ -274,8 +280,8 @@ pub(super) fn round(
         .get_result::<i64>(connection)?;
     let follows = fresh.first().is_some_and(|row| row.seq == indexed.saturating_add(1));
     let digest = match follows {
-        true => digest_of(connection, catalog, fresh)?,
-        false => digest(connection, catalog, n, indexed, ROUND)?,
+        true => digest_of(&mut Db::Sqlite(connection), catalog, fresh)?,
+        false => digest(&mut Db::Sqlite(connection), catalog, n, indexed, ROUND)?,
     };
     if digest.upto == 0 {
         return Ok(false);

@@ -2,9 +2,13 @@
 
 mod batch;
 mod chain;
+mod db;
+pub(crate) mod follow;
 mod index;
 mod pack;
 mod pages;
+#[cfg(feature = "postgres-store")]
+pub(crate) mod postgres;
 mod postings;
 mod proof;
 mod read;
@@ -15,12 +19,24 @@ mod texts;
 mod values;
 mod verify;
 pub(crate) mod write;
+mod writer;
+
+pub(crate) use writer::{Writer, check, is_empty};
 
 pub use read::{
     EventPage, EventQuery, FingerprintPage, FingerprintQuery, Flow, FlowKey, FlowQuery, Reader, StoredEvent,
     StoredFingerprint, Summary,
 };
 pub use verify::{Problem, Verified, VerifiedInstance};
+
+/// What is said of a PostgreSQL URL where the feature is off.
+#[cfg(not(feature = "postgres-store"))]
+pub(crate) fn no_server() -> crate::Error {
+    crate::Error::new(
+        crate::error::ErrorKind::Config,
+        "storage_path: this build writes SQLite files only; give a file path, or build with the feature `postgres-store`",
+    )
+}
 
 #[cfg(test)]
 mod bench;

@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
+use super::db::{Db, on};
 use super::index::{self, Digest};
 use super::pack::{self, PackedTag};
-use super::postings::{self, Spot, Term};
+use super::postings::{Spot, Term};
 use super::read::{EventKey, EventPage, EventQuery, Memory, Tail};
 use super::schema::{self, event_counts, instances};
 use super::statement::statement;
@@ -30,7 +31,7 @@ enum Lead {
 }
 
 pub(super) fn event_page(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     memory: &mut Memory,
     query: &EventQuery,
     from: Option<EventKey>,
@@ -119,30 +120,38 @@ pub(super) fn event_page(
 }
 
 /// Names of the event types in the file.
-pub(super) fn types(connection: &mut SqliteConnection) -> QueryResult<HashMap<i32, String>> {
-    let rows = event_counts::table
-        .select((event_counts::event_type, event_counts::name))
-        .distinct()
-        .limit(10_000)
-        .load(connection)?;
+pub(super) fn types(connection: &mut Db<'_>) -> QueryResult<HashMap<i32, String>> {
+    let rows = on!(
+        connection,
+        event_counts::table
+            .select((event_counts::event_type, event_counts::name))
+            .distinct()
+            .limit(10_000)
+            .load(connection)
+    )?;
     Ok(rows.into_iter().collect())
 }
 
 /// The number that stands for an instance; 0, which is before all, if there is none.
-pub(super) fn number_of(connection: &mut SqliteConnection, instance: i64) -> QueryResult<i64> {
-    let found = instances::table
-        .filter(instances::instance.eq(instance))
-        .select(instances::n)
-        .get_result(connection)
-        .optional()?;
-    Ok(found.unwrap_or(0))
+pub(super) fn number_of(connection: &mut Db<'_>, instance: i64) -> QueryResult<i64> {
+    let found = on!(
+        connection,
+        instances::table
+            .filter(instances::instance.eq(instance))
+            .select(instances::n)
+            .get_result(connection)
+    );
+    Ok(found.optional()?.unwrap_or(0))
 }
 
-pub(super) fn instance_of(connection: &mut SqliteConnection, n: i64) -> QueryResult<i64> {
-    instances::table
-        .find(n)
-        .select(instances::instance)
-        .get_result(connection)
+pub(super) fn instance_of(connection: &mut Db<'_>, n: i64) -> QueryResult<i64> {
+    on!(
+        connection,
+        instances::table
+            .find(n)
+            .select(instances::instance)
+            .get_result(connection)
+    )
 }
 
 /// What a question asks of an event, in the form of its rows.
@@ -229,13 +238,13 @@ impl NoneOrSame for Option<Vec<u8>> {
 
 /// Spots of a term before one, newest first.
 pub(super) fn by_term(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     memory: &Memory,
     term: Term,
     before: Spot,
     limit: usize,
 ) -> QueryResult<Vec<Spot>> {
-    let mut spots: BTreeSet<Spot> = postings::find(connection, term, before, limit)?.into_iter().collect();
+    let mut spots: BTreeSet<Spot> = connection.find(term, before, limit)?.into_iter().collect();
     let first = Spot {
         at: i64::MIN,
         n: i64::MIN,
@@ -248,7 +257,7 @@ pub(super) fn by_term(
     Ok(spots.into_iter().rev().take(limit).collect())
 }
 
-fn by_types(connection: &mut SqliteConnection, types: &[i32], before: Spot, limit: usize) -> QueryResult<Vec<Spot>> {
+fn by_types(connection: &mut Db<'_>, types: &[i32], before: Spot, limit: usize) -> QueryResult<Vec<Spot>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
@@ -260,7 +269,7 @@ fn by_types(connection: &mut SqliteConnection, types: &[i32], before: Spot, limi
     }
     let mut spots = Vec::new();
     for event_type in types {
-        let rows: Vec<Row> = statement!(
+        let rows = statement!(
             "SELECT at, n, seq FROM events WHERE outcome_of IS NULL AND event_type = ? AND (at, n, seq) < (?, ?, ?) \
              ORDER BY at DESC, n DESC, seq DESC LIMIT ?",
             *event_type,
@@ -268,8 +277,8 @@ fn by_types(connection: &mut SqliteConnection, types: &[i32], before: Spot, limi
             before.n,
             before.seq,
             i64::try_from(limit).unwrap_or(i64::MAX)
-        )
-        .load(connection)?;
+        );
+        let rows: Vec<Row> = on!(connection, rows.load(connection))?;
         spots.extend(rows.into_iter().map(|Row { at, n, seq }| Spot { at, n, seq }));
     }
     spots.sort_unstable_by(|a, b| b.cmp(a));
@@ -278,11 +287,15 @@ fn by_types(connection: &mut SqliteConnection, types: &[i32], before: Spot, limi
 }
 
 /// Takes in what the file's own index does not have yet.
-pub(super) fn refresh(connection: &mut SqliteConnection, memory: &mut Memory) -> QueryResult<()> {
-    let live = instances::table
-        .filter(instances::ended_at.is_null())
-        .select((instances::n, instances::indexed))
-        .load::<(i64, i64)>(connection)?;
+pub(super) fn refresh(connection: &mut Db<'_>, memory: &mut Memory) -> QueryResult<()> {
+    let live = match connection {
+        Db::Sqlite(connection) => instances::table
+            .filter(instances::ended_at.is_null())
+            .select((instances::n, instances::indexed))
+            .load::<(i64, i64)>(*connection)?,
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(connection) => super::postgres::behind(connection)?,
+    };
     memory.tails.retain(|n, _| live.iter().any(|(live, _)| live == n));
     for (n, indexed) in live {
         let tail = memory.tails.entry(n).or_default();

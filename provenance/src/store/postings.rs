@@ -55,6 +55,12 @@ impl Term {
         Term::of(5, category.as_bytes())
     }
 
+    /// As tables have it.
+    #[cfg(feature = "postgres-store")]
+    pub(super) fn number(self) -> i64 {
+        self.0
+    }
+
     fn of(what: u8, bytes: &[u8]) -> Self {
         use std::hash::Hasher;
         // Keys that are no secret, and stay: the numbers are in the file.

@@ -8,13 +8,17 @@ use diesel::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::db::{Db, on};
 use super::index::{FlowIds, Sight};
+#[cfg(feature = "postgres-store")]
+use super::postgres;
 use super::postings::{Spot, Term};
 use super::schema::{self, Found, Mode, Rest, event_counts, fingerprints, instances, keys};
 use super::texts::Catalog;
 use super::verify::{self, Verified};
 use super::{pages, stored, values};
 use crate::Error;
+use crate::config::Storage;
 use crate::error::ErrorKind;
 use crate::vocabulary::Timestamp;
 
@@ -23,17 +27,28 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Tries to read a file at rest before it counts as being written.
 const ATTEMPTS: usize = 3;
 
-/// Reads one evidence file, also while a service writes it.
+/// Reads evidence, also while services write it.
 ///
 /// A file that nobody writes is read as it is: nothing is created beside it, and its folder may be
 /// read-only. While a service writes, SQLite shares its journal's index (`-wal` and `-shm`, which
 /// the service has made) with readers.
 pub struct Reader {
-    path: PathBuf,
-    connection: SqliteConnection,
-    /// How the file lay when the connection was made without a journal.
-    rest: Option<Rest>,
+    source: Source,
     memory: Memory,
+}
+
+enum Source {
+    File {
+        path: PathBuf,
+        connection: SqliteConnection,
+        /// How the file lay when the connection was made without a journal.
+        rest: Option<Rest>,
+    },
+    #[cfg(feature = "postgres-store")]
+    Server {
+        server: postgres::Server,
+        connection: Box<PgConnection>,
+    },
 }
 
 /// What a reader keeps between questions.
@@ -247,11 +262,37 @@ impl Reader {
             return empty();
         }
         Ok(Reader {
-            path: path.to_owned(),
-            connection,
-            rest,
+            source: Source::File {
+                path: path.to_owned(),
+                connection,
+                rest,
+            },
             memory: Memory::default(),
         })
+    }
+
+    /// Opens what `storage_path` names: a file, or with the feature `postgres-store` a PostgreSQL database, of
+    /// which a user with the right to SELECT in the schema `provenance` is enough.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; [`Error::is_config`] for a database without that feature.
+    pub fn connect(storage: &Storage) -> Result<Self, Error> {
+        match storage {
+            Storage::Sqlite(path) => Reader::open(path),
+            #[cfg(feature = "postgres-store")]
+            Storage::Postgres(url) => {
+                let server = postgres::Server::new(url);
+                Ok(Reader {
+                    source: Source::Server {
+                        connection: Box::new(server.reader()?),
+                        server,
+                    },
+                    memory: Memory::default(),
+                })
+            }
+            #[cfg(not(feature = "postgres-store"))]
+            Storage::Postgres(_) => Err(super::no_server()),
+        }
     }
 
     /// Events, newest first: by the time at which they were seen, but never before one that was
@@ -278,12 +319,7 @@ impl Reader {
         });
         let Some((instance, seq)) = key else { return Ok(None) };
         self.snapshot(|connection, memory| {
-            let n = instances::table
-                .filter(instances::instance.eq(instance))
-                .select(instances::n)
-                .get_result::<i64>(connection)
-                .optional()?;
-            let Some(n) = n else { return Ok(None) };
+            let n = pages::number_of(connection, instance)?;
             let rows = stored::rows(connection, memory, &[Spot { at: 0, n, seq }])?;
             let types = pages::types(connection)?;
             Ok(stored::stored(connection, memory, rows, &types)?.pop())
@@ -338,22 +374,27 @@ impl Reader {
         self.snapshot(|connection, _| {
             let mut events = BTreeMap::new();
             // One row for each instance and type: summed here, as SQL's sum may overflow.
-            for (event_type, count) in event_counts::table
-                .select((event_counts::name, event_counts::events))
-                .load::<(String, i64)>(connection)?
-            {
+            for (event_type, count) in on!(
+                connection,
+                event_counts::table
+                    .select((event_counts::name, event_counts::events))
+                    .load::<(String, i64)>(connection)
+            )? {
                 let total: &mut i64 = events.entry(event_type).or_default();
                 *total = total.saturating_add(count);
             }
             Ok(Summary {
                 events,
-                fingerprints: fingerprints::table.count().get_result(connection)?,
+                fingerprints: on!(connection, fingerprints::table.count().get_result(connection))?,
                 chain: chain_tail(connection)?,
-                key_id: keys::table
-                    .order(keys::epoch.desc())
-                    .select(keys::key_id)
-                    .first(connection)
-                    .optional()?,
+                key_id: on!(
+                    connection,
+                    keys::table
+                        .order(keys::epoch.desc())
+                        .select(keys::key_id)
+                        .first(connection)
+                )
+                .optional()?,
             })
         })
     }
@@ -367,25 +408,38 @@ impl Reader {
         self.ask(|connection, _| verify::verify(connection))
     }
 
-    /// One view of the file, whatever is written meanwhile.
-    fn snapshot<T>(&mut self, read: impl Fn(&mut SqliteConnection, &mut Memory) -> QueryResult<T>) -> Result<T, Error> {
-        self.ask(|connection, memory| connection.transaction(|connection| read(connection, memory)))
+    /// One view of the evidence, whatever is written meanwhile.
+    fn snapshot<T>(&mut self, read: impl Fn(&mut Db<'_>, &mut Memory) -> QueryResult<T>) -> Result<T, Error> {
+        self.ask(|connection, memory| connection.snapshot(|connection| read(connection, memory)))
     }
 
     /// Asks a file at rest, and again if it was not at rest all the time: SQLite does not watch a file
-    /// that it was told to read as it is.
-    fn ask<T>(&mut self, read: impl Fn(&mut SqliteConnection, &mut Memory) -> QueryResult<T>) -> Result<T, Error> {
-        for _ in 0..ATTEMPTS {
-            if self.rest.is_some() && self.rest != Rest::of(&self.path) {
-                *self = Reader::open(&self.path)?;
-            }
-            let answer = read(&mut self.connection, &mut self.memory);
-            if self.rest.is_none() || self.rest == Rest::of(&self.path) {
-                return answer.map_err(|e| schema::failed(&self.path, &e));
+    /// that it was told to read as it is. A server that was gone meanwhile is asked again on a new connection.
+    fn ask<T>(&mut self, read: impl Fn(&mut Db<'_>, &mut Memory) -> QueryResult<T>) -> Result<T, Error> {
+        for attempt in 1.. {
+            match &mut self.source {
+                Source::File { path, connection, rest } => {
+                    if rest.is_some() && *rest != Rest::of(path) {
+                        *self = match attempt {
+                            1..=ATTEMPTS => Reader::open(path)?,
+                            _ => Reader::open_at(path, None)?,
+                        };
+                        continue;
+                    }
+                    let answer = read(&mut Db::Sqlite(connection), &mut self.memory);
+                    if rest.is_none() || *rest == Rest::of(path) {
+                        return answer.map_err(|e| schema::failed(path, &e));
+                    }
+                }
+                #[cfg(feature = "postgres-store")]
+                Source::Server { server, connection } => match read(&mut Db::Postgres(connection), &mut self.memory) {
+                    Err(_) if attempt == 1 => **connection = server.reader()?,
+                    answer => return answer.map_err(|e| server.failed(&e)),
+                },
             }
         }
-        *self = Reader::open_at(&self.path, None)?;
-        read(&mut self.connection, &mut self.memory).map_err(|e| schema::failed(&self.path, &e))
+        // The loop above ends with an answer.
+        Err(Error::new(ErrorKind::Store, "the evidence cannot be read"))
     }
 }
 
@@ -435,12 +489,12 @@ impl std::fmt::Display for EventKey {
 }
 
 /// State of the chain for `/status`.
-fn chain_tail(connection: &mut SqliteConnection) -> QueryResult<Map<String, Json>> {
+fn chain_tail(connection: &mut Db<'_>) -> QueryResult<Map<String, Json>> {
     let tail = verify::tail(connection)?;
     let mut chain = Map::new();
     chain.insert(
         "instances".into(),
-        instances::table.count().get_result::<i64>(connection)?.into(),
+        on!(connection, instances::table.count().get_result::<i64>(connection))?.into(),
     );
     chain.insert("batches".into(), verify::batches(connection)?.into());
     chain.insert("last_seq".into(), tail.last_seq.into());

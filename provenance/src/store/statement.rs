@@ -39,23 +39,45 @@ bind_from!(
 );
 bind_from!(Bytes(&'a [u8]), OptBytes(Option<&'a [u8]>));
 
-impl<'a> Bind<'a> {
-    pub(super) fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()>
-    where
-        'a: 'b,
-    {
-        match self {
-            Bind::Big(value) => out.push_bind_param::<BigInt, _>(value),
-            Bind::Int(value) => out.push_bind_param::<Integer, _>(value),
-            Bind::Small(value) => out.push_bind_param::<SmallInt, _>(value),
-            Bind::OptBig(value) => out.push_bind_param::<Nullable<BigInt>, _>(value),
-            Bind::OptInt(value) => out.push_bind_param::<Nullable<Integer>, _>(value),
-            Bind::Text(value) => out.push_bind_param::<Text, _>(*value),
-            Bind::Bytes(value) => out.push_bind_param::<Binary, _>(*value),
-            Bind::OptBytes(value) => out.push_bind_param::<Nullable<Binary>, _>(value),
+/// Statements for one of the databases.
+macro_rules! statements_for {
+    ($database:ty, $connection:ty) => {
+        impl QueryFragment<$database> for Bind<'_> {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, $database>) -> QueryResult<()> {
+                match self {
+                    Bind::Big(value) => out.push_bind_param::<BigInt, _>(value),
+                    Bind::Int(value) => out.push_bind_param::<Integer, _>(value),
+                    Bind::Small(value) => out.push_bind_param::<SmallInt, _>(value),
+                    Bind::OptBig(value) => out.push_bind_param::<Nullable<BigInt>, _>(value),
+                    Bind::OptInt(value) => out.push_bind_param::<Nullable<Integer>, _>(value),
+                    Bind::Text(value) => out.push_bind_param::<Text, _>(*value),
+                    Bind::Bytes(value) => out.push_bind_param::<Binary, _>(*value),
+                    Bind::OptBytes(value) => out.push_bind_param::<Nullable<Binary>, _>(value),
+                }
+            }
         }
-    }
+
+        impl<Id, ST> QueryFragment<$database> for Statement<'_, Id, ST> {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, $database>) -> QueryResult<()> {
+                let mut binds = self.binds.iter();
+                for (at, text) in self.sql.split('?').enumerate() {
+                    if at > 0
+                        && let Some(bind) = binds.next()
+                    {
+                        bind.walk_ast(out.reborrow())?;
+                    }
+                    out.push_sql(text);
+                }
+                Ok(())
+            }
+        }
+
+        impl<Id, ST> RunQueryDsl<$connection> for Statement<'_, Id, ST> {}
+    };
 }
+statements_for!(Sqlite, SqliteConnection);
+#[cfg(feature = "postgres-store")]
+statements_for!(diesel::pg::Pg, PgConnection);
 
 /// A text with `?` in it, and what goes in for them. `Id` stands for the text.
 pub(super) struct Statement<'a, Id, ST = Untyped> {
@@ -95,21 +117,6 @@ macro_rules! statement {
 }
 pub(super) use statement;
 
-impl<Id, ST> QueryFragment<Sqlite> for Statement<'_, Id, ST> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        let mut binds = self.binds.iter();
-        for (at, text) in self.sql.split('?').enumerate() {
-            if at > 0
-                && let Some(bind) = binds.next()
-            {
-                bind.push(&mut out)?;
-            }
-            out.push_sql(text);
-        }
-        Ok(())
-    }
-}
-
 impl<Id: 'static, ST> QueryId for Statement<'_, Id, ST> {
     type QueryId = Id;
     const HAS_STATIC_QUERY_ID: bool = true;
@@ -118,8 +125,6 @@ impl<Id: 'static, ST> QueryId for Statement<'_, Id, ST> {
 impl<Id, ST> Query for Statement<'_, Id, ST> {
     type SqlType = ST;
 }
-
-impl<Id, ST> RunQueryDsl<SqliteConnection> for Statement<'_, Id, ST> {}
 
 /// A row of a table that only grows.
 pub(super) trait Row {

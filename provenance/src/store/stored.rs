@@ -6,6 +6,7 @@ use diesel::dsl::max;
 use diesel::prelude::*;
 use serde_json::{Map, Value as Json};
 
+use super::db::{Db, on};
 use super::pack::{self, PackedTag, Tags, hex};
 use super::postings::Spot;
 use super::read::{Memory, StoredEvent};
@@ -80,7 +81,7 @@ impl Rows {
 }
 
 /// The events at these spots, in their order, and what they name. What is not there is left out.
-pub(super) fn rows(connection: &mut SqliteConnection, memory: &mut Memory, spots: &[Spot]) -> QueryResult<Vec<Rows>> {
+pub(super) fn rows(connection: &mut Db<'_>, memory: &mut Memory, spots: &[Spot]) -> QueryResult<Vec<Rows>> {
     let mut seqs: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for spot in spots {
         seqs.entry(spot.n).or_default().push(spot.seq);
@@ -89,21 +90,27 @@ pub(super) fn rows(connection: &mut SqliteConnection, memory: &mut Memory, spots
     let mut outcomes: HashMap<_, Vec<EventRow>> = HashMap::new();
     for (&n, seqs) in &seqs {
         for seqs in seqs.chunks(KEYS) {
-            let rows = events::table
-                .filter(
-                    events::n
-                        .eq(n)
-                        .and(events::seq.eq_any(seqs))
-                        .and(events::outcome_of.is_null()),
-                )
-                .select(EventRow::as_select())
-                .load(connection)?;
+            let rows = on!(
+                connection,
+                events::table
+                    .filter(
+                        events::n
+                            .eq(n)
+                            .and(events::seq.eq_any(seqs))
+                            .and(events::outcome_of.is_null()),
+                    )
+                    .select(EventRow::as_select())
+                    .load(connection)
+            )?;
             found.extend(rows.into_iter().map(|row| ((row.n, row.seq), row)));
-            let rows = events::table
-                .filter(events::n.eq(n).and(events::outcome_of.eq_any(seqs)))
-                .order(events::seq)
-                .select(EventRow::as_select())
-                .load(connection)?;
+            let rows = on!(
+                connection,
+                events::table
+                    .filter(events::n.eq(n).and(events::outcome_of.eq_any(seqs)))
+                    .order(events::seq)
+                    .select(EventRow::as_select())
+                    .load(connection)
+            )?;
             for row in rows {
                 outcomes
                     .entry((n, row.outcome_of.unwrap_or_default()))
@@ -148,22 +155,26 @@ pub(super) struct Writer {
 }
 
 /// Those with these numbers.
-pub(super) fn writers(connection: &mut SqliteConnection, numbers: &[i64]) -> QueryResult<HashMap<i64, Writer>> {
+pub(super) fn writers(connection: &mut Db<'_>, numbers: &[i64]) -> QueryResult<HashMap<i64, Writer>> {
     let mut rows = Vec::new();
     for numbers in numbers.chunks(KEYS) {
-        rows.extend(
+        rows.extend(on!(
+            connection,
             instances::table
                 .filter(instances::n.eq_any(numbers))
                 .select(WriterRow::as_select())
-                .load(connection)?,
-        );
+                .load(connection)
+        )?);
     }
-    let newest: HashMap<String, Option<i64>> = instances::table
-        .group_by(instances::service)
-        .select((instances::service, max(instances::started_at)))
-        .load(connection)?
-        .into_iter()
-        .collect();
+    let newest: HashMap<String, Option<i64>> = on!(
+        connection,
+        instances::table
+            .group_by(instances::service)
+            .select((instances::service, max(instances::started_at)))
+            .load(connection)
+    )?
+    .into_iter()
+    .collect();
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -184,7 +195,7 @@ pub(super) fn event_id(instance: i64, seq: i64) -> String {
 
 /// Events as the audit API shows them.
 pub(super) fn stored(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     memory: &Memory,
     rows: Vec<Rows>,
     types: &HashMap<i32, String>,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use diesel::prelude::*;
 
 use super::chain::{self, Hash};
+use super::db::Db;
 use super::pack::{self, Packed};
 use super::schema::texts;
 use crate::vocabulary::{Tag, category};
@@ -162,7 +163,7 @@ impl Catalog {
     /// Makes sure that these are known, where they are in the file.
     pub(super) fn load(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &mut Db<'_>,
         wanted: impl IntoIterator<Item = (i64, i32)>,
     ) -> QueryResult<()> {
         let mut missing: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
@@ -175,10 +176,14 @@ impl Catalog {
             ids.sort_unstable();
             ids.dedup();
             for ids in ids.chunks(500) {
-                let found = texts::table
-                    .filter(texts::n.eq(n).and(texts::id.eq_any(ids)))
-                    .select((texts::id, texts::text))
-                    .load::<(i32, String)>(connection)?;
+                let found: Vec<(i32, String)> = match connection {
+                    Db::Sqlite(connection) => texts::table
+                        .filter(texts::n.eq(n).and(texts::id.eq_any(ids)))
+                        .select((texts::id, texts::text))
+                        .load(*connection)?,
+                    #[cfg(feature = "postgres-store")]
+                    Db::Postgres(connection) => super::postgres::texts(connection, n, ids)?,
+                };
                 for (id, text) in found {
                     let stored = StoredText {
                         hash: chain::text(&text),

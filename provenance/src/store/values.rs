@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diesel::prelude::*;
-use diesel::sqlite::Sqlite;
 
 use super::batch::value_key;
+use super::db::{Db, on};
 use super::index::{FlowIds, Sight, day};
 use super::pack::{self, hex};
 use super::pages::{instance_of, number_of, refresh, types};
@@ -29,34 +29,38 @@ struct Row {
 pub(super) const FINGERPRINTS: char = 'f';
 
 pub(super) fn fingerprint_page(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     memory: &mut Memory,
     query: &FingerprintQuery,
     from: Option<EventKey>,
 ) -> QueryResult<FingerprintPage> {
     refresh(connection, memory)?;
-    let mut rows = fingerprints::table.select(Row::as_select()).into_boxed::<Sqlite>();
-    if let Some(category) = &query.category {
-        rows = rows.filter(fingerprints::category.eq(schema::category_code(&category::canonical(category))));
-    }
-    if let Some(key) = from {
-        let n = number_of(connection, key.instance)?;
-        let within = fingerprints::n
-            .lt(n)
-            .or(fingerprints::n.eq(n).and(fingerprints::id.lt(key.seq)));
-        // `le` on the time alone gives the index its range.
-        rows = rows
-            .filter(fingerprints::created_at.le(key.at))
-            .filter(fingerprints::created_at.lt(key.at).or(within));
-    }
-    let mut rows: Vec<Row> = rows
-        .order((
+    let from = match from {
+        Some(key) => Some((key, number_of(connection, key.instance)?)),
+        None => None,
+    };
+    let mut rows: Vec<Row> = on!(connection, {
+        let mut rows = fingerprints::table.select(Row::as_select()).into_boxed();
+        if let Some(category) = &query.category {
+            rows = rows.filter(fingerprints::category.eq(schema::category_code(&category::canonical(category))));
+        }
+        if let Some((key, n)) = from {
+            let within = fingerprints::n
+                .lt(n)
+                .or(fingerprints::n.eq(n).and(fingerprints::id.lt(key.seq)));
+            // `le` on the time alone gives the index its range.
+            rows = rows
+                .filter(fingerprints::created_at.le(key.at))
+                .filter(fingerprints::created_at.lt(key.at).or(within));
+        }
+        rows.order((
             fingerprints::created_at.desc(),
             fingerprints::n.desc(),
             fingerprints::id.desc(),
         ))
         .limit(i64::try_from(query.limit).unwrap_or(i64::MAX).saturating_add(1))
-        .load(connection)?;
+        .load(connection)
+    })?;
     let more = rows.len() > query.limit;
     rows.truncate(query.limit);
     let next_cursor = match rows.last().filter(|_| more) {
@@ -86,7 +90,7 @@ pub(super) fn fingerprint_page(
 }
 
 /// What the file's own index says of these.
-fn seen(connection: &mut SqliteConnection, rows: &[Row]) -> QueryResult<HashMap<(i64, i64), Sight>> {
+fn seen(connection: &mut Db<'_>, rows: &[Row]) -> QueryResult<HashMap<(i64, i64), Sight>> {
     let mut ids: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for row in rows {
         ids.entry(row.n).or_default().push(row.id);
@@ -94,16 +98,19 @@ fn seen(connection: &mut SqliteConnection, rows: &[Row]) -> QueryResult<HashMap<
     let mut seen = HashMap::new();
     for (n, ids) in ids {
         for ids in ids.chunks(500) {
-            let found = sights::table
-                .filter(sights::n.eq(n).and(sights::id.eq_any(ids)))
-                .select((
-                    sights::id,
-                    sights::first_n,
-                    sights::first_seq,
-                    sights::last_at,
-                    sights::events,
-                ))
-                .load::<(i64, i64, i64, i64, i64)>(connection)?;
+            let found = on!(
+                connection,
+                sights::table
+                    .filter(sights::n.eq(n).and(sights::id.eq_any(ids)))
+                    .select((
+                        sights::id,
+                        sights::first_n,
+                        sights::first_seq,
+                        sights::last_at,
+                        sights::events,
+                    ))
+                    .load::<(i64, i64, i64, i64, i64)>(connection)
+            )?;
             for (id, first_n, first_seq, last_at, events) in found {
                 let sight = Sight {
                     first: (first_n, first_seq),
@@ -118,10 +125,13 @@ fn seen(connection: &mut SqliteConnection, rows: &[Row]) -> QueryResult<HashMap<
 }
 
 /// Instances by their numbers.
-fn names(connection: &mut SqliteConnection) -> QueryResult<HashMap<i64, i64>> {
-    let rows = instances::table
-        .select((instances::n, instances::instance))
-        .load(connection)?;
+fn names(connection: &mut Db<'_>) -> QueryResult<HashMap<i64, i64>> {
+    let rows = on!(
+        connection,
+        instances::table
+            .select((instances::n, instances::instance))
+            .load(connection)
+    )?;
     Ok(rows.into_iter().collect())
 }
 
@@ -156,18 +166,17 @@ impl Row {
     }
 }
 
-pub(super) fn summed_flows(
-    connection: &mut SqliteConnection,
-    memory: &mut Memory,
-    query: &FlowQuery,
-) -> QueryResult<Vec<Flow>> {
+pub(super) fn summed_flows(connection: &mut Db<'_>, memory: &mut Memory, query: &FlowQuery) -> QueryResult<Vec<Flow>> {
     refresh(connection, memory)?;
     let types = types(connection)?;
     let since = query.since.map_or(i32::MIN, |since| day(since.0));
     let until = query.until.map_or(i32::MAX, |until| day(until.0.saturating_sub(1)));
-    let rows = flows::table
-        .filter(flows::day.ge(since).and(flows::day.le(until)))
-        .load::<(i64, i32, i32, i32, i32, i32, i32, i64)>(connection)?;
+    let rows = on!(
+        connection,
+        flows::table
+            .filter(flows::day.ge(since).and(flows::day.le(until)))
+            .load::<(i64, i32, i32, i32, i32, i32, i32, i64)>(connection)
+    )?;
     let stored = rows
         .into_iter()
         .map(|(n, day, event_type, actor, target, recipient, tag, events)| {
@@ -221,14 +230,17 @@ pub(super) fn summed_flows(
 }
 
 /// All identifiers of one person.
-pub(super) fn identifiers(connection: &mut SqliteConnection, owner: &str) -> QueryResult<Vec<String>> {
+pub(super) fn identifiers(connection: &mut Db<'_>, owner: &str) -> QueryResult<Vec<String>> {
     let mut known = BTreeSet::from([owner.to_owned()]);
     let mut new = vec![owner.to_owned()];
     while let Some(one) = new.pop() {
-        let links = owner_links::table
-            .filter(owner_links::a.eq(&one).or(owner_links::b.eq(&one)))
-            .select((owner_links::a, owner_links::b))
-            .load::<(String, String)>(connection)?;
+        let links = on!(
+            connection,
+            owner_links::table
+                .filter(owner_links::a.eq(&one).or(owner_links::b.eq(&one)))
+                .select((owner_links::a, owner_links::b))
+                .load::<(String, String)>(connection)
+        )?;
         for other in links.into_iter().flat_map(|(a, b)| [a, b]) {
             if known.insert(other.clone()) {
                 new.push(other);

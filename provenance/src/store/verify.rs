@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 
 use super::chain::{self, Body, Hash, HeadParts, Header, JsonItem, TagItem};
+use super::db::{Db, on};
 use super::pack::{Packed, PackedTag, Tags, hex};
 use super::proof::Proof;
 use super::statement::statement;
@@ -66,36 +67,41 @@ impl Verified {
 }
 
 /// Checks every instance.
-pub(super) fn verify(connection: &mut SqliteConnection) -> QueryResult<Verified> {
-    let writers = diesel::sql_query(format!("{WRITERS} ORDER BY n")).load::<Writer>(connection)?;
+pub(super) fn verify(connection: &mut Db<'_>) -> QueryResult<Verified> {
+    let sql = format!("{} ORDER BY n", Writer::select(connection));
+    let writers = on!(connection, diesel::sql_query(sql).load::<Writer>(connection))?;
     let mut instances = Vec::with_capacity(writers.len());
     for writer in &writers {
         instances.push(instance(connection, writer)?);
     }
     let mut problem = None;
     for (table, seq) in [("events", "seq"), ("batches", "first_seq")] {
-        let orphan = diesel::sql_query(format!(
+        let sql = format!(
             "SELECT n AS instance, {seq} AS n FROM {table} \
              WHERE NOT EXISTS (SELECT 1 FROM instances i WHERE i.n = {table}.n) LIMIT 1"
-        ))
-        .get_result::<Place>(connection)
-        .optional()?;
-        problem = problem.or(orphan.map(|place| place.problem("its instance is not registered")));
+        );
+        let orphan = on!(connection, diesel::sql_query(sql).get_result::<Place>(connection));
+        problem = problem.or(orphan
+            .optional()?
+            .map(|place| place.problem("its instance is not registered")));
     }
     Ok(Verified { instances, problem })
 }
 
 /// The chain of an instance after a batch.
-pub(super) fn chain_at(connection: &mut SqliteConnection, instance: i64, batch_no: i64) -> QueryResult<Option<Hash>> {
+pub(super) fn chain_at(connection: &mut Db<'_>, instance: i64, batch_no: i64) -> QueryResult<Option<Hash>> {
     let chain = statement!(
         "SELECT b.n, batch_no, first_seq, events, root, chain FROM batches b \
          JOIN instances i ON i.n = b.n WHERE i.instance = ? AND batch_no = ?",
         instance,
         batch_no
     )
-    .typed::<BatchColumns>()
-    .get_result::<(i64, i64, i64, i64, Vec<u8>, Vec<u8>)>(connection)
-    .optional()?;
+    .typed::<BatchColumns>();
+    let chain = on!(
+        connection,
+        chain.get_result::<(i64, i64, i64, i64, Vec<u8>, Vec<u8>)>(connection)
+    );
+    let chain = chain.optional()?;
     Ok(chain.and_then(|(.., chain)| chain.try_into().ok()))
 }
 
@@ -116,19 +122,22 @@ pub(super) struct Head {
 }
 
 /// Checks the last batch of the instance that started last.
-pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<Tail> {
-    let newest = diesel::sql_query(format!(
-        "{WRITERS} WHERE EXISTS (SELECT 1 FROM batches b WHERE b.n = instances.n) \
-         ORDER BY started_at DESC, n DESC LIMIT 1"
-    ))
-    .get_result::<Writer>(connection)
-    .optional()?;
-    let Some(writer) = newest else {
+pub(super) fn tail(connection: &mut Db<'_>) -> QueryResult<Tail> {
+    let sql = format!(
+        "{} WHERE EXISTS (SELECT 1 FROM batches b WHERE b.n = instances.n) \
+         ORDER BY started_at DESC, n DESC LIMIT 1",
+        Writer::select(connection)
+    );
+    let newest = on!(connection, diesel::sql_query(sql).get_result::<Writer>(connection));
+    let Some(writer) = newest.optional()? else {
         return Ok(Tail::default());
     };
-    let last = diesel::sql_query(format!("{BATCHES} WHERE n = ? ORDER BY batch_no DESC LIMIT 2"))
-        .bind::<BigInt, _>(writer.n)
-        .load::<Batch>(connection)?;
+    let last = diesel::sql_query(format!(
+        "{} WHERE n = $1 ORDER BY batch_no DESC LIMIT 2",
+        Batch::select(connection)
+    ))
+    .bind::<BigInt, _>(writer.n);
+    let last = on!(connection, last.load::<Batch>(connection))?;
     let Some(batch) = last.first() else {
         return Ok(Tail::default());
     };
@@ -159,16 +168,16 @@ pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<Tail> {
 }
 
 /// Batches of all instances, by a look at the last one of each.
-pub(super) fn batches(connection: &mut SqliteConnection) -> QueryResult<i64> {
+pub(super) fn batches(connection: &mut Db<'_>) -> QueryResult<i64> {
     let last = diesel::sql_query(
         "SELECT n AS instance, coalesce((SELECT max(batch_no) FROM batches b WHERE b.n = instances.n), 0) \
          AS n FROM instances",
-    )
-    .load::<Place>(connection)?;
+    );
+    let last = on!(connection, last.load::<Place>(connection))?;
     Ok(last.iter().fold(0, |sum, place| place.n.saturating_add(sum)))
 }
 
-fn instance(connection: &mut SqliteConnection, writer: &Writer) -> QueryResult<VerifiedInstance> {
+fn instance(connection: &mut Db<'_>, writer: &Writer) -> QueryResult<VerifiedInstance> {
     let mut verified = VerifiedInstance {
         instance: instance_id(writer.instance),
         events: 0,
@@ -185,11 +194,12 @@ fn instance(connection: &mut SqliteConnection, writer: &Writer) -> QueryResult<V
     while verified.problem.is_none() {
         // Some batches a statement: a service that writes meanwhile is not held up.
         let batches = diesel::sql_query(format!(
-            "{BATCHES} WHERE n = ? AND batch_no > ? ORDER BY batch_no LIMIT 256"
+            "{} WHERE n = $1 AND batch_no > $2 ORDER BY batch_no LIMIT 256",
+            Batch::select(connection)
         ))
         .bind::<BigInt, _>(writer.n)
-        .bind::<BigInt, _>(verified.batches)
-        .load::<Batch>(connection)?;
+        .bind::<BigInt, _>(verified.batches);
+        let batches = on!(connection, batches.load::<Batch>(connection))?;
         if batches.is_empty() {
             verified.problem = beyond(connection, writer, verified.batches, next_seq)?;
             break;
@@ -219,24 +229,23 @@ fn instance(connection: &mut SqliteConnection, writer: &Writer) -> QueryResult<V
 }
 
 /// Rows that none of the first `batches` covers, which end before `end`.
-fn beyond(connection: &mut SqliteConnection, writer: &Writer, batches: i64, end: i64) -> QueryResult<Option<Problem>> {
+fn beyond(connection: &mut Db<'_>, writer: &Writer, batches: i64, end: i64) -> QueryResult<Option<Problem>> {
     for (table, number, bound) in [
-        ("events", "seq >= ?", end),
-        ("events", "seq < ?", 1),
-        ("batches", "batch_no < ?", 1),
+        ("events", "seq >= $2", end),
+        ("events", "seq < $2", 1),
+        ("batches", "batch_no < $2", 1),
     ] {
         let seq = if table == "batches" { "first_seq" } else { "seq" };
         // In the same statement as the next batch, which may have come since `end` was read.
         let found = diesel::sql_query(format!(
-            "SELECT n AS instance, {seq} AS n FROM {table} WHERE n = ? AND {number} AND NOT EXISTS \
-             (SELECT 1 FROM batches b WHERE b.n = {table}.n AND b.batch_no = ?) LIMIT 1"
+            "SELECT n AS instance, {seq} AS n FROM {table} WHERE n = $1 AND {number} AND NOT EXISTS \
+             (SELECT 1 FROM batches b WHERE b.n = {table}.n AND b.batch_no = $3) LIMIT 1"
         ))
         .bind::<BigInt, _>(writer.n)
         .bind::<BigInt, _>(bound)
-        .bind::<BigInt, _>(batches.saturating_add(1))
-        .get_result::<Place>(connection)
-        .optional()?;
-        if let Some(mut place) = found {
+        .bind::<BigInt, _>(batches.saturating_add(1));
+        let found = on!(connection, found.get_result::<Place>(connection));
+        if let Some(mut place) = found.optional()? {
             place.instance = writer.instance;
             return Ok(Some(place.problem("no batch of the chain covers it")));
         }
@@ -261,9 +270,6 @@ impl Place {
     }
 }
 
-const WRITERS: &str = "SELECT n, instance, started_at, service, environment, build, version, key_id, \
-     typeof(instance) = 'integer' AND typeof(started_at) = 'integer' AS typed FROM instances";
-
 #[derive(QueryableByName)]
 struct Writer {
     #[diesel(sql_type = BigInt)]
@@ -287,6 +293,22 @@ struct Writer {
 }
 
 impl Writer {
+    fn select(connection: &Db<'_>) -> &'static str {
+        match connection {
+            Db::Sqlite(_) => {
+                "SELECT n, instance, started_at, service, environment, build, version, key_id, \
+                 typeof(instance) = 'integer' AND typeof(started_at) = 'integer' AS typed FROM instances"
+            }
+            #[cfg(feature = "postgres-store")]
+            Db::Postgres(_) => {
+                "SELECT n, instance, started_at, convert_to(service, 'UTF8') AS service, \
+                 convert_to(environment, 'UTF8') AS environment, convert_to(build, 'UTF8') AS build, \
+                 convert_to(version, 'UTF8') AS version, convert_to(key_id, 'UTF8') AS key_id, true AS typed \
+                 FROM instances"
+            }
+        }
+    }
+
     fn chain(&self) -> Hash {
         chain::head(&HeadParts {
             instance: self.instance,
@@ -301,10 +323,6 @@ impl Writer {
 }
 
 type BatchColumns = (BigInt, BigInt, BigInt, BigInt, Binary, Binary);
-
-const BATCHES: &str = "SELECT batch_no, first_seq, events, root, chain, \
-     typeof(batch_no) = 'integer' AND typeof(first_seq) = 'integer' AND typeof(events) = 'integer' AS typed \
-     FROM batches";
 
 #[derive(QueryableByName)]
 struct Batch {
@@ -323,6 +341,17 @@ struct Batch {
 }
 
 impl Batch {
+    fn select(connection: &Db<'_>) -> &'static str {
+        match connection {
+            Db::Sqlite(_) => {
+                "SELECT batch_no, first_seq, events, root, chain, typeof(batch_no) = 'integer' \
+                 AND typeof(first_seq) = 'integer' AND typeof(events) = 'integer' AS typed FROM batches"
+            }
+            #[cfg(feature = "postgres-store")]
+            Db::Postgres(_) => "SELECT batch_no, first_seq, events, root, chain, true AS typed FROM batches",
+        }
+    }
+
     /// The first seq after it.
     fn end(&self) -> i64 {
         self.first_seq.saturating_add(self.events)
@@ -338,7 +367,7 @@ impl Batch {
     /// Recomputes the chain over the batch's events, on top of the chain before it.
     fn check(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut Db<'_>,
         leaves: &mut Leaves<'_>,
         writer: &Writer,
         before: &Hash,
@@ -385,17 +414,23 @@ struct Leaves<'w> {
 }
 
 impl<'w> Leaves<'w> {
-    fn new(writer: &'w Writer, from: i64, connection: &mut SqliteConnection) -> QueryResult<Self> {
+    fn new(writer: &'w Writer, from: i64, connection: &mut Db<'_>) -> QueryResult<Self> {
         // As bytes, and only what is a text: no conversion hides an edit.
-        let texts = statement!(
-            "SELECT id, CAST(text AS BLOB), typeof(text) FROM texts WHERE n = ?",
-            writer.n
-        )
-        .typed::<(BigInt, Binary, Text)>()
-        .load::<(i64, Vec<u8>, String)>(connection)?;
-        let types = statement!("SELECT event_type, name FROM event_counts WHERE n = ?", writer.n)
-            .typed::<(Integer, Text)>()
-            .load::<(i32, String)>(connection)?;
+        let texts: Vec<(i64, Vec<u8>, String)> = match connection {
+            Db::Sqlite(connection) => statement!(
+                "SELECT id, CAST(text AS BLOB), typeof(text) FROM texts WHERE n = ?",
+                writer.n
+            )
+            .typed::<(BigInt, Binary, Text)>()
+            .load(*connection)?,
+            #[cfg(feature = "postgres-store")]
+            Db::Postgres(connection) => statement!("SELECT id::bigint, text, 'text' FROM texts WHERE n = ?", writer.n)
+                .typed::<(BigInt, Binary, Text)>()
+                .load(*connection)?,
+        };
+        let types = statement!("SELECT event_type, name FROM event_counts WHERE n = ?", writer.n);
+        let types = types.typed::<(Integer, Text)>();
+        let types = on!(connection, types.load::<(i32, String)>(connection))?;
         Ok(Leaves {
             writer,
             texts: texts
@@ -416,7 +451,7 @@ impl<'w> Leaves<'w> {
     }
 
     /// The leaf of an event; asked for in order.
-    fn of(&mut self, seq: i64, connection: &mut SqliteConnection) -> QueryResult<Result<Hash, &'static str>> {
+    fn of(&mut self, seq: i64, connection: &mut Db<'_>) -> QueryResult<Result<Hash, &'static str>> {
         while self.ready.front().is_some_and(|(ready, _)| *ready < seq) {
             self.ready.pop_front();
         }
@@ -430,7 +465,7 @@ impl<'w> Leaves<'w> {
     }
 
     /// Hashes the window that was read, and reads the next one meanwhile.
-    fn advance(&mut self, connection: &mut SqliteConnection) -> QueryResult<()> {
+    fn advance(&mut self, connection: &mut Db<'_>) -> QueryResult<()> {
         if self.next.is_empty() {
             self.next = self.window(connection)?;
         }
@@ -463,7 +498,7 @@ impl<'w> Leaves<'w> {
         Ok(())
     }
 
-    fn window(&self, connection: &mut SqliteConnection) -> QueryResult<Vec<Row>> {
+    fn window(&self, connection: &mut Db<'_>) -> QueryResult<Vec<Row>> {
         read(connection, self.writer.n, self.from)
     }
 
@@ -634,7 +669,22 @@ type Columns = (
     Bool,
 );
 
-fn read(connection: &mut SqliteConnection, n: i64, from: i64) -> QueryResult<Vec<Row>> {
+fn read(connection: &mut Db<'_>, n: i64, from: i64) -> QueryResult<Vec<Row>> {
+    let connection = match connection {
+        Db::Sqlite(connection) => connection,
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(connection) => {
+            return statement!(
+                "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, request_id, \
+                 payload, extras, tags, proof, true FROM events WHERE n = ? AND seq >= ? ORDER BY seq LIMIT ?",
+                n,
+                from,
+                WINDOW
+            )
+            .typed::<Columns>()
+            .load::<Row>(*connection);
+        }
+    };
     statement!(
         "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, request_id, \
          payload, extras, tags, proof, \
@@ -650,5 +700,5 @@ fn read(connection: &mut SqliteConnection, n: i64, from: i64) -> QueryResult<Vec
         WINDOW
     )
     .typed::<Columns>()
-    .load::<Row>(connection)
+    .load::<Row>(*connection)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -10,6 +10,7 @@ use diesel::prelude::*;
 
 use super::batch::{EventRow, KnownValues, Place, Prepared, value_key};
 use super::chain::{self, Hash, HeadParts};
+use super::db::{Db, on};
 use super::index;
 use super::pack;
 use super::postings::{self, Merge};
@@ -21,7 +22,7 @@ use crate::detect::Entry;
 use crate::error::ErrorKind;
 use crate::key::{Keys, Written};
 use crate::recorder::Ticket;
-use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp, category};
+use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp};
 
 /// How long starting waits for others that start on the same file.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
@@ -83,6 +84,7 @@ pub(crate) struct Writer {
     place: Place,
     texts: Texts,
     known: KnownValues,
+    learned: Learned,
     next_batch: i64,
     chain: Hash,
     /// The last attempt failed in a way that may have left its batch in the file.
@@ -103,6 +105,21 @@ pub(crate) struct Writer {
     /// Stands for a commit that reports failure though it took place.
     #[cfg(test)]
     pub(super) fail_after_commit: bool,
+}
+
+/// Values that others have stored: their keys and rows, on their way to the writer. Without them it could not
+/// say in which events they are seen here.
+#[derive(Clone, Default)]
+pub(crate) struct Learned(Arc<Mutex<KnownValues>>);
+
+impl Learned {
+    pub(super) fn add(&self, key: u64, row: (i64, i64)) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, row);
+    }
+
+    pub(super) fn take(&self) -> KnownValues {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Where a chain stands.
@@ -132,7 +149,7 @@ impl Writer {
     pub(crate) fn open(path: &Path, keys: &Keys, instance: &Instance) -> Result<Self, Error> {
         if schema::look(path)? == Found::Evidence {
             // First without a right to write: what is wrong must not be touched.
-            check_key(path, &known_keys(path)?, keys)?;
+            check_key(&path.display(), &known_keys(path)?, keys)?;
         }
         schema::create(path)?;
         let mut connection = schema::connect(path, Mode::Write, OPEN_PATIENCE)?;
@@ -143,15 +160,7 @@ impl Writer {
             .batch_execute("PRAGMA secure_delete = ON; PRAGMA cache_size = -8192; PRAGMA wal_autocheckpoint = 4000;")
             .and_then(|()| connection.batch_execute(SYNC))
             .map_err(failed)?;
-        let row = InstanceRow {
-            instance: i64::from_be_bytes(instance.id),
-            started_at: Timestamp::now().0,
-            service: instance.service.clone(),
-            environment: instance.environment.clone(),
-            build: instance.build.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            key_id: keys.id.clone(),
-        };
+        let row = InstanceRow::of(instance, keys);
         // One exclusive transaction: of processes that start at once on a fresh file, one makes it.
         let n = connection
             .exclusive_transaction(|connection| {
@@ -160,7 +169,7 @@ impl Writer {
             })
             .map_err(|refusal| match refusal {
                 Refusal::Ours(error) => error,
-                Refusal::Sqlite(error) => failed(error),
+                Refusal::Database(error) => failed(error),
             })?;
         write_ahead(&mut connection, path)?;
         connection
@@ -180,6 +189,7 @@ impl Writer {
             },
             texts: Texts::default(),
             known: KnownValues::new(),
+            learned: Learned::default(),
             next_batch: 1,
             uncertain: false,
             catalog: Catalog::default(),
@@ -201,49 +211,19 @@ impl Writer {
     pub(crate) fn restore(&mut self, max_values: usize) -> Result<Restored, Error> {
         let path = self.path.clone();
         let failed = |e| schema::failed(&path, &e);
-        let kinds = self.kinds().map_err(failed)?;
+        let kinds = kinds(&mut Db::Sqlite(&mut self.connection)).map_err(failed)?;
         let rows = fingerprints::table
             .order(fingerprints::created_at.desc())
             .select(StoredValue::as_select())
             .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(&mut self.connection)
             .map_err(failed)?;
-        let mut values = Vec::new();
-        for row in rows {
-            let row = row.map_err(failed)?;
-            let Some(tag) = kinds.get(&(row.n, row.tag)) else {
-                continue;
-            };
-            // A damaged row is passed over: it must not keep the service from starting.
-            let Some(value) = row.value(tag) else { continue };
-            let canonical = category::canonical(&tag.category);
-            let key = value_key(&value.fingerprint.0, &canonical, row.owner.as_deref());
-            self.known.insert(key, (row.n, row.id));
-            if values.len() < max_values {
-                values.push(value);
-            } else if self.known.len() >= 4 * max_values {
-                break;
-            }
-        }
+        let values = take_in(rows, &kinds, &mut self.known, max_values).map_err(failed)?;
         let links = owner_links::table
             .select((owner_links::a, owner_links::b))
             .load::<(String, String)>(&mut self.connection)
-            .map_err(failed)?
-            .iter()
-            .filter_map(|(a, b)| Some((Owner::from_stored(a)?, Owner::from_stored(b)?)))
-            .collect();
+            .map_err(failed)?;
+        let links = owners(&links);
         Ok(Restored { values, links })
-    }
-
-    /// The kinds of tags that registered values have, each made once.
-    fn kinds(&mut self) -> QueryResult<HashMap<(i64, i32), KindText>> {
-        let wanted = fingerprints::table
-            .select((fingerprints::n, fingerprints::tag))
-            .distinct()
-            .load::<(i64, i32)>(&mut self.connection)?;
-        let mut catalog = Catalog::default();
-        catalog.load(&mut self.connection, wanted.iter().copied())?;
-        let kind = |(n, id): (i64, i32)| Some(((n, id), catalog.get(n, id)?.kind()?.clone()));
-        Ok(wanted.into_iter().filter_map(kind).collect())
     }
 
     /// Appends a batch in one transaction, chained and synced; all or nothing. Tickets are filled
@@ -253,6 +233,7 @@ impl Writer {
     /// Nothing of the batch is acknowledged; call again with the same batch.
     pub(crate) fn append(&mut self, batch: &[Record], mark: Option<SpillMark>) -> Result<(), Error> {
         self.same_file()?;
+        self.known.extend(self.learned.take());
         let prepared = Prepared::new(&self.place, &mut self.texts, &self.known, batch)?;
         let connection = &mut self.connection;
         let mut chain = self.chain;
@@ -411,6 +392,11 @@ impl Writer {
         Ok(found.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0))
     }
 
+    /// The number of the instance, and where it is told which values others have stored.
+    pub(crate) fn learns(&self) -> (i64, Learned) {
+        (self.place.n, self.learned.clone())
+    }
+
     /// Where the chain stands.
     pub(crate) fn head(&self) -> Head {
         Head {
@@ -455,6 +441,56 @@ impl Writer {
     fn same_file(&self) -> Result<(), Error> {
         same_file(&self.path, self.file)
     }
+}
+
+/// What kinds of tags are called, by their numbers.
+pub(super) type Kinds = HashMap<(i64, i32), KindText>;
+
+/// The kinds of tags that registered values have, each made once.
+pub(super) fn kinds(connection: &mut Db<'_>) -> QueryResult<Kinds> {
+    let wanted = on!(
+        connection,
+        fingerprints::table
+            .select((fingerprints::n, fingerprints::tag))
+            .distinct()
+            .load::<(i64, i32)>(connection)
+    )?;
+    kinds_of(connection, wanted)
+}
+
+/// These kinds.
+pub(super) fn kinds_of(connection: &mut Db<'_>, wanted: Vec<(i64, i32)>) -> QueryResult<Kinds> {
+    let mut catalog = Catalog::default();
+    catalog.load(connection, wanted.iter().copied())?;
+    let kind = |(n, id): (i64, i32)| Some(((n, id), catalog.get(n, id)?.kind()?.clone()));
+    Ok(wanted.into_iter().filter_map(kind).collect())
+}
+
+/// Values that were registered before, newest first.
+pub(super) fn take_in(
+    rows: impl Iterator<Item = QueryResult<StoredValue>>,
+    kinds: &Kinds,
+    known: &mut KnownValues,
+    max_values: usize,
+) -> QueryResult<Vec<Value>> {
+    let mut values = Vec::new();
+    for row in rows {
+        let row = row?;
+        // A damaged row is passed over: it must not keep the service from starting.
+        let Some((key, value)) = row.read(kinds) else { continue };
+        known.insert(key, (row.n, row.id));
+        if values.len() < max_values {
+            values.push(value);
+        } else if known.len() >= 4 * max_values {
+            break;
+        }
+    }
+    Ok(values)
+}
+
+pub(super) fn owners(links: &[(String, String)]) -> Vec<(Owner, Owner)> {
+    let owners = |(a, b): &(String, String)| Some((Owner::from_stored(a)?, Owner::from_stored(b)?));
+    links.iter().filter_map(owners).collect()
 }
 
 /// Writes everything in one transaction; gives the new chain.
@@ -576,7 +612,7 @@ pub(crate) fn is_empty(path: &Path) -> Result<bool, Error> {
 pub(crate) fn check(path: &Path, keys: &Keys) -> Result<(), Error> {
     match schema::look(path)? {
         Found::Nothing => Ok(()),
-        Found::Evidence => check_key(path, &known_keys(path)?, keys),
+        Found::Evidence => check_key(&path.display(), &known_keys(path)?, keys),
     }
 }
 
@@ -607,7 +643,7 @@ fn known_keys(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
     read(if journal.exists() { Mode::Write } else { Mode::Read })
 }
 
-fn check_key(path: &Path, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<(), Error> {
+pub(super) fn check_key(place: &dyn std::fmt::Display, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<(), Error> {
     match keys.judge(known) {
         Written::Here => return Ok(()),
         Written::Later => {
@@ -616,8 +652,7 @@ fn check_key(path: &Path, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<()
                 format!(
                     "{}: was written under a later epoch of the fingerprint key than key_epoch: {} says; set key_epoch \
                      to the highest that was ever in force, it never goes back",
-                    path.display(),
-                    keys.epoch
+                    place, keys.epoch
                 ),
             ));
         }
@@ -626,9 +661,8 @@ fn check_key(path: &Path, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<()
     Err(Error::new(
         ErrorKind::Key,
         format!(
-            "{}: was written with another master key (key id {}, the given one has {}); give the key it was \
+            "{place}: was written with another master key (key id {}, the given one has {}); give the key it was \
              written with (RUNTIME_TRACKING_KEY or key_file), or change storage_path to begin a new file",
-            path.display(),
             known
                 .first()
                 .map_or("unknown", |(id, _)| id.get(..16).unwrap_or("unknown")),
@@ -638,9 +672,9 @@ fn check_key(path: &Path, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<()
 }
 
 /// Why a file could not be opened.
-enum Refusal {
+pub(super) enum Refusal {
     Ours(Error),
-    Sqlite(diesel::result::Error),
+    Database(diesel::result::Error),
 }
 
 impl From<Error> for Refusal {
@@ -651,7 +685,7 @@ impl From<Error> for Refusal {
 
 impl From<diesel::result::Error> for Refusal {
     fn from(error: diesel::result::Error) -> Self {
-        Refusal::Sqlite(error)
+        Refusal::Database(error)
     }
 }
 
@@ -666,7 +700,7 @@ fn register(
         .select((keys::key_id, keys::check_value))
         .load(connection)
         .map_err(failed)?;
-    check_key(path, &known, master)?;
+    check_key(&path.display(), &known, master)?;
     if !known.iter().any(|(id, _)| *id == master.id) {
         diesel::insert_into(keys::table)
             .values((
@@ -737,8 +771,8 @@ impl FileId {
 
 #[derive(Insertable)]
 #[diesel(table_name = instances)]
-struct InstanceRow {
-    instance: i64,
+pub(super) struct InstanceRow {
+    pub(super) instance: i64,
     started_at: i64,
     service: String,
     environment: Option<String>,
@@ -748,7 +782,19 @@ struct InstanceRow {
 }
 
 impl InstanceRow {
-    fn parts(&self) -> HeadParts<'_> {
+    pub(super) fn of(instance: &Instance, keys: &Keys) -> Self {
+        InstanceRow {
+            instance: i64::from_be_bytes(instance.id),
+            started_at: Timestamp::now().0,
+            service: instance.service.clone(),
+            environment: instance.environment.clone(),
+            build: instance.build.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            key_id: keys.id.clone(),
+        }
+    }
+
+    pub(super) fn parts(&self) -> HeadParts<'_> {
         HeadParts {
             instance: self.instance,
             started_at: self.started_at,
@@ -764,11 +810,11 @@ impl InstanceRow {
 /// A registered value, as it is read back.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = fingerprints)]
-struct StoredValue {
-    n: i64,
-    id: i64,
+pub(super) struct StoredValue {
+    pub(super) n: i64,
+    pub(super) id: i64,
     fingerprint: Vec<u8>,
-    tag: i32,
+    pub(super) tag: i32,
     owner: Option<Vec<u8>>,
     kind: i16,
     entry: Vec<u8>,
@@ -776,6 +822,14 @@ struct StoredValue {
 }
 
 impl StoredValue {
+    /// The value with its key; `None` where it is damaged, or its kind is not known.
+    pub(super) fn read(&self, kinds: &Kinds) -> Option<(u64, Value)> {
+        let tag = kinds.get(&(self.n, self.tag))?;
+        let value = self.value(tag)?;
+        let key = value_key(&value.fingerprint.0, &tag.canonical, self.owner.as_deref());
+        Some((key, value))
+    }
+
     fn value(&self, tag: &KindText) -> Option<Value> {
         let fingerprint = Fingerprint(self.fingerprint.as_slice().try_into().ok()?);
         let owner = match &self.owner {

@@ -1,0 +1,197 @@
+//! Batches into PostgreSQL: ours, from the hook to the commit and the index, against a raw COPY of the same rows in
+//! transactions of the same size into the same tables. And what an event takes there.
+//!
+//! `scripts/bench store-postgres [events]`; the server is one that does not sync, so that what is compared is
+//! work, not waiting.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use diesel::connection::SimpleConnection;
+use diesel::pg::CopyFormat;
+use diesel::prelude::*;
+use provenance::config::{Config, Storage, Token};
+use provenance::{Scope, Tracker, record_event, set_owner, tag, test};
+
+/// Rows of one raw transaction: as many as the recorder takes.
+const BATCH: i64 = 2_048;
+/// Events between two rounds of the index.
+const ROUND: i64 = 4_096;
+const RUNS: usize = 5;
+
+macro_rules! raw_tables {
+    ($($table:ident ($($key:ident),*) { $($column:ident: $of:ident),* })*) => {
+        mod raw {
+            $(diesel::table! { raw.$table ($($key),*) { $($column -> $of,)* } })*
+        }
+    };
+}
+// COPY does not look at types here: the bytes come from the same columns.
+raw_tables! {
+    events (n, seq) {
+        n: BigInt, seq: BigInt, at: BigInt, after: BigInt, event_type: Integer, actor: Integer, target: Integer,
+        recipient: Integer, outcome_of: BigInt, owner: Binary, user_id: Binary, request_id: Binary, payload: Binary,
+        extras: Binary, tags: Binary, proof: Binary
+    }
+    fingerprints (n, id) {
+        n: BigInt, id: BigInt, fingerprint: Binary, tag: Integer, category: Integer, owner: Binary, kind: SmallInt,
+        entry: Binary, created_at: BigInt
+    }
+    event_terms (term, at, n, seq) { term: BigInt, at: BigInt, n: BigInt, seq: BigInt }
+}
+
+macro_rules! copy {
+    ($table:expr, $bytes:expr, $connection:expr) => {
+        diesel::copy_from($table)
+            .from_raw_data($table, |out: &mut dyn std::io::Write| -> QueryResult<()> {
+                out.write_all($bytes)
+                    .map_err(|e| diesel::result::Error::SerializationError(Box::new(e)))
+            })
+            .with_format(CopyFormat::Binary)
+            .execute($connection)
+    };
+}
+
+fn main() -> anyhow::Result<()> {
+    let events: i64 = std::env::args().nth(1).map_or(Ok(100_000), |count| count.parse())?;
+    let server = std::env::var("PROVENANCE_TEST_POSTGRES").context("begin this with scripts/bench store-postgres")?;
+    let folder = std::path::PathBuf::from("/tmp");
+    let mut ratios = Vec::new();
+    for run in 0..RUNS {
+        let name = format!("bench_{run}");
+        PgConnection::establish(&format!("{server}/postgres"))?.batch_execute(&format!("CREATE DATABASE {name}"))?;
+        let url = format!("{server}/{name}");
+        let ours = ours(&url, events)?;
+        let mut connection = PgConnection::establish(&url)?;
+        let raw = raw(&mut connection, &folder, events)?;
+        let ratio = raw.as_secs_f64() / ours.as_secs_f64();
+        println!(
+            "ours {:>8.0} events/s   raw COPY {:>8.0} events/s   ratio {ratio:.2} (guide: 0.6)",
+            events as f64 / ours.as_secs_f64(),
+            events as f64 / raw.as_secs_f64(),
+        );
+        ratios.push(ratio);
+        if run + 1 == RUNS {
+            sizes(&mut connection, events)?;
+        }
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    println!("median ratio {:.2}", ratios[RUNS / 2]);
+    Ok(())
+}
+
+/// From the first event to the last one's commit, and until the index knows them all.
+fn ours(url: &str, events: i64) -> anyhow::Result<Duration> {
+    let tracker = Tracker::open(Config {
+        storage: Storage::Postgres(Token(url.to_owned())),
+        key: Some(Token("ab".repeat(32))),
+        ..Config::default()
+    })?;
+    let _in_force = test::scoped(&tracker);
+    // People whom the service knows already.
+    let people: Vec<String> = (0..1_000).map(|person| format!("person{person}@example.com")).collect();
+    for email in &people {
+        let _scope = Scope::new("signup").enter();
+        set_owner("email", email.as_str());
+        tag("contact.email", "email", email.as_str())?;
+    }
+    tracker.flush(Duration::MAX)?;
+    let started = Instant::now();
+    for number in 0..events {
+        let email = people[number as usize % people.len()].as_str();
+        let _scope = Scope::new("POST /orders").enter();
+        set_owner("email", email);
+        record_event("X_ORDER".parse()?)
+            .target("orders")
+            .value("contact.email", "email", email)?
+            .value("financial.income", "income", 1_000 + number % 5_000)?
+            .value("user.demographic.age_range", "age", 18 + number % 60)?
+            .submit();
+    }
+    // Also brings the index up to date.
+    tracker.close();
+    let took = started.elapsed();
+    let refused = tracker.status()["queue"]["refused"].clone();
+    anyhow::ensure!(refused == 0, "{refused} events were refused");
+    Ok(took)
+}
+
+/// The same rows by COPY alone.
+fn raw(connection: &mut PgConnection, folder: &std::path::Path, events: i64) -> anyhow::Result<Duration> {
+    connection.batch_execute(
+        "CREATE SCHEMA raw; \
+         CREATE TABLE raw.events (LIKE provenance.events INCLUDING ALL); \
+         CREATE TABLE raw.fingerprints (LIKE provenance.fingerprints INCLUDING ALL); \
+         CREATE TABLE raw.event_terms (LIKE provenance.event_terms INCLUDING ALL)",
+    )?;
+    let file = folder.join(format!("provenance-bench-{}", std::process::id()));
+    let mut read = |select: String| -> anyhow::Result<Vec<u8>> {
+        connection.batch_execute(&format!("COPY ({select}) TO '{}' (FORMAT binary)", file.display()))?;
+        let bytes = std::fs::read(&file)?;
+        std::fs::remove_file(&file)?;
+        Ok(bytes)
+    };
+    let mut batches = Vec::new();
+    for from in (1..=events).step_by(BATCH as usize) {
+        let until = from + BATCH;
+        batches.push(read(format!(
+            "SELECT * FROM provenance.events WHERE seq >= {from} AND seq < {until} ORDER BY seq"
+        ))?);
+    }
+    let values = read("SELECT * FROM provenance.fingerprints ORDER BY n, id".to_owned())?;
+    let mut rounds = Vec::new();
+    for from in (1..=events).step_by(ROUND as usize) {
+        let until = from + ROUND;
+        rounds.push(read(format!(
+            "SELECT * FROM provenance.event_terms WHERE seq >= {from} AND seq < {until} ORDER BY term, at, n, seq"
+        ))?);
+    }
+    let started = Instant::now();
+    connection.transaction(|connection| copy!(raw::fingerprints::table, &values, connection))?;
+    for (at, batch) in batches.iter().enumerate() {
+        connection.transaction(|connection| copy!(raw::events::table, batch, connection))?;
+        if at % 2 == 1
+            && let Some(round) = rounds.get(at / 2)
+        {
+            connection.transaction(|connection| copy!(raw::event_terms::table, round, connection))?;
+        }
+    }
+    if batches.len() % 2 == 1
+        && let Some(round) = rounds.last()
+    {
+        connection.transaction(|connection| copy!(raw::event_terms::table, round, connection))?;
+    }
+    Ok(started.elapsed())
+}
+
+fn sizes(connection: &mut PgConnection, events: i64) -> anyhow::Result<()> {
+    #[derive(QueryableByName)]
+    struct Size {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        name: String,
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        heap: i64,
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        whole: i64,
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        rows: i64,
+    }
+    connection.batch_execute("ANALYZE")?;
+    let sizes: Vec<Size> = diesel::sql_query(
+        "SELECT relname::text AS name, pg_relation_size(oid) AS heap, pg_total_relation_size(oid) AS whole, \
+         reltuples::bigint AS rows FROM pg_class WHERE relnamespace = 'provenance'::regnamespace AND relkind = 'r' \
+         ORDER BY 3 DESC",
+    )
+    .load(connection)?;
+    println!("table, rows, bytes an event: rows alone, with indexes");
+    for size in sizes.iter().filter(|size| size.rows > 0) {
+        println!(
+            "{:>14} {:>9} {:>8.1} {:>8.1}",
+            size.name,
+            size.rows,
+            size.heap as f64 / events as f64,
+            size.whole as f64 / events as f64
+        );
+    }
+    Ok(())
+}
