@@ -369,7 +369,8 @@ impl<'d> Scanner<'d> {
         }
         self.whole(at, &view);
         let (mut words, mut digits) = std::mem::take(&mut self.suspects);
-        self.sieve.text(view.text.as_bytes(), &mut words, &mut digits);
+        // Of what is no ASCII, folding may change where a run ends.
+        let runs = self.sieve.text(view.text.as_bytes(), &mut words, &mut digits) || !bytes.is_ascii();
         let searched = self.words(at, &view, &words) && self.digits(at, &view, &digits);
         self.spare.push(view);
         words.clear();
@@ -380,7 +381,9 @@ impl<'d> Scanner<'d> {
             self.unscanned += if at.layers == 0 { bytes.len() } else { 0 };
             return;
         }
-        self.runs(at, bytes);
+        if runs {
+            self.runs(at, bytes);
+        }
         if at.layers < LAYERS && !self.nested_json(at, bytes) {
             self.escapes(at, bytes);
         }
@@ -425,7 +428,7 @@ impl<'d> Scanner<'d> {
     /// Whether the run was understood.
     fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
         let mut understood = false;
-        if let Some(hash) = self.index.digest(run) {
+        if let Some(hash) = self.index.digest(self.sieve.filter(), run) {
             for known in self.index.find(hash) {
                 let find = Find {
                     range: range.clone(),
