@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::classify::{BLOCK, Job, Masks, accelerated, classify};
-use super::decode;
-use super::entry::{BARE, begins_bare, nationals};
+use super::entry::{BARE, is_separator, nationals};
 use super::filter::{ANCHOR, Anchor, AnchorKey, Filter, LONGEST, Probe, length_bit, lower, short};
 use super::index::{Index, Lane};
 use super::words::Bare;
+use super::{decode, shapes};
 use crate::vocabulary::canonical::number;
 
 /// Blocks that are classified at once, but for the one looked ahead.
@@ -42,6 +42,8 @@ pub(super) struct Sieve<'d> {
     phones: u32,
     ids: bool,
     wordless: bool,
+    /// What has the shape of personal data passes too.
+    shapes: bool,
     outline: Outline,
     /// Lets all pass: what a scan without a sieve finds, for comparison.
     #[cfg(test)]
@@ -75,7 +77,7 @@ struct Carry {
 }
 
 impl<'d> Sieve<'d> {
-    pub(super) fn new(index: &'d Index) -> Self {
+    pub(super) fn new(index: &'d Index, shapes: bool) -> Self {
         let filter = index.filter();
         let phone = |lane, count| index.has(lane) && index.has_length(lane, count);
         let phones = (1..32).filter(|count| phone(Lane::Phone, *count) || phone(Lane::National, *count));
@@ -97,6 +99,7 @@ impl<'d> Sieve<'d> {
             },
             ids: index.has(Lane::Bare),
             wordless: index.has_wordless(),
+            shapes,
             outline: Outline::default(),
             #[cfg(test)]
             open: false,
@@ -197,15 +200,7 @@ impl<'d> Sieve<'d> {
         if self.dates {
             self.months(text, base, plain, now, next, |at| digits.push(at));
         }
-        let mut groups = now.digit & !(now.digit << 1 | carry.digit);
-        while groups != 0 {
-            let bit = groups.trailing_zeros();
-            groups &= groups - 1;
-            let at = base + bit as usize;
-            if self.group(text, at, now.digit >> bit, &mut carry.phones) {
-                digits.push(at);
-            }
-        }
+        self.groups_of(text, base, now, carry, |at| digits.push(at));
         carry.pass(now);
     }
 
@@ -258,6 +253,9 @@ impl<'d> Sieve<'d> {
             outline,
             good: &mut good,
         });
+        if good && self.shapes {
+            shapes::find(bytes, |range, _| outline.suspects.push(range.start));
+        }
         good.then(|| {
             // Words and what surrounds them were looked at in turn.
             outline.suspects.sort_unstable();
@@ -401,15 +399,7 @@ impl<'d> Sieve<'d> {
         if self.dates {
             self.months(bytes, base, starts, now, next, |at| suspects.push(at));
         }
-        let mut groups = now.digit & !(now.digit << 1 | carry.digit);
-        while groups != 0 {
-            let bit = groups.trailing_zeros();
-            groups &= groups - 1;
-            let at = base + bit as usize;
-            if self.group(bytes, at, now.digit >> bit, &mut carry.phones) {
-                suspects.push(at);
-            }
-        }
+        self.groups_of(bytes, base, now, carry, |at| suspects.push(at));
         let mut runs = long(pair_of(now.run, next.run)) as u64 & !(now.run << 1 | carry.run);
         while runs != 0 {
             let bit = runs.trailing_zeros();
@@ -556,26 +546,45 @@ impl<'d> Sieve<'d> {
     /// Whether an id could begin here, with or without separators.
     #[inline(never)]
     fn bare_id(&self, bytes: &[u8], at: usize) -> bool {
-        let rest = bytes.get(at..).unwrap_or_default();
+        // Its first eight letters and digits, between which single separators may stand.
+        let mut first = 0;
+        let mut count = 0;
+        let mut digit = false;
+        let mut separated = true;
+        let mut end = at;
+        while count < ANCHOR {
+            let byte = byte_at(bytes, end);
+            if byte.is_ascii_alphanumeric() {
+                first |= u64::from(byte) << (8 * count);
+                count += 1;
+                digit |= byte.is_ascii_digit();
+                separated = false;
+            } else if !separated && (is_separator(byte) || byte == b'+') {
+                separated = true;
+            } else {
+                return false;
+            }
+            end += 1;
+        }
+        if !digit {
+            return false;
+        }
+        match self.filter.get(self.key.hash(lower(first))) & !SHORT {
+            0 => false,
+            lengths => self.whole_id(bytes.get(at..).unwrap_or_default(), lengths),
+        }
+    }
+
+    /// Whether letters and digits of one of these lengths could be an id as a whole.
+    fn whole_id(&self, rest: &[u8], lengths: u64) -> bool {
         let mut id = [0; *BARE.end()];
         let mut count = 0;
-        let mut lengths = 0;
         // In forms, spaces are written as pluses.
         let spaced = rest.iter().map(|byte| if *byte == b'+' { &b' ' } else { byte });
         for (offset, byte) in Bare(spaced.enumerate()) {
             let Some(slot) = id.get_mut(count) else { break };
             *slot = byte.to_ascii_lowercase();
             count += 1;
-            if count == ANCHOR {
-                let first = AnchorKey::first(id.get(..ANCHOR).unwrap_or_default());
-                lengths = match begins_bare(&id) {
-                    true => self.filter.get(self.key.hash(first)) & !SHORT,
-                    false => 0,
-                };
-            }
-            if count >= ANCHOR && lengths >> (count - 1) == 0 {
-                return false;
-            }
             let known = count >= ANCHOR && lengths & length_bit(count) != 0;
             let ends = || !rest.get(offset + 1).is_some_and(u8::is_ascii_alphanumeric);
             if known && ends() && self.has_whole(id.get(..count).unwrap_or_default()) {
@@ -623,6 +632,42 @@ impl<'d> Sieve<'d> {
                 == Some(&b'"')
     }
 
+    /// Passes on the groups of digits at which a number, a date or a phone could be known.
+    #[inline(always)]
+    fn groups_of(&self, bytes: &[u8], base: usize, now: &Masks, carry: &mut Carry, mut pass: impl FnMut(usize)) {
+        let mut groups = now.digit & !(now.digit << 1 | carry.digit);
+        if groups == 0 || self.numbers == 0 && self.phones == 0 && !self.dates {
+            return;
+        }
+        let letter = now.word & !now.digit;
+        let within = letter << 1;
+        // After three letters that may be a currency's code; what stands before the block is not looked at.
+        let coded = letter << 1 & letter << 2 & letter << 3 & !(now.word << 4) | 0xf;
+        // What ends a number that is written as it is kept.
+        let plain = now.quote | now.control | now.structure & !now.open & !((now.digit | now.space) >> 1);
+        while groups != 0 {
+            let bit = groups.trailing_zeros();
+            groups &= groups - 1;
+            let at = base + bit as usize;
+            let mask = now.digit >> bit;
+            let length = mask.trailing_ones();
+            let end = bit + length;
+            if end < 62 {
+                // In the middle of a word, unless it goes on behind a comma.
+                let inner = within & !coded & 1 << bit != 0;
+                let joined = now.word >> end & 3 == 2;
+                // Met as a word already, if at all.
+                let alone = length < 6 && (within | 1) & 1 << bit == 0 && plain >> end & 1 != 0;
+                if inner && !joined || alone && byte_at(bytes, at) != b'0' {
+                    continue;
+                }
+            }
+            if self.group(bytes, at, mask, &mut carry.phones) {
+                pass(at);
+            }
+        }
+    }
+
     /// Whether a number, a date or a phone could be known that begins with the group of digits at
     /// `at`. `mask` has the digits from there on, as far as the block goes.
     #[inline(always)]
@@ -654,8 +699,8 @@ impl<'d> Sieve<'d> {
     /// What is written as numbers are kept was looked up as a word already; here are the others.
     #[inline]
     fn number(&self, bytes: &[u8], at: usize, end: usize, before: u8, after: u8) -> bool {
-        let is_separator = |byte: u8| matches!(byte, b',' | b'.' | b'\'');
-        let joined = is_separator(after) && byte_at(bytes, end + 1).is_ascii_digit();
+        let joins = |byte: u8| matches!(byte, b',' | b'.' | b'\'');
+        let joined = joins(after) && byte_at(bytes, end + 1).is_ascii_digit();
         let spaced = matches!(after, b' ' | b'+')
             && byte_at(bytes, end + 1).is_ascii_digit()
             && byte_at(bytes, end + 2).is_ascii_digit();
@@ -670,7 +715,7 @@ impl<'d> Sieve<'d> {
             let pieces = pieces
                 .iter()
                 .take(NUMBER)
-                .take_while(|byte| byte.is_ascii_digit() || is_separator(**byte));
+                .take_while(|byte| byte.is_ascii_digit() || joins(**byte));
             if !joined || !pieces.copied().any(|byte| byte == b',') {
                 return false;
             }
@@ -689,7 +734,7 @@ impl<'d> Sieve<'d> {
         if !joined && !spaced && !coded && !zeros {
             return false;
         }
-        let goes_on = is_separator(before) && at >= 2 && byte_at(bytes, at - 2).is_ascii_digit();
+        let goes_on = joins(before) && at >= 2 && byte_at(bytes, at - 2).is_ascii_digit();
         !goes_on && self.odd_number(bytes, at, end, before)
     }
 

@@ -942,7 +942,7 @@ proptest! {
 
 /// What a scan finds that looks at every position by the exact rules.
 fn scan_without_sieve(detector: &Detector, media: Media, bytes: &[u8]) -> Scan {
-    let mut scanner = Scanner::new(&detector.index, Limits::default());
+    let mut scanner = Scanner::new(&detector.index, Limits::default(), detector.shapes);
     scanner.sieve.open = true;
     scanner.part(&Part {
         place: "body".to_owned(),
