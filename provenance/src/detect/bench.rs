@@ -2,7 +2,8 @@
 //!
 //! A test that is not run with the others, so that nothing internal is opened for it. Words that follow
 //! the script's name choose parts: `scans`, `growth`, `values`, and numbers of values, `1e5`; `spin` scans one set
-//! of bodies for ten seconds, for a profiler.
+//! of bodies for ten seconds, for a profiler. Times are CPU times of the thread: what else the machine does
+//! counts only as far as it takes caches away.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
@@ -21,6 +22,23 @@ const ROUNDS: usize = 11;
 const ROUND: Duration = Duration::from_millis(5);
 /// Bodies of a set: scanned in turns, so that none of them is near the processor because of the last scan.
 const BODIES: usize = 24;
+
+/// The CPU time of this thread.
+fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok())
+        .unwrap_or(0);
+    pages * 4096
+}
 
 /// Numbers that are the same in each run.
 struct Dice(u64);
@@ -309,14 +327,14 @@ fn race(contenders: &mut [Contender<'_>]) -> Vec<f64> {
     let mut best = vec![f64::INFINITY; contenders.len()];
     for _ in 0..ROUNDS {
         for ((_, call), best) in contenders.iter_mut().zip(&mut best) {
-            let (begin, mut sets) = (Instant::now(), 0);
-            while begin.elapsed() < ROUND {
+            let (begin, mut sets) = (now(), 0);
+            while now() - begin < ROUND {
                 (0..BODIES).for_each(|body| {
                     black_box(call(body));
                 });
                 sets += 1;
             }
-            *best = best.min(begin.elapsed().as_nanos() as f64 / f64::from(sets));
+            *best = best.min((now() - begin).as_nanos() as f64 / f64::from(sets));
         }
     }
     best
@@ -402,6 +420,64 @@ fn scans(counts: &[usize]) {
     println!();
 }
 
+/// What the tables take, what an insertion takes beside one into a plain table, and what scans pay for insertions that
+/// go on meanwhile.
+fn growth(counts: &[usize]) {
+    println!(
+        "| values | bytes a value | insert ns | DashMap ns | JSON idle ns | under inserts ns | inserts a second |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for count in counts {
+        let detector = Detector::new(&[7; 32]);
+        let entries: Vec<Entry> = (0..*count).map(|n| entry(&detector, n)).collect();
+        let before = resident();
+        let begin = now();
+        for (n, entry) in entries.iter().enumerate() {
+            detector.insert(entry, fingerprint(n));
+        }
+        let insert = (now() - begin).as_nanos() as usize / count;
+        let bytes = resident().saturating_sub(before) / count;
+        let plain: dashmap::DashMap<u128, Fingerprint> = dashmap::DashMap::new();
+        let begin = now();
+        for (n, entry) in entries.iter().enumerate() {
+            plain.insert(entry.hash, fingerprint(n));
+        }
+        let dashmap = (now() - begin).as_nanos() as usize / count;
+        let sets = bodies();
+        let json = &sets[0];
+        let mut scans: [Contender<'_>; 1] = [(
+            "scan",
+            Box::new(|body: usize| scan(&detector, json.media, &json.texts[body]).hits.len()),
+        )];
+        let idle = race(&mut scans)[0] / BODIES as f64;
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let (busy, inserted) = std::thread::scope(|scope| {
+            let more: Vec<Entry> = (*count..count + 100_000).map(|n| entry(&detector, n)).collect();
+            let (detector, done) = (&detector, &done);
+            let writer = scope.spawn(move || {
+                let (begin, mut inserted) = (Instant::now(), 0);
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    for (n, entry) in more.iter().enumerate().skip(inserted % more.len()).take(100) {
+                        match inserted / more.len() % 2 {
+                            0 => detector.insert(entry, fingerprint(count + n)),
+                            _ => detector.remove(entry, fingerprint(count + n)),
+                        }
+                    }
+                    inserted += 100;
+                    let due = Duration::from_micros(inserted as u64 * 10);
+                    std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                }
+                inserted as f64 / begin.elapsed().as_secs_f64()
+            });
+            let busy = race(&mut scans)[0] / BODIES as f64;
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            (busy, writer.join().unwrap())
+        });
+        println!("| {count} | {bytes} | {insert} | {dashmap} | {idle:.0} | {busy:.0} | {inserted:.0} |");
+    }
+    println!();
+}
+
 /// What a value costs when it is met first.
 fn values() {
     println!("| value | canonical ns | fingerprint ns | entry ns | insert and remove ns |");
@@ -476,11 +552,14 @@ fn figures() {
         spin(counts[0], words.last().unwrap_or(&"JSON"));
         return;
     }
-    let parts = ["scans", "values"];
+    let parts = ["scans", "growth", "values"];
     let asked = |part: &str| words.contains(&part) || !parts.iter().any(|part| words.contains(part));
     println!();
     if asked("scans") {
         scans(&counts);
+    }
+    if asked("growth") {
+        growth(&counts);
     }
     if asked("values") {
         values();

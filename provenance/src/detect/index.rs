@@ -285,6 +285,8 @@ impl Index {
             .iter()
             .any(|k| k.fingerprint == known.fingerprint && k.of == known.of);
         if new {
+            // Hardly any has a second.
+            slot.reserve_exact(1);
             slot.push(known);
             self.counts[known.lane as usize].fetch_add(1, Ordering::Relaxed);
         }
@@ -309,7 +311,10 @@ impl Index {
         let mut lengths = self.anchors.entry(anchor.hash).or_default();
         match lengths.iter_mut().find(|(known, _)| *known == anchor) {
             Some((_, count)) => *count += change,
-            None => lengths.push((anchor, change)),
+            None => {
+                lengths.reserve_exact(1);
+                lengths.push((anchor, change));
+            }
         }
         lengths.retain(|(_, count)| *count != 0);
         let empty = lengths.is_empty();

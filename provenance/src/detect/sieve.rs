@@ -710,13 +710,14 @@ impl<'d> Sieve<'d> {
         let code_before = || at >= 3 && letters(at - 3) && !goes(at.checked_sub(4));
         let code_after = || letters(end) && !goes(Some(end + 3));
         let opens = !before.is_ascii_alphabetic() || code_before();
-        if !opens && !(after == b',' && joined) {
-            let pieces = bytes.get(end..).unwrap_or_default();
-            let pieces = pieces
+        if !opens {
+            // Only a piece of it, behind a comma.
+            let rest = bytes.get(end..).unwrap_or_default();
+            let mut number = rest
                 .iter()
                 .take(NUMBER)
                 .take_while(|byte| byte.is_ascii_digit() || joins(**byte));
-            if !joined || !pieces.copied().any(|byte| byte == b',') {
+            if !joined || !number.any(|byte| *byte == b',') {
                 return false;
             }
         }
