@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, OnViolation, Recipient};
+use crate::allow;
+use crate::config::{Config, OnViolation, Recipient, Suppress};
+use crate::vocabulary::Timestamp;
 
 /// The recipient of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +74,43 @@ pub(crate) fn on_violation(config: &Config, recipient: &str) -> OnViolation {
         .unwrap_or(config.egress.on_violation)
 }
 
+/// The rules that leave findings out of a share to one recipient, each with its place among all.
+pub(crate) struct Suppression<'c>(Vec<(usize, &'c Suppress)>);
+
+impl<'c> Suppression<'c> {
+    /// Those that apply now.
+    pub(crate) fn of(config: &'c Config, recipient: &str) -> Self {
+        if config.suppress.is_empty() {
+            return Suppression(Vec::new());
+        }
+        let now = Timestamp::now();
+        let applies = |rule: &Suppress| {
+            let named = rule.recipient.as_deref();
+            !rule.has_expired(now) && named.is_none_or(|named| named.eq_ignore_ascii_case(recipient))
+        };
+        let rules = config.suppress.iter().enumerate();
+        Suppression(rules.filter(|(_, rule)| applies(rule)).collect())
+    }
+
+    /// The first rule that a finding fits; one that is declared has no place.
+    pub(crate) fn rule(&self, category: &str, place: Option<&str>) -> Option<usize> {
+        let fits = |rule: &Suppress| {
+            let of = rule.category.as_deref();
+            of.is_none_or(|of| allow::allows(&[of], category))
+                && rule.place.as_deref().is_none_or(|at| stands(at, place))
+        };
+        self.0.iter().find(|(_, rule)| fits(rule)).map(|(number, _)| *number)
+    }
+}
+
+fn stands(pattern: &str, place: Option<&str>) -> bool {
+    let Some(place) = place else { return false };
+    match pattern.strip_suffix('*') {
+        Some(beginning) => place.starts_with(beginning),
+        None => place == pattern,
+    }
+}
+
 /// How precisely `pattern` names `host` (a bare one); `None` if it does not.
 fn precision(pattern: &str, host: &str) -> Option<usize> {
     match pattern.strip_prefix("*.") {
@@ -135,6 +174,41 @@ mod tests {
     fn resolves(host: &str, name: &str, declared: bool) {
         let resolved = recipient(&config(), None, host);
         assert_eq!((resolved.name.as_str(), resolved.declared), (name, declared), "{host}");
+    }
+
+    #[test]
+    fn a_rule_leaves_out_what_fits_all_that_it_names() {
+        let rule = |category: &str, recipient: &str, place: &str, expires: Option<i64>| {
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            Suppress {
+                category: some(category),
+                recipient: some(recipient),
+                place: some(place),
+                reason: "known".into(),
+                expires: expires.map(Timestamp),
+            }
+        };
+        let config = Config {
+            suppress: vec![
+                rule("contact.email", "mail", "", Some(1)),
+                rule("contact.email", "mail", "body:/support/*", Some(i64::MAX)),
+                rule("user.contact", "", "header:from", None),
+            ],
+            ..Config::default()
+        };
+        for (recipient, category, place, expected) in [
+            ("mail", "contact.email", Some("body:/support/email"), Some(1)),
+            ("Mail", "user.contact.email", Some("body:/support/"), Some(1)),
+            ("mail", "contact.email", Some("body:/user/email"), None),
+            ("mail", "contact.email", None, None),
+            ("mail", "contact.phone_number", Some("body:/support/phone"), None),
+            ("other", "contact.email", Some("body:/support/email"), None),
+            ("other", "contact.phone_number", Some("header:from"), Some(2)),
+            ("other", "contact.phone_number", Some("header:from-x"), None),
+        ] {
+            let found = Suppression::of(&config, recipient).rule(category, place);
+            assert_eq!(found, expected, "{recipient} {category} {place:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -16,7 +16,7 @@ use crate::Error;
 use crate::checkpoint::{Checkpointer, Plan};
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
-use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage};
+use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage, Unregistered};
 use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::error::ErrorKind;
@@ -82,6 +82,8 @@ struct Inner {
     headers: Vec<Named>,
     cookies: Vec<Named>,
     blind_spots: DashMap<(BlindSpot, String), u64>,
+    /// Findings that each rule of `suppress` left out.
+    suppressed: Box<[AtomicU64]>,
     /// `#[egress]` functions by the address of their site: whether a client that a feature knows was
     /// seen there, or only others.
     transports: DashMap<usize, bool>,
@@ -360,7 +362,8 @@ impl Tracker {
         };
         let restored = writer.restore(config.max_values)?;
 
-        let registry = Registry::new(Detector::new(&keys.detection), config.max_values);
+        let shapes = config.egress.unregistered != Unregistered::Ignore;
+        let registry = Registry::new(Detector::new(&keys.detection).with_shapes(shapes), config.max_values);
         // A value that was met under several epochs is one, under its newest fingerprint.
         let mut newest = HashMap::new();
         if !keys.earlier.is_empty() {
@@ -429,6 +432,7 @@ impl Tracker {
             headers: named(&config, HEADER),
             cookies: named(&config, COOKIE),
             blind_spots: DashMap::new(),
+            suppressed: config.suppress.iter().map(|_| AtomicU64::new(0)).collect(),
             transports: DashMap::new(),
             #[cfg(feature = "sql-fallback")]
             columns: Arc::new(ColumnMap::new(&config, &crate::inventory::inventory())),
@@ -653,6 +657,7 @@ impl Tracker {
             "following": inner.following.get().map(Following::status),
             "egress": self.egress_status(),
             "recipients": inner.config.recipients.iter().map(|(name, recipient)| (name.as_str(), recipient.status())).collect::<HashMap<_, _>>(),
+            "suppress": self.suppress_status(),
             "instance": self.instance_id(),
             "service": inner.instance.service,
             "environment": inner.instance.environment,
@@ -690,6 +695,21 @@ impl Tracker {
     #[cfg(feature = "sql-fallback")]
     pub(crate) fn read_without_model(&self, table: &'static str) {
         *self.0.reads.entry(table).or_insert(0) += 1;
+    }
+
+    /// A rule of `suppress`, by its place among them, left a finding out.
+    pub(crate) fn suppressed(&self, rule: usize) {
+        if let Some(count) = self.0.suppressed.get(rule) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn suppress_status(&self) -> Vec<Json> {
+        let now = Timestamp::now();
+        let rules = self.config().suppress.iter().zip(&self.0.suppressed);
+        rules
+            .map(|(rule, count)| rule.status(now, count.load(Ordering::Relaxed)))
+            .collect()
     }
 
     pub(crate) fn blind_spot(&self, kind: BlindSpot, site: &str) {

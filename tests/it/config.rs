@@ -276,7 +276,7 @@ fn mistakes_are_named_with_file_line_key_expectation_and_the_nearest_key() {
         "enabled: true\nstorag_path: x.db\n",
         "a.yaml:2: storag_path: unknown key (did you mean `storage_path`?); expected one of enabled, access_events, derivation_interval, storage_path, \
          audit_token, audit, fingerprints, owners, key_file, key_epoch, checkpoints, service, environment, ignored_hosts, \
-         input_fields, tracked_models, recipients, egress, registry, spill, retention",
+         input_fields, tracked_models, recipients, suppress, egress, registry, spill, retention",
     );
     yaml(
         "audit:\n  bnid: 127.0.0.1:1\n",
@@ -340,6 +340,31 @@ fn mistakes_are_named_with_file_line_key_expectation_and_the_nearest_key() {
     yaml(
         "recipients:\n  x: {country: Germany}\n",
         "a.yaml:2: recipients.x.country: expected a country as two letters (ISO 3166-1), such as DE, found `Germany`",
+    );
+    yaml(
+        "suppress:\n  - {category: contact.email, reson: x}\n",
+        "a.yaml:2: suppress.reson: unknown key (did you mean `reason`?); expected one of category, recipient, place, \
+         reason, expires",
+    );
+    yaml(
+        "suppress:\n  - {category: contact.email}\n",
+        "a.yaml:2: suppress: the key `reason` is missing; expected why these findings are left out",
+    );
+    yaml(
+        "suppress:\n  - {reason: all of it}\n",
+        "a.yaml:2: suppress: would leave every finding out; expected a category, a recipient or a place",
+    );
+    yaml(
+        "suppress:\n  - {place: body, reason: x, expires: soon}\n",
+        "a.yaml:2: suppress.expires: expected a date such as 2026-12-31, found `soon`",
+    );
+    yaml(
+        "suppress: {}\n",
+        "a.yaml:1: suppress: expected a list of rules, found a map",
+    );
+    yaml(
+        "egress: {unregistered: on}\n",
+        "a.yaml:1: egress.unregistered: expected ignore or record or judge, found `on`",
     );
     yaml(
         "registry: {max_values: 0}\n",

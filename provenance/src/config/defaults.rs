@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{
     Config, Durability, Egress, Fingerprints, InputField, OnEvidenceFailure, OnViolation, Storage, Streams, Token,
+    Unregistered,
 };
 
 impl Default for Config {
@@ -30,6 +31,7 @@ impl Default for Config {
             input_fields: input_fields(),
             tracked_models: BTreeMap::new(),
             recipients: BTreeMap::new(),
+            suppress: Vec::new(),
             egress: Egress::default(),
             max_values: 1_000_000,
             spill_max_bytes: 1 << 30,
@@ -47,6 +49,7 @@ impl Default for Egress {
             on_violation: OnViolation::Record,
             read_ahead: 8 << 20,
             streams: Streams::Watch,
+            unregistered: Unregistered::Ignore,
             on_evidence_failure: OnEvidenceFailure::Send,
         }
     }

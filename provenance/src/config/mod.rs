@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::vocabulary::Kind;
+use crate::vocabulary::{Kind, Timestamp};
 #[cfg(fuzzing)]
 pub(crate) use load::from_text;
 
@@ -72,10 +72,17 @@ pub(crate) use load::from_text;
 /// | .. `legal_name`, `safeguard` | text | none | its name; what covers the transfer, such as `SCC` |
 /// | .. `country` | ISO 3166-1 alpha-2 | none | where it is |
 /// | .. `on_violation` | `record`, `block` | `egress.on_violation` | for this recipient |
+/// | `suppress` | list of rules | none | findings that say nothing, such as a support address in every mail: left out of events and of the policy, but counted. A rule needs a reason, and at least one of the next three |
+/// | .. `category` | category | any | with all below it |
+/// | .. `recipient` | text | any | the recipient's name, as events have it |
+/// | .. `place` | text | any | as findings have it, such as `body:/support/email`; a `*` at its end stands for anything |
+/// | .. `reason` | text | needed | why; shown on `/status` |
+/// | .. `expires` | date, `2026-12-31` | never | from the beginning of this day (UTC) on the rule does not apply |
 /// | `egress.durability` | `before_send`, `batched` | `before_send` | when the record of a share must be on disk |
 /// | `egress.on_violation` | `record`, `block` | `record` | what a share against the policy does |
 /// | `egress.read_ahead` | number of bytes, at least 1 | `8388608` | how much of a body is read and scanned before its request leaves; what is longer and not in memory is scanned as it passes |
 /// | `egress.streams` | `watch`, `refuse` | `watch` | where a violation blocks: a body that is scanned as it passes is cut off at the first violation, or not sent at all |
+/// | `egress.unregistered` | `ignore`, `record`, `judge` | `ignore` | what becomes of personal data that was never registered and is known by its shape alone (addresses of mail and IP, phones, IBANs, cards): nothing, a finding of form `unregistered`, or one that also counts against `allow(..)` |
 /// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record goes neither into the database within 1 s nor into the spill file |
 /// | `registry.follow_interval` | seconds | `1` | how often it is looked at what other processes on the same storage have registered, so that it is recognised here; `0` never |
 /// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
@@ -123,6 +130,8 @@ pub struct Config {
     pub tracked_models: BTreeMap<String, TrackedModel>,
     /// Known recipients by name.
     pub recipients: BTreeMap<String, Recipient>,
+    /// Findings that are left out, and counted.
+    pub suppress: Vec<Suppress>,
     /// What egress hooks do.
     pub egress: Egress,
     /// Most values that the registry holds.
@@ -283,6 +292,40 @@ impl Recipient {
     }
 }
 
+/// One entry of `suppress`: findings that fit all that it names are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Suppress {
+    /// Category, with all below it.
+    pub category: Option<String>,
+    /// The recipient's name.
+    pub recipient: Option<String>,
+    /// Where the finding stands; a `*` at its end stands for anything.
+    pub place: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// From when on it does not apply.
+    pub expires: Option<Timestamp>,
+}
+
+impl Suppress {
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// As `/status` shows it.
+    pub(crate) fn status(&self, now: Timestamp, count: u64) -> serde_json::Value {
+        serde_json::json!({
+            "category": self.category,
+            "recipient": self.recipient,
+            "place": self.place,
+            "reason": self.reason,
+            "expires": self.expires,
+            "expired": self.has_expired(now),
+            "suppressed": count,
+        })
+    }
+}
+
 /// `egress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Egress {
@@ -295,8 +338,21 @@ pub struct Egress {
     pub read_ahead: usize,
     /// What becomes of a body that is scanned as it passes, where a violation blocks.
     pub streams: Streams,
+    /// What becomes of personal data that is known by its shape alone.
+    pub unregistered: Unregistered,
     /// What a share does whose record cannot be persisted within 1 s.
     pub on_evidence_failure: OnEvidenceFailure,
+}
+
+/// `egress.unregistered`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unregistered {
+    /// Nobody looks for it (default).
+    Ignore,
+    /// It is a finding, and no violation.
+    Record,
+    /// It is a finding that counts against `allow(..)`.
+    Judge,
 }
 
 /// `egress.durability`.

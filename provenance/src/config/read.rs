@@ -9,10 +9,10 @@ use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
     COOKIE, CheckpointPlace, Checkpoints, Config, Durability, Egress, Fingerprints, HEADER, InputField,
-    OnEvidenceFailure, OnViolation, Recipient, Storage, Streams, Token, TrackedModel,
+    OnEvidenceFailure, OnViolation, Recipient, Storage, Streams, Suppress, Token, TrackedModel, Unregistered,
 };
 use crate::Error;
-use crate::vocabulary::{EventType, Kind, category};
+use crate::vocabulary::{EventType, Kind, Timestamp, category};
 
 const KEYS: &[&str] = &[
     "enabled",
@@ -32,6 +32,7 @@ const KEYS: &[&str] = &[
     "input_fields",
     "tracked_models",
     "recipients",
+    "suppress",
     "egress",
     "registry",
     "spill",
@@ -109,6 +110,7 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
             "input_fields" => config.input_fields = input_fields(at)?,
             "tracked_models" => config.tracked_models = at.map(tracked_model)?,
             "recipients" => config.recipients = at.map(recipient)?,
+            "suppress" => config.suppress = at.list("a list of rules")?.map(suppress).collect::<Result<_, _>>()?,
             "egress" => config.egress = egress(at)?,
             "registry" => at.section(&["follow_interval", "max_values"], |key, at| {
                 match key {
@@ -216,6 +218,28 @@ fn recipient(_: &str, at: At<'_>) -> Result<Recipient, Error> {
     Ok(recipient)
 }
 
+fn suppress(at: At<'_>) -> Result<Suppress, Error> {
+    let mut rule = Suppress::default();
+    let keys = ["category", "recipient", "place", "reason", "expires"];
+    at.section(&keys, |key, at| {
+        match key {
+            "category" => rule.category = Some(at.category()?.to_owned()),
+            "recipient" => rule.recipient = Some(at.word()?.to_owned()),
+            "place" => rule.place = Some(at.word()?.to_owned()),
+            "reason" => rule.reason = at.word()?.to_owned(),
+            _ => rule.expires = Some(at.date()?),
+        }
+        Ok(())
+    })?;
+    if rule.reason.is_empty() {
+        return Err(at.error("the key `reason` is missing; expected why these findings are left out"));
+    }
+    if rule.category.is_none() && rule.recipient.is_none() && rule.place.is_none() {
+        return Err(at.error("would leave every finding out; expected a category, a recipient or a place"));
+    }
+    Ok(rule)
+}
+
 fn egress(at: At<'_>) -> Result<Egress, Error> {
     let mut egress = Egress::default();
     let keys = [
@@ -223,12 +247,20 @@ fn egress(at: At<'_>) -> Result<Egress, Error> {
         "on_violation",
         "read_ahead",
         "streams",
+        "unregistered",
         "on_evidence_failure",
     ];
     at.section(&keys, |key, at| {
         match key {
             "read_ahead" => egress.read_ahead = at.positive()?,
             "streams" => egress.streams = at.choice(&[("watch", Streams::Watch), ("refuse", Streams::Refuse)])?,
+            "unregistered" => {
+                egress.unregistered = at.choice(&[
+                    ("ignore", Unregistered::Ignore),
+                    ("record", Unregistered::Record),
+                    ("judge", Unregistered::Judge),
+                ])?;
+            }
             "durability" => {
                 egress.durability = at.choice(&[
                     ("before_send", Durability::BeforeSend),
@@ -496,19 +528,34 @@ impl<'a> At<'a> {
         )))
     }
 
-    fn hosts(&self) -> Result<Vec<String>, Error> {
+    /// The elements of a list.
+    fn list(&self, expected: &str) -> Result<impl Iterator<Item = At<'a>> + use<'a>, Error> {
         let Value::List(nodes) = &self.node.value else {
-            return Err(self.expected("a list of host names"));
+            return Err(self.expected(expected));
         };
-        nodes
-            .iter()
-            .map(|node| {
-                let at = At {
-                    file: self.file,
-                    folder: self.folder,
-                    path: self.path.clone(),
-                    node,
-                };
+        let (file, folder, path) = (self.file, self.folder, self.path.clone());
+        Ok(nodes.iter().map(move |node| At {
+            file,
+            folder,
+            path: path.clone(),
+            node,
+        }))
+    }
+
+    /// A day, from its beginning in UTC.
+    fn date(&self) -> Result<Timestamp, Error> {
+        let expected = "text with a date such as 2026-12-31";
+        let Value::Text(text) = &self.node.value else {
+            return Err(self.expected(expected));
+        };
+        Timestamp::parse(text)
+            .filter(|_| text.len() == "2026-12-31".len())
+            .ok_or_else(|| self.error(format!("expected a date such as 2026-12-31, found `{}`", shown(text))))
+    }
+
+    fn hosts(&self) -> Result<Vec<String>, Error> {
+        self.list("a list of host names")?
+            .map(|at| {
                 let host = at.word()?;
                 let is_range = host.contains('/') && host.trim().parse::<ipnet::IpNet>().is_ok();
                 if is_range {

@@ -1,241 +1,567 @@
 //! What a scan and a registration cost: `scripts/bench detect`.
 //!
-//! A test that is not run with the others, so that nothing internal is opened for it.
+//! A test that is not run with the others, so that nothing internal is opened for it. Words that follow
+//! the script's name choose parts: `scans`, `growth`, `values`, and numbers of values, `1e5`; `spin` scans one set
+//! of bodies for ten seconds, for a profiler. Times are CPU times of the thread: what else the machine does
+//! counts only as far as it takes caches away.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use super::classify::{Level, force};
 use super::*;
 use crate::key::{Keys, Origin};
 use crate::tracked::Value;
 use crate::vocabulary::canonical::canonical;
 
-/// How long each figure is measured, and calls between two looks at the clock: so few that what
-/// else the machine does stops most of them not once, and the median is of those.
-const MEASURED: Duration = Duration::from_millis(600);
-const CALLS: u128 = 8;
+/// Rounds of which the quickest counts, and how long one of a contender takes at least.
+const ROUNDS: usize = 11;
+const ROUND: Duration = Duration::from_millis(5);
+/// Bodies of a set: scanned in turns, so that none of them is near the processor because of the last scan.
+const BODIES: usize = 24;
 
-const FIRST: [&str; 12] = [
-    "Ada", "Grace", "Alan", "Zoe", "Edsger", "Barbara", "Donald", "Radia", "Tim", "Frances", "Ken", "Jean",
-];
-const LAST: [&str; 10] = [
-    "Lovelace", "Hopper", "Turing", "Miller", "Dijkstra", "Liskov", "Knuth", "Perlman", "Allen", "Bartik",
-];
+/// The CPU time of this thread.
+fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
 
-/// The n-th value of a population: some names and addresses, some numbers, dates, phones and ids.
-fn value(n: usize) -> (Kind, String) {
-    let (first, last) = (FIRST[n / 6 % 12], LAST[n / 72 % 10]);
-    match n % 6 {
-        0 => (Kind::Email, format!("{first}.{last}{n}@example.com")),
-        1 if n % 12 == 1 => (Kind::Text, format!("q{n:x}")),
-        1 => (Kind::Text, format!("{first} {last} {n}")),
-        2 => (
-            Kind::Phone,
-            format!("+1 555 {:03} {:04}", n / 10_000 % 1000, n % 10_000),
-        ),
-        3 => (Kind::Number, format!("{}.{:02}", 1000 + n, n % 100)),
-        4 => (
-            Kind::Date,
-            format!("{}-{:02}-{:02}", 1940 + n / 336 % 70, 1 + n / 28 % 12, 1 + n % 28),
-        ),
-        _ => (Kind::Id, format!("C-{n:07}")),
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok())
+        .unwrap_or(0);
+    pages * 4096
+}
+
+/// Numbers that are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, most: usize) -> usize {
+        (self.roll() % most as u64) as usize
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+
+    /// A name as there could be one: two to four syllables.
+    fn name(&mut self) -> String {
+        let begin = [
+            "A", "Be", "Ca", "Da", "E", "Fe", "Gra", "Ha", "I", "Jo", "Ka", "Le", "Ma", "Ni", "O", "Pe", "Ro", "Sa",
+            "Ti", "U", "Va", "We", "Yo", "Zo", "Bri", "Chri", "Sto", "Tru", "Fra", "Klei",
+        ];
+        let middle = [
+            "la", "ne", "ri", "mo", "ba", "der", "gi", "ko", "lin", "ma", "no", "ra", "se", "ti", "va", "wi",
+        ];
+        let end = [
+            "n", "s", "th", "rt", "ller", "son", "cker", "nd", "gue", "x", "dez", "berg",
+        ];
+        let mut name = self.one(&begin).to_owned();
+        (0..1 + self.below(3)).for_each(|_| name.push_str(self.one(&middle)));
+        name + self.one(&end)
+    }
+
+    fn email(&mut self) -> String {
+        let domains = [
+            "example.com",
+            "mail.example",
+            "example.org",
+            "post.example.net",
+            "gmail.example",
+        ];
+        let domain = self.one(&domains);
+        let (first, last) = (self.name().to_lowercase(), self.name().to_lowercase());
+        match self.below(3) {
+            0 => format!("{first}.{last}@{domain}"),
+            1 => format!("{first}{}@{domain}", self.below(100)),
+            _ => format!("{}{last}{}@{domain}", &first[..1], self.below(1000)),
+        }
+    }
+
+    fn phone(&mut self) -> String {
+        let (area, number) = (200 + self.below(800), self.below(10_000_000));
+        format!("+1 {area} {:03} {:04}", number / 10_000, number % 10_000)
+    }
+
+    fn date(&mut self) -> String {
+        let (year, month, day) = (1930 + self.below(80), 1 + self.below(12), 1 + self.below(28));
+        format!("{year}-{month:02}-{day:02}")
+    }
+
+    fn hex(&mut self, digits: usize) -> String {
+        (0..digits)
+            .map(|_| char::from(b"0123456789abcdef"[self.below(16)]))
+            .collect()
     }
 }
 
-fn knows(count: usize) -> Detector {
+/// The n-th value of a population: of eight, two each are addresses and names, one each a phone, a street, a birth date or an
+/// income, a customer's number or an id of a session.
+fn value(n: usize) -> (Kind, String) {
+    let mut dice = Dice(n as u64 * 2);
+    dice.roll();
+    match n % 8 {
+        0 | 4 => (Kind::Email, dice.email()),
+        1 | 5 => (Kind::Text, format!("{} {}", dice.name(), dice.name())),
+        2 => (Kind::Phone, dice.phone()),
+        3 => (Kind::Text, format!("{} {} Street", 1 + dice.below(300), dice.name())),
+        6 if n % 16 == 6 => (Kind::Date, dice.date()),
+        6 => (
+            Kind::Number,
+            format!("{}.{:02}", 10_000 + dice.below(90_000), dice.below(100)),
+        ),
+        _ if n % 16 == 7 => (Kind::Id, format!("C-{:08}", dice.below(100_000_000))),
+        _ => (Kind::Id, dice.hex(24)),
+    }
+}
+
+fn fingerprint(n: usize) -> Fingerprint {
+    let mut fingerprint = [0; 32];
+    fingerprint[..8].copy_from_slice(&n.to_le_bytes());
+    Fingerprint(fingerprint)
+}
+
+fn entry(detector: &Detector, n: usize) -> Entry {
+    let (kind, value) = value(n);
+    detector.entry(kind, &canonical(kind, Value::Text(&value)).unwrap())
+}
+
+/// A detector of the first values of the population that are `wanted`.
+fn knows(count: usize, wanted: impl Fn(Kind) -> bool) -> Detector {
     let detector = Detector::new(&[7; 32]);
-    for n in 0..count {
-        let (kind, value) = value(n);
-        let entry = detector.entry(kind, &canonical(kind, Value::Text(&value)).unwrap());
-        let mut fingerprint = [0; 32];
-        fingerprint[..8].copy_from_slice(&n.to_le_bytes());
-        detector.insert(&entry, Fingerprint(fingerprint));
+    for n in (0..).filter(|n| wanted(value(*n).0)).take(count) {
+        detector.insert(&entry(&detector, n), fingerprint(n));
     }
     detector
 }
 
-/// An order: keys that repeat, identifiers, amounts, dates, a little text; one registered address.
-fn json() -> String {
-    let mut text = format!(r#"{{"customer":{{"email":"{}","plan":"Family"}},"items":["#, value(0).1);
-    for n in 0.. {
-        let item = format!(
-            r#"{{"sku":"KB-{:05}","title":"Mechanical keyboard, tenkeyless","quantity":{},"unit_price":{}.{:02},"currency":"EUR","in_stock":true,"updated_at":"2024-{:02}-{:02}T10:15:{:02}Z","image":"/static/img/products/{n}/large.jpg"}},"#,
-            n * 37 % 99_991,
-            n % 7 + 1,
-            80 + n * 13 % 900,
-            n * 7 % 100,
-            n % 12 + 1,
-            n % 28 + 1,
-            n % 60,
-        );
-        if text.len() + item.len() > 4096 {
-            break;
+/// A set of bodies of one sort, some 1 to 10 KB long; each has one of the first thousand values.
+struct Bodies {
+    name: &'static str,
+    media: Media,
+    texts: Vec<String>,
+}
+
+fn bodies() -> Vec<Bodies> {
+    let set = |name, media, make: fn(&mut Dice, usize, &str) -> String| {
+        let mut dice = Dice(0x5eed);
+        let texts = (0..BODIES).map(|n| {
+            let length = 1000 + dice.below(9000);
+            make(&mut dice, length, &value(n * 40).1)
+        });
+        Bodies {
+            name,
+            media,
+            texts: texts.collect(),
         }
-        text.push_str(&item);
+    };
+    vec![
+        set("JSON", Media::Json, |dice, length, known| match dice.below(3) {
+            0 => order(dice, length, known),
+            1 => people(dice, length, known),
+            _ => log(dice, length, known),
+        }),
+        set("prose", Media::Text, prose),
+        set("CSV", Media::Text, csv),
+        set("form", Media::Form, form),
+    ]
+}
+
+fn order(dice: &mut Dice, length: usize, known: &str) -> String {
+    let mut text = format!(r#"{{"customer":{{"email":"{known}","plan":"Family"}},"items":["#);
+    while text.len() < length {
+        write!(
+            text,
+            r#"{{"sku":"KB-{:05}","title":"Mechanical keyboard, {}","quantity":{},"unit_price":{}.{:02},"currency":"EUR","in_stock":true,"updated_at":"2024-{:02}-{:02}T10:{:02}:07Z","image":"/static/img/products/{}/large.jpg"}},"#,
+            dice.below(100_000),
+            dice.one(&["tenkeyless", "full size", "sixty percent", "split"]),
+            1 + dice.below(9),
+            80 + dice.below(900),
+            dice.below(100),
+            1 + dice.below(12),
+            1 + dice.below(28),
+            dice.below(60),
+            dice.below(5000),
+        )
+        .unwrap();
     }
     text.pop();
     text + "]}"
 }
 
-fn prose() -> String {
-    let mut text = format!("Write a friendly budget review for {}.\n", value(7).1);
-    while text.len() < 3900 {
-        text.push_str(
-            "The household spent more on groceries than in the month before, but less on travel and eating out. \
-             Rent stays the largest item; the goal of saving for a garden is within reach if nothing unusual \
-             happens until autumn.\nSuggest two small changes, be encouraging, and avoid jargon. ",
-        );
+/// People, all but one of whom nobody registered.
+fn people(dice: &mut Dice, length: usize, known: &str) -> String {
+    let mut text = format!(r#"{{"page":1,"contact":"{known}","results":["#);
+    while text.len() < length {
+        write!(
+            text,
+            r#"{{"id":{},"name":"{} {}","email":"{}","role":"{}","active":{},"tags":["{}","beta"],"notes":null,"score":0.{}}},"#,
+            dice.below(1_000_000),
+            dice.name(),
+            dice.name(),
+            dice.email(),
+            dice.one(&["admin", "viewer", "editor"]),
+            dice.below(2) == 0,
+            dice.one(&["newsletter", "trial", "vip"]),
+            dice.below(1000),
+        )
+        .unwrap();
+    }
+    text.pop();
+    text + "]}"
+}
+
+fn log(dice: &mut Dice, length: usize, known: &str) -> String {
+    let mut text = format!(r#"{{"user":"{known}","events":["#);
+    while text.len() < length {
+        write!(
+            text,
+            r#"{{"trace_id":"{}","level":"info","service":"checkout","message":"request finished with status {}","duration_ms":{},"time":{},"host":"web-{}.eu-west-1"}},"#,
+            dice.hex(32),
+            dice.one(&["200", "404", "302"]),
+            dice.below(900),
+            1_700_000_000 + dice.below(30_000_000),
+            dice.below(40),
+        )
+        .unwrap();
+    }
+    text.pop();
+    text + "]}"
+}
+
+fn prose(dice: &mut Dice, length: usize, known: &str) -> String {
+    let words = "the of and to in a is that for it as was with be by on not he this are or his from at which but have an \
+        had they you were their one all we can her has there been if more when will would who so no said what about \
+        household spent groceries month before travel rent largest item goal saving garden within reach nothing unusual \
+        happens until autumn suggest small changes encouraging avoid jargon budget friendly review account market people \
+        water found number part time work between country another after same right different every while around thought";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut text = format!("Write a friendly review for {known}.\n");
+    while text.len() < length {
+        let sentence = 5 + dice.below(14);
+        for n in 0..sentence {
+            // The first are met more often.
+            let word = words[dice.below(words.len()) * dice.below(words.len()) / words.len()];
+            match n {
+                0 => {
+                    text.push_str(&word[..1].to_uppercase());
+                    text.push_str(&word[1..]);
+                }
+                _ => text.push_str(word),
+            }
+            text.push_str(match n {
+                n if n + 1 == sentence => ".",
+                n if n % 7 == 6 => ", ",
+                _ => " ",
+            });
+        }
+        text.push_str(if dice.below(6) == 0 { "\n" } else { " " });
     }
     text
 }
 
-fn form() -> String {
+fn csv(dice: &mut Dice, length: usize, known: &str) -> String {
+    let mut text = format!("id,name,email,city,joined,total\n1,Ada,{known},London,2024-01-05,12.50\n");
+    while text.len() < length {
+        writeln!(
+            text,
+            "{},{} {},{},{},2024-{:02}-{:02},{}.{:02}",
+            dice.below(1_000_000),
+            dice.name(),
+            dice.name(),
+            dice.email(),
+            dice.name(),
+            1 + dice.below(12),
+            1 + dice.below(28),
+            dice.below(900),
+            dice.below(100),
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn form(dice: &mut Dice, length: usize, known: &str) -> String {
     let mut form = form_urlencoded::Serializer::new(String::new());
-    form.append_pair("email", &value(0).1);
-    for n in 0..32 {
-        form.append_pair(
-            &format!("field_{n}"),
-            "some words, and a plain answer that was typed in",
-        );
+    form.append_pair("email", known);
+    let mut written = 0;
+    while written < length / 4 {
+        let whom = dice.one(&["Monday", "you", "them"]);
+        let answer = prose(dice, 40, whom);
+        form.append_pair(&format!("field_{written}"), &answer);
+        written += answer.len();
     }
-    let mut text = form.finish();
-    text.truncate(2048);
-    text
+    form.finish()
 }
 
-/// Nanoseconds of one call: the median.
-fn measure(mut call: impl FnMut()) -> u128 {
-    let begin = Instant::now();
-    let mut taken = Vec::new();
-    while begin.elapsed() < MEASURED {
-        let start = Instant::now();
-        (0..CALLS).for_each(|_| call());
-        taken.push(start.elapsed().as_nanos() / CALLS);
+fn scan(detector: &Detector, media: Media, body: &str) -> Scan {
+    let part = Part {
+        place: "body".to_owned(),
+        bytes: body.as_bytes(),
+        media,
+    };
+    detector.scan(&Message { parts: vec![part] }, Limits::default())
+}
+
+/// Who takes turns.
+type Contender<'c> = (&'c str, Box<dyn FnMut(usize) -> usize + 'c>);
+
+/// Nanoseconds that each takes for the set once, at best.
+fn race(contenders: &mut [Contender<'_>]) -> Vec<f64> {
+    let mut best = vec![f64::INFINITY; contenders.len()];
+    for _ in 0..ROUNDS {
+        for ((_, call), best) in contenders.iter_mut().zip(&mut best) {
+            let (begin, mut sets) = (now(), 0);
+            while now() - begin < ROUND {
+                (0..BODIES).for_each(|body| {
+                    black_box(call(body));
+                });
+                sets += 1;
+            }
+            *best = best.min((now() - begin).as_nanos() as f64 / f64::from(sets));
+        }
     }
-    taken.sort_unstable();
-    taken[taken.len() / 2]
+    best
 }
 
 /// Ours with all that it finds, in turns with automata that find the values as they are written, in any
-/// case of ASCII, and with one pass of SHA-256: a table of medians and ratios.
-fn peers() -> String {
-    let mut table = String::from(
-        "| scan | values | ours ns | aho-corasick | daachorse | SHA-256 | ratios |\n|---|---|---|---|---|---|---|\n",
-    );
-    for count in [1_000, 100_000] {
-        let detector = knows(count);
-        let values: std::collections::BTreeSet<String> = (0..count).map(|n| value(n).1.to_ascii_lowercase()).collect();
-        let automaton = aho_corasick::AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(&values)
-            .unwrap();
-        let double_array = daachorse::DoubleArrayAhoCorasick::<u32>::new(&values).unwrap();
-        for (name, media, body) in [
-            ("JSON", Media::Json, json()),
-            ("prose", Media::Text, prose()),
-            ("form", Media::Form, form()),
-        ] {
-            let small = body.to_ascii_lowercase();
-            let mut calls: [Box<dyn FnMut() -> usize>; 4] = [
-                Box::new(|| {
-                    let part = Part {
-                        place: "body".to_owned(),
-                        bytes: body.as_bytes(),
-                        media,
-                    };
-                    detector
-                        .scan(&Message { parts: vec![part] }, Limits::default())
-                        .hits
-                        .len()
-                }),
-                Box::new(|| automaton.find_overlapping_iter(&body).count()),
-                Box::new(|| double_array.find_overlapping_iter(&small).count()),
-                Box::new(|| usize::from(<sha2::Sha256 as sha2::Digest>::digest(body.as_bytes())[0])),
-            ];
-            let mut taken = [const { Vec::new() }; 4];
-            let begin = Instant::now();
-            while begin.elapsed() < 2 * MEASURED {
-                for (call, taken) in calls.iter_mut().zip(&mut taken) {
-                    let start = Instant::now();
-                    (0..CALLS).for_each(|_| {
-                        black_box(call());
-                    });
-                    taken.push(start.elapsed().as_nanos() / CALLS);
-                }
-            }
-            let [ours, automaton, double_array, digest] = taken.map(|mut taken| {
-                taken.sort_unstable();
-                taken[taken.len() / 2].max(1)
-            });
-            let ratio = |peer: u128| peer as f64 / ours as f64;
-            writeln!(
-                table,
-                "| {name} | {count} | {ours} | {automaton} | {double_array} | {digest} | {:.1}, {:.1}, {:.2} |",
-                ratio(automaton),
-                ratio(double_array),
-                ratio(digest)
+/// case of ASCII, and with one pass of SHA-256. Speeds, and how many times theirs ours is.
+fn scans(counts: &[usize]) {
+    println!("| scan | values | hits | MB/s | AVX2 | scalar | text alone | aho-corasick | daachorse | SHA-256 |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for count in counts {
+        let detector = knows(*count, |_| true);
+        let plain = knows(*count, |kind| matches!(kind, Kind::Text | Kind::Email));
+        let automata = (*count <= 1_000_000).then(|| {
+            let values: BTreeSet<String> = (0..*count).map(|n| value(n).1.to_ascii_lowercase()).collect();
+            let automaton = aho_corasick::AhoCorasick::builder()
+                .ascii_case_insensitive(true)
+                .build(&values)
+                .unwrap();
+            (
+                automaton,
+                daachorse::DoubleArrayAhoCorasick::<u32>::new(&values).unwrap(),
             )
-            .unwrap();
+        });
+        for Bodies { name, media, texts } in bodies() {
+            let small: Vec<String> = texts.iter().map(|text| text.to_ascii_lowercase()).collect();
+            let ours = |detector, level| {
+                let texts = &texts;
+                move |body: usize| {
+                    force(level);
+                    scan(detector, media, &texts[body]).hits.len()
+                }
+            };
+            let mut contenders: Vec<Contender<'_>> = vec![
+                ("ours", Box::new(ours(&detector, Level::Best))),
+                ("AVX2", Box::new(ours(&detector, Level::Avx2))),
+                ("scalar", Box::new(ours(&detector, Level::Scalar))),
+                ("text", Box::new(ours(&plain, Level::Best))),
+                (
+                    "SHA-256",
+                    Box::new(|body| usize::from(<sha2::Sha256 as sha2::Digest>::digest(texts[body].as_bytes())[0])),
+                ),
+            ];
+            if let Some((automaton, double_array)) = &automata {
+                let automaton = |body: usize| automaton.find_overlapping_iter(&texts[body]).count();
+                contenders.push(("aho-corasick", Box::new(automaton)));
+                let double_array = |body: usize| double_array.find_overlapping_iter(&small[body]).count();
+                contenders.push(("daachorse", Box::new(double_array)));
+            }
+            let hits: usize = (0..BODIES).map(|body| contenders[0].1(body)).sum();
+            let taken = race(&mut contenders);
+            drop(contenders);
+            force(Level::Best);
+            let bytes: usize = texts.iter().map(String::len).sum();
+            let speed = |ns: f64| bytes as f64 * 1000.0 / ns;
+            let ratio = |place: usize| {
+                taken
+                    .get(place)
+                    .map_or(String::from("-"), |ns| format!("{:.1}", ns / taken[0]))
+            };
+            println!(
+                "| {name} | {count} | {hits} | {:.0} | {:.0} | {:.0} | {:.0} | {}x | {}x | {:.2}x |",
+                speed(taken[0]),
+                speed(taken[1]),
+                speed(taken[2]),
+                speed(taken[3]),
+                ratio(5),
+                ratio(6),
+                taken[4] / taken[0],
+            );
+        }
+        let header = [("header", "curl/8.5.0 (x86_64-pc-linux-gnu)")];
+        for (name, text) in header {
+            let mut ours: Vec<Contender<'_>> =
+                vec![("ours", Box::new(|_| scan(&detector, Media::Text, text).hits.len()))];
+            let ns = race(&mut ours)[0] / BODIES as f64;
+            println!(
+                "| {name}, {ns:.0} ns | {count} | | {:.0} | | | | | | |",
+                text.len() as f64 * 1000.0 / ns
+            );
         }
     }
-    table
+    println!();
+}
+
+/// What the tables take, what an insertion takes beside one into a plain table, and what scans pay for insertions that
+/// go on meanwhile.
+fn growth(counts: &[usize]) {
+    println!(
+        "| values | bytes a value | insert ns | DashMap ns | JSON idle ns | under inserts ns | inserts a second |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for count in counts {
+        let detector = Detector::new(&[7; 32]);
+        let entries: Vec<Entry> = (0..*count).map(|n| entry(&detector, n)).collect();
+        let before = resident();
+        let begin = now();
+        for (n, entry) in entries.iter().enumerate() {
+            detector.insert(entry, fingerprint(n));
+        }
+        let insert = (now() - begin).as_nanos() as usize / count;
+        let bytes = resident().saturating_sub(before) / count;
+        let plain: dashmap::DashMap<u128, Fingerprint> = dashmap::DashMap::new();
+        let begin = now();
+        for (n, entry) in entries.iter().enumerate() {
+            plain.insert(entry.hash, fingerprint(n));
+        }
+        let dashmap = (now() - begin).as_nanos() as usize / count;
+        let sets = bodies();
+        let json = &sets[0];
+        let mut scans: [Contender<'_>; 1] = [(
+            "scan",
+            Box::new(|body: usize| scan(&detector, json.media, &json.texts[body]).hits.len()),
+        )];
+        let idle = race(&mut scans)[0] / BODIES as f64;
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let (busy, inserted) = std::thread::scope(|scope| {
+            let more: Vec<Entry> = (*count..count + 100_000).map(|n| entry(&detector, n)).collect();
+            let (detector, done) = (&detector, &done);
+            let writer = scope.spawn(move || {
+                let (begin, mut inserted) = (Instant::now(), 0);
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    for (n, entry) in more.iter().enumerate().skip(inserted % more.len()).take(100) {
+                        match inserted / more.len() % 2 {
+                            0 => detector.insert(entry, fingerprint(count + n)),
+                            _ => detector.remove(entry, fingerprint(count + n)),
+                        }
+                    }
+                    inserted += 100;
+                    let due = Duration::from_micros(inserted as u64 * 10);
+                    std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                }
+                inserted as f64 / begin.elapsed().as_secs_f64()
+            });
+            let busy = race(&mut scans)[0] / BODIES as f64;
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            (busy, writer.join().unwrap())
+        });
+        println!("| {count} | {bytes} | {insert} | {dashmap} | {idle:.0} | {busy:.0} | {inserted:.0} |");
+    }
+    println!();
+}
+
+/// What a value costs when it is met first.
+fn values() {
+    println!("| value | canonical ns | fingerprint ns | entry ns | insert and remove ns |");
+    println!("|---|---|---|---|---|");
+    let detector = knows(100_000, |_| true);
+    let keys = Keys::from_master(&[7; 32], 1, Origin::Environment);
+    for n in [0, 1, 2, 6, 14, 7, 15] {
+        let (kind, text) = value(n + 1_600_000);
+        let form = canonical(kind, Value::Text(&text)).unwrap();
+        let entry = detector.entry(kind, &form);
+        let mut contenders: Vec<Contender<'_>> = vec![
+            (
+                "canonical",
+                Box::new(|_| canonical(kind, Value::Text(&text)).map_or(0, |form| form.len())),
+            ),
+            (
+                "fingerprint",
+                Box::new(|_| usize::from(keys.fingerprints.mac(&[form.as_bytes()])[0])),
+            ),
+            (
+                "entry",
+                Box::new(|_| detector.entry(kind, &form).to_bytes().len().min(1)),
+            ),
+            (
+                "insert and remove",
+                Box::new(|_| {
+                    detector.insert(&entry, Fingerprint([1; 32]));
+                    detector.remove(&entry, Fingerprint([1; 32]));
+                    0
+                }),
+            ),
+        ];
+        let taken: Vec<String> = race(&mut contenders)
+            .iter()
+            .map(|ns| format!("{:.0}", ns / BODIES as f64))
+            .collect();
+        println!("| {} | {} |", kind.as_str(), taken.join(" | "));
+    }
+    println!();
+}
+
+/// One set for ten seconds.
+fn spin(count: usize, name: &str) {
+    let detector = knows(count, |_| true);
+    let sets = bodies();
+    let set = sets
+        .iter()
+        .find(|set| set.name.eq_ignore_ascii_case(name))
+        .unwrap_or(&sets[0]);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(10) {
+        for text in &set.texts {
+            black_box(scan(&detector, set.media, text));
+        }
+    }
 }
 
 #[test]
 #[ignore = "a benchmark: scripts/bench detect"]
 fn figures() {
-    let mut table = String::from("| scan | values | bytes | hits | ns | MB/s |\n|---|---|---|---|---|---|\n");
-    let bodies = [
-        ("JSON", Media::Json, json()),
-        ("prose", Media::Text, prose()),
-        ("form", Media::Form, form()),
-        ("header", Media::Text, "curl/8.5.0 (x86_64-pc-linux-gnu)".to_owned()),
-    ];
-    for count in [1_000, 100_000] {
-        let detector = knows(count);
-        for (name, media, body) in &bodies {
-            let scan = || {
-                let part = Part {
-                    place: "body".to_owned(),
-                    bytes: body.as_bytes(),
-                    media: *media,
-                };
-                detector.scan(&Message { parts: vec![part] }, Limits::default())
-            };
-            let hits = scan().hits.len();
-            let ns = measure(|| drop(black_box(scan())));
-            let speed = body.len() as u128 * 1000 / ns.max(1);
-            writeln!(table, "| {name} | {count} | {} | {hits} | {ns} | {speed} |", body.len()).unwrap();
-        }
+    let words = std::env::var("PROVENANCE_BENCH").unwrap_or_default();
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut counts: Vec<usize> = words
+        .iter()
+        .filter_map(|word| word.parse::<f64>().ok())
+        .map(|count| count as usize)
+        .collect();
+    if counts.is_empty() {
+        counts = vec![1_000, 100_000, 1_000_000];
     }
-    println!("\n{table}");
-
-    println!("{}", peers());
-
-    let mut table = String::from("| value | canonical ns | fingerprint ns | entry ns | insert and remove ns |\n");
-    table.push_str("|---|---|---|---|---|\n");
-    let detector = knows(100_000);
-    let keys = Keys::from_master(&[7; 32], 1, Origin::Environment);
-    for n in 6..12 {
-        let (kind, text) = value(n + 600_000);
-        let form = canonical(kind, Value::Text(&text)).unwrap();
-        let entry = detector.entry(kind, &form);
-        let [a, b, c, d] = [
-            measure(|| drop(black_box(canonical(kind, Value::Text(&text))))),
-            measure(|| {
-                black_box(keys.fingerprints.mac(&[form.as_bytes()]));
-            }),
-            measure(|| {
-                black_box(detector.entry(kind, &form));
-            }),
-            measure(|| {
-                detector.insert(&entry, Fingerprint([1; 32]));
-                detector.remove(&entry, Fingerprint([1; 32]));
-            }),
-        ];
-        writeln!(table, "| {} | {a} | {b} | {c} | {d} |", kind.as_str()).unwrap();
+    if words.contains(&"spin") {
+        spin(counts[0], words.last().unwrap_or(&"JSON"));
+        return;
     }
-    println!("{table}");
+    let parts = ["scans", "growth", "values"];
+    let asked = |part: &str| words.contains(&part) || !parts.iter().any(|part| words.contains(part));
+    println!();
+    if asked("scans") {
+        scans(&counts);
+    }
+    if asked("growth") {
+        growth(&counts);
+    }
+    if asked("values") {
+        values();
+    }
 }

@@ -37,10 +37,39 @@ pub(super) struct Masks {
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 64;
 
+/// What a processor may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[allow(dead_code, reason = "tests and benchmarks choose")]
+pub(super) enum Level {
+    Scalar,
+    Avx2,
+    Best,
+}
+
+/// The most that is made use of: a benchmark looks at less.
+#[cfg(test)]
+static FORCED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(Level::Best as u8);
+
+#[cfg(test)]
+pub(super) fn force(level: Level) {
+    FORCED.store(level as u8, std::sync::atomic::Ordering::Relaxed);
+}
+
+#[inline(always)]
+fn allowed(level: Level) -> bool {
+    #[cfg(test)]
+    return level as u8 <= FORCED.load(std::sync::atomic::Ordering::Relaxed);
+    #[cfg(not(test))]
+    {
+        let _ = level;
+        true
+    }
+}
+
 /// The masks of `bytes`, block by block, into `out`; what lies beyond the end counts as zero bytes.
 pub(super) fn classify(bytes: &[u8], out: &mut [Masks]) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
+    if allowed(Level::Avx2) && std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, as was just asked.
         unsafe { avx2::classify(bytes, out) };
         return;
@@ -57,7 +86,8 @@ pub(super) trait Job {
 /// Does the work with the instructions that the processor has.
 pub(super) fn accelerated(job: impl Job) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2")
+    if allowed(Level::Avx2)
+        && std::arch::is_x86_feature_detected!("avx2")
         && std::arch::is_x86_feature_detected!("bmi1")
         && std::arch::is_x86_feature_detected!("bmi2")
         && std::arch::is_x86_feature_detected!("popcnt")

@@ -189,8 +189,20 @@ fn push(out: &mut Vec<u8>, code: u32) {
 }
 
 pub(super) fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok())
+    NIBBLES.get(usize::from(digit)).copied().filter(|nibble| *nibble < 16)
 }
+
+/// The four bits of a hex digit.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [16; 256];
+    let mut n = 0;
+    while n < 16 {
+        nibbles[b"0123456789abcdef"[n as usize] as usize] = n;
+        nibbles[b"0123456789ABCDEF"[n as usize] as usize] = n;
+        n += 1;
+    }
+    nibbles
+};
 
 /// Inflated, if it is gzip or zlib by its first bytes and the first of it can be read; at most
 /// `most` bytes, with whether that was all, and nothing follows.
@@ -295,29 +307,39 @@ pub(super) fn digest(run: &[u8], into: &mut [u8; 32]) -> Option<usize> {
 
 /// `false` only for a run that is no text, decoded in either way. Without memory of its own.
 pub(super) fn could_be_text(run: &[u8]) -> bool {
+    let mut decoded = [0; 192];
     let digits = run.strip_prefix(b"0x").unwrap_or(run);
-    if digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit) {
-        return true;
+    let (pairs, odd) = digits.as_chunks::<2>();
+    if odd.is_empty() && digits.iter().all(u8::is_ascii_hexdigit) {
+        let Some(room) = decoded.get_mut(..pairs.len()) else {
+            return true;
+        };
+        for ([a, b], byte) in pairs.iter().zip(room.iter_mut()) {
+            *byte = nibble(*a).unwrap_or_default() << 4 | nibble(*b).unwrap_or_default();
+        }
+        if is_text(room) {
+            return true;
+        }
     }
     if run.len() % 4 == 1 {
         return false;
     }
-    let mut decoded = [0; 192];
-    let mut length = 0;
-    for quad in run.chunks(4) {
-        let mut bits = 0;
-        for byte in quad {
-            match SIXTETS.get(usize::from(*byte)) {
-                Some(sixtet) if *sixtet < 64 => bits = bits << 6 | u32::from(*sixtet),
-                _ => return false,
-            }
-        }
-        bits <<= 6 * (4 - quad.len());
-        let Some(room) = decoded.get_mut(length..length + 3) else {
-            return true;
-        };
-        room.copy_from_slice(&[(bits >> 16) as u8, (bits >> 8) as u8, bits as u8]);
-        length += quad.len() - 1;
+    let (quads, rest) = run.as_chunks::<4>();
+    let length = quads.len() * 3 + rest.len() * 3 / 4;
+    if length > decoded.len() {
+        return run.iter().all(|byte| SIXTETS[usize::from(*byte)] < 64);
+    }
+    let mut last = [b'A'; 4];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let mut invalid = 0;
+    let (rooms, _) = decoded.as_chunks_mut::<3>();
+    for (quad, room) in quads.iter().chain([&last]).zip(rooms) {
+        let [a, b, c, d] = quad.map(|byte| SIXTETS[usize::from(byte)]);
+        invalid |= a | b | c | d;
+        *room = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
+    }
+    if invalid >= 64 {
+        return false;
     }
     decoded.get(..length).is_some_and(is_text)
 }

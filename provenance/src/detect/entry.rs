@@ -49,7 +49,7 @@ const BARE_DIGITS: usize = 12;
 /// Longest text whose digests are kept: names and identifiers are shorter.
 const DIGESTED: usize = 64;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const KINDS: [Kind; 6] = [Kind::Text, Kind::Email, Kind::Phone, Kind::Number, Kind::Date, Kind::Id];
 /// Where a kind's canonical form was read as that kind; else its values are text.
 const LANES: [Lane; 4] = [Lane::Text, Lane::Number, Lane::Date, Lane::Phone];
@@ -81,10 +81,17 @@ impl Entry {
             bytes.push(further.length);
             bytes.extend(further.hash.to_le_bytes());
         }
-        for Anchor { hash, length, begin } in &self.anchors {
+        for Anchor {
+            hash,
+            length,
+            begin,
+            whole,
+        } in &self.anchors
+        {
             bytes.extend(hash.to_le_bytes());
             bytes.extend(length.to_le_bytes());
             bytes.extend(begin.to_le_bytes());
+            bytes.extend(whole.to_le_bytes());
         }
         bytes
     }
@@ -112,6 +119,7 @@ impl Entry {
                 hash: u32::from_le_bytes(take(&mut rest)?),
                 length: u32::from_le_bytes(take(&mut rest)?),
                 begin: u16::from_le_bytes(take(&mut rest)?),
+                whole: u32::from_le_bytes(take(&mut rest)?),
             })
         });
         let anchors = anchors.collect::<Option<_>>()?;

@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::entry::Entry;
-use super::filter::{Anchor, AnchorKey, Filter, length_bit};
+use super::filter::{Anchor, AnchorKey, Filter};
 use super::{Form, decode};
 use crate::vocabulary::Fingerprint;
 
@@ -68,6 +68,8 @@ pub(super) struct Known {
     /// Length of the folded canonical form.
     pub(super) length: u32,
     pub(super) weak: bool,
+    /// Of the hash under which this stands.
+    lane: Lane,
     /// The entry's own hash: one fingerprint may have entries of several kinds.
     of: u128,
 }
@@ -90,7 +92,7 @@ impl Index {
             values: DashMap::default(),
             anchors: DashMap::default(),
             filter: RwLock::new(Filters {
-                current: Arc::new(Filter::new(0)),
+                current: Arc::new(Filter::new(0, 0)),
                 next: None,
             }),
             keys: AtomicUsize::new(0),
@@ -153,24 +155,14 @@ impl Index {
     }
 
     /// The hash of the digest that a run of hex or base64 is, if it is one that is known.
-    pub(super) fn digest(&self, run: &[u8]) -> Option<u128> {
+    pub(super) fn digest(&self, filter: &Filter, run: &[u8]) -> Option<u128> {
         if !self.has(Lane::Digest) {
             return None;
         }
         let mut digest = [0; 32];
         let length = decode::digest(run, &mut digest)?;
         let hash = self.hash(Lane::Digest, digest.get(..length)?);
-        self.values.contains_key(&hash).then_some(hash)
-    }
-
-    /// The bits of the lengths of what begins with this anchor.
-    #[inline(never)]
-    pub(super) fn length_bits(&self, anchor: u32) -> u64 {
-        let Some(found) = self.anchors.get(&anchor) else {
-            return 0;
-        };
-        let there = found.iter().filter(|(_, count)| *count > 0);
-        there.fold(0, |bits, (anchor, _)| bits | length_bit(anchor.length as usize))
+        (filter.has_digest(hash) && self.values.contains_key(&hash)).then_some(hash)
     }
 
     /// The lengths of the needles that begin with this anchor, ascending, into `lengths`.
@@ -193,11 +185,13 @@ impl Index {
             fingerprint,
             length: entry.length,
             weak: entry.weak,
+            lane: entry.lane,
             of: entry.hash,
         };
-        if self.add(entry.lane, entry.hash, known) {
+        if self.add(entry.hash, known) {
             for further in &entry.further {
-                self.add(further.lane, further.hash, known);
+                let lane = further.lane;
+                self.add(further.hash, Known { lane, ..known });
             }
             self.count(entry, true);
         }
@@ -235,6 +229,8 @@ impl Index {
                 let filters = self.filter.read().unwrap_or_else(PoisonError::into_inner);
                 for filter in [Some(&filters.current), filters.next.as_ref()].into_iter().flatten() {
                     entry.anchors.iter().for_each(|anchor| filter.add(*anchor));
+                    let digests = entry.further.iter().filter(|further| further.lane == Lane::Digest);
+                    digests.for_each(|digest| filter.add_digest(digest.hash));
                 }
                 drop(filters);
                 (self.keys.fetch_add(keys, Ordering::AcqRel) + keys, 0)
@@ -244,7 +240,8 @@ impl Index {
                 self.stale.fetch_add(keys, Ordering::AcqRel) + keys,
             ),
         };
-        if keys > self.filter().room() || stale > 1024.max(keys / STALE) {
+        let digests = self.counts[Lane::Digest as usize].load(Ordering::Relaxed);
+        if !self.filter().has_room(keys, digests) || stale > 1024.max(keys / STALE) {
             self.rebuild();
         }
     }
@@ -264,26 +261,34 @@ impl Index {
                 self.keys.fetch_add(stale, Ordering::AcqRel);
                 return;
             }
-            let next = Arc::new(Filter::new(self.keys.load(Ordering::Acquire) * 2));
+            let digests = self.counts[Lane::Digest as usize].load(Ordering::Relaxed);
+            let next = Arc::new(Filter::new(self.keys.load(Ordering::Acquire) * 2, digests * 2));
             filters.next = Some(next.clone());
             next
         };
         for lengths in &self.anchors {
             lengths.iter().for_each(|(anchor, _)| next.add(*anchor));
         }
+        for known in &self.values {
+            if known.iter().any(|known| known.lane == Lane::Digest) {
+                next.add_digest(*known.key());
+            }
+        }
         let mut filters = write();
         filters.current = next;
         filters.next = None;
     }
 
-    fn add(&self, lane: Lane, hash: u128, known: Known) -> bool {
+    fn add(&self, hash: u128, known: Known) -> bool {
         let mut slot = self.values.entry(hash).or_default();
         let new = !slot
             .iter()
             .any(|k| k.fingerprint == known.fingerprint && k.of == known.of);
         if new {
+            // Hardly any has a second.
+            slot.reserve_exact(1);
             slot.push(known);
-            self.counts[lane as usize].fetch_add(1, Ordering::Relaxed);
+            self.counts[known.lane as usize].fetch_add(1, Ordering::Relaxed);
         }
         new
     }
@@ -306,7 +311,10 @@ impl Index {
         let mut lengths = self.anchors.entry(anchor.hash).or_default();
         match lengths.iter_mut().find(|(known, _)| *known == anchor) {
             Some((_, count)) => *count += change,
-            None => lengths.push((anchor, change)),
+            None => {
+                lengths.reserve_exact(1);
+                lengths.push((anchor, change));
+            }
         }
         lengths.retain(|(_, count)| *count != 0);
         let empty = lengths.is_empty();

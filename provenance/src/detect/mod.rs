@@ -34,6 +34,11 @@
 //!   off, or has more behind it, is searched as it stands too (what headers say of an encoding is the
 //!   caller's). Other compression and base64 over several lines are not decoded.
 //!
+//! # Shapes
+//! Where it is asked for, what was never registered is reported by its shape: addresses of mail, phones in
+//! international form or as in North America, IBANs and cards whose check digits are right, and IP addresses
+//! that are neither private nor this machine's. What overlaps a registered value is that value. `shapes` has the rules.
+//!
 //! # How it is quick
 //! Most of what leaves holds nothing. `classify` turns 64 bytes at a time into bit masks; the `sieve`
 //! asks a small filter of keyed anchors (`filter`) at each token's start, with the lengths that could
@@ -59,6 +64,7 @@ mod filter;
 mod index;
 mod json;
 mod scan;
+mod shapes;
 mod sieve;
 #[cfg(test)]
 mod tests;
@@ -149,10 +155,20 @@ impl fmt::Debug for Hit {
     }
 }
 
+/// What has the shape of personal data, and was not registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) category: &'static str,
+    /// As that of a [`Hit`].
+    pub(crate) place: String,
+}
+
 /// What a scan found, and what it did not look at.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     pub(crate) hits: Vec<Hit>,
+    /// In no order; only where the detector reports them.
+    pub(crate) shapes: Vec<Shape>,
     /// Bytes beyond the caps (size, depth, decoding budget, effort), and bytes that are no text.
     /// What lies deeper than the nesting followed counts here, though it is searched as plain text.
     pub(crate) unscanned: usize,
@@ -184,11 +200,20 @@ impl Default for Limits {
 /// The index of registered values. Scans run while values come and go.
 pub(crate) struct Detector {
     index: Index,
+    shapes: bool,
 }
 
 impl Detector {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Detector { index: Index::new(key) }
+        Detector {
+            index: Index::new(key),
+            shapes: false,
+        }
+    }
+
+    /// Also reports what has the shape of personal data, if `shapes` says so.
+    pub(crate) fn with_shapes(self, shapes: bool) -> Self {
+        Detector { shapes, ..self }
     }
 
     /// The keyed hashes of a value with this canonical form.
@@ -208,7 +233,7 @@ impl Detector {
 
     /// Every registered value in `message`, in order of place.
     pub(crate) fn scan(&self, message: &Message<'_>, limits: Limits) -> Scan {
-        let mut scanner = Scanner::new(&self.index, limits);
+        let mut scanner = Scanner::new(&self.index, limits, self.shapes);
         for part in &message.parts {
             scanner.part(part);
         }

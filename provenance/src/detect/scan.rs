@@ -7,12 +7,14 @@ use std::ops::Range;
 use super::index::{Index, Known, Lane};
 use super::json::{Piece, locate, shown, walk};
 use super::sieve::{Outline, Sieve};
-use super::{Form, Hit, Limits, Media, Part, Scan, decode};
+use super::{Form, Hit, Limits, Media, Part, Scan, Shape, decode, shapes};
 use crate::vocabulary::Fingerprint;
 use crate::vocabulary::canonical::fold::Folded;
 
 /// Most places at which one value is reported.
 const PLACES: usize = 16;
+/// Most shapes that are reported of a message.
+const SHAPES: usize = 64;
 /// How deep encodings are followed.
 const LAYERS: usize = 3;
 /// Decoded bytes that every message may have, and more for each byte of it.
@@ -48,6 +50,10 @@ pub(super) struct Scanner<'d> {
     clean_keys: HashSet<Vec<u8>>,
     /// Memory for folded text, used again: one for each layer.
     spare: Vec<Folded>,
+    /// What has the shape of personal data, if that is asked for.
+    shapes: Option<Vec<Shape>>,
+    /// Shapes of the leaf in hand.
+    shaped: Vec<(&'static str, Range<usize>)>,
     /// The sieve let the leaf in hand pass already.
     sifted: bool,
     /// The part in hand was compressed.
@@ -79,6 +85,22 @@ struct Spot<'a> {
     is_key: bool,
     /// The leaf is a piece of JSON that was not followed: not to be taken for JSON in a string.
     is_json: bool,
+}
+
+impl Spot<'_> {
+    /// The place of a range of it, or of it as a whole.
+    fn place(&self, range: &Range<usize>, whole: bool) -> String {
+        let mut place = self.part.to_owned();
+        if !self.path.is_empty() || !self.suffix.is_empty() {
+            place.push(':');
+            place.push_str(self.path);
+            place.push_str(self.suffix);
+        }
+        if let (Some(offset), false) = (self.ranged, whole && self.ranged == Some(0)) {
+            place.push_str(&format!("@{}..{}", offset + range.start, offset + range.end));
+        }
+        place
+    }
 }
 
 /// Where a search is: a leaf, or what was decoded from `outer` of it.
@@ -116,16 +138,18 @@ pub(super) struct Find {
 }
 
 impl<'d> Scanner<'d> {
-    pub(super) fn new(index: &'d Index, limits: Limits) -> Self {
+    pub(super) fn new(index: &'d Index, limits: Limits, shapes: bool) -> Self {
         Scanner {
             index,
-            sieve: Sieve::new(index),
+            sieve: Sieve::new(index, shapes),
             limits,
             strong: Vec::new(),
             weak: Vec::new(),
             places: HashMap::new(),
             clean_keys: HashSet::new(),
             spare: Vec::new(),
+            shapes: shapes.then(Vec::new),
+            shaped: Vec::new(),
             sifted: false,
             inflated: false,
             suspects: Default::default(),
@@ -146,6 +170,7 @@ impl<'d> Scanner<'d> {
         ranked.sort_by_key(|ranked| ranked.0);
         Scan {
             hits: ranked.into_iter().map(|ranked| ranked.1).collect(),
+            shapes: self.shapes.unwrap_or_default(),
             unscanned: self.unscanned,
             dropped: self.dropped,
         }
@@ -157,7 +182,7 @@ impl<'d> Scanner<'d> {
             None => part.bytes,
         };
         self.unscanned += part.bytes.len() - bytes.len();
-        if self.index.is_empty() {
+        if self.index.is_empty() && self.shapes.is_none() {
             return;
         }
         self.decoded = self
@@ -357,8 +382,36 @@ impl<'d> Scanner<'d> {
             layers: 0,
             met: &mut met,
         };
+        self.shaped.clear();
         self.search(&mut at, bytes);
         !met.is_empty()
+    }
+
+    /// What has the shape of personal data, and is no registered value.
+    fn shapes(&mut self, at: &At<'_>, bytes: &[u8]) {
+        let Some(reported) = &mut self.shapes else { return };
+        shapes::find(bytes, |range, category| {
+            let whole = at.outer.is_none() && range == (0..bytes.len());
+            let range = at.outer.clone().unwrap_or(range);
+            let overlaps = |other: &Range<usize>| other.start < range.end && range.start < other.end;
+            let registered = at.met.values().flatten().any(overlaps);
+            let again = self
+                .shaped
+                .iter()
+                .any(|(known, other)| *known == category && overlaps(other));
+            if registered || again {
+                return;
+            }
+            if reported.len() >= SHAPES {
+                self.dropped += 1;
+                return;
+            }
+            reported.push(Shape {
+                category,
+                place: at.spot.place(&range, whole),
+            });
+            self.shaped.push((category, range));
+        });
     }
 
     fn search(&mut self, at: &mut At<'_>, bytes: &[u8]) {
@@ -369,7 +422,8 @@ impl<'d> Scanner<'d> {
         }
         self.whole(at, &view);
         let (mut words, mut digits) = std::mem::take(&mut self.suspects);
-        self.sieve.text(view.text.as_bytes(), &mut words, &mut digits);
+        // Of what is no ASCII, folding may change where a run ends.
+        let runs = self.sieve.text(view.text.as_bytes(), &mut words, &mut digits) || !bytes.is_ascii();
         let searched = self.words(at, &view, &words) && self.digits(at, &view, &digits);
         self.spare.push(view);
         words.clear();
@@ -380,7 +434,10 @@ impl<'d> Scanner<'d> {
             self.unscanned += if at.layers == 0 { bytes.len() } else { 0 };
             return;
         }
-        self.runs(at, bytes);
+        if runs {
+            self.runs(at, bytes);
+        }
+        self.shapes(at, bytes);
         if at.layers < LAYERS && !self.nested_json(at, bytes) {
             self.escapes(at, bytes);
         }
@@ -425,7 +482,7 @@ impl<'d> Scanner<'d> {
     /// Whether the run was understood.
     fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
         let mut understood = false;
-        if let Some(hash) = self.index.digest(run) {
+        if let Some(hash) = self.index.digest(self.sieve.filter(), run) {
             for known in self.index.find(hash) {
                 let find = Find {
                     range: range.clone(),
@@ -542,6 +599,10 @@ impl<'d> Scanner<'d> {
             None => !met.is_empty(),
         };
         if again {
+            // That it stands there too is known to what looks for shapes.
+            if met.len() < PLACES {
+                met.push(range);
+            }
             return;
         }
         let places = self.places.entry(known.fingerprint).or_default();
@@ -551,15 +612,7 @@ impl<'d> Scanner<'d> {
             return;
         }
         *places += 1;
-        let mut place = spot.part.to_owned();
-        if !spot.path.is_empty() || !spot.suffix.is_empty() {
-            place.push(':');
-            place.push_str(spot.path);
-            place.push_str(spot.suffix);
-        }
-        if let (Some(offset), false) = (spot.ranged, find.whole && at.outer.is_none() && spot.ranged == Some(0)) {
-            place.push_str(&format!("@{}..{}", offset + range.start, offset + range.end));
-        }
+        let place = spot.place(&range, find.whole && at.outer.is_none());
         let form = match find.form {
             Form::Hashed => Form::Hashed,
             _ if at.layers > 0 || self.inflated => Form::Encoded,

@@ -7,15 +7,15 @@
 use std::sync::Arc;
 
 use super::classify::{BLOCK, Job, Masks, accelerated, classify};
-use super::decode;
-use super::entry::{begins_bare, nationals};
-use super::filter::{ANCHOR, Anchor, AnchorKey, Filter, LONGEST, length_bit, short};
+use super::entry::{BARE, is_separator, nationals};
+use super::filter::{ANCHOR, Anchor, AnchorKey, Filter, LONGEST, Probe, length_bit, lower, short};
 use super::index::{Index, Lane};
 use super::words::Bare;
+use super::{decode, shapes};
 use crate::vocabulary::canonical::number;
 
 /// Blocks that are classified at once, but for the one looked ahead.
-const CHUNK: usize = 32;
+const CHUNK: usize = 8;
 /// Lengths, as bits, of what is found only as a whole leaf, or if it is a number.
 const TINY: u64 = 0b11;
 /// Lengths, as bits, that are hashed as a whole.
@@ -42,7 +42,8 @@ pub(super) struct Sieve<'d> {
     phones: u32,
     ids: bool,
     wordless: bool,
-    masks: Vec<Masks>,
+    /// What has the shape of personal data passes too.
+    shapes: bool,
     outline: Outline,
     /// Lets all pass: what a scan without a sieve finds, for comparison.
     #[cfg(test)]
@@ -76,7 +77,7 @@ struct Carry {
 }
 
 impl<'d> Sieve<'d> {
-    pub(super) fn new(index: &'d Index) -> Self {
+    pub(super) fn new(index: &'d Index, shapes: bool) -> Self {
         let filter = index.filter();
         let phone = |lane, count| index.has(lane) && index.has_length(lane, count);
         let phones = (1..32).filter(|count| phone(Lane::Phone, *count) || phone(Lane::National, *count));
@@ -98,7 +99,7 @@ impl<'d> Sieve<'d> {
             },
             ids: index.has(Lane::Bare),
             wordless: index.has_wordless(),
-            masks: vec![Masks::default(); CHUNK + 1],
+            shapes,
             outline: Outline::default(),
             #[cfg(test)]
             open: false,
@@ -106,8 +107,8 @@ impl<'d> Sieve<'d> {
     }
 
     /// Positions in folded text at which text values could begin, and groups of digits or months
-    /// at which numbers, dates and phones could.
-    pub(super) fn text(&mut self, text: &[u8], words: &mut Vec<usize>, digits: &mut Vec<usize>) {
+    /// at which numbers, dates and phones could; whether there are long runs of what base64 is written in.
+    pub(super) fn text(&mut self, text: &[u8], words: &mut Vec<usize>, digits: &mut Vec<usize>) -> bool {
         #[cfg(test)]
         if self.open {
             words.extend(0..text.len());
@@ -116,25 +117,30 @@ impl<'d> Sieve<'d> {
                 b'0'..=b'9' => !before(*at).is_ascii_digit(),
                 letter => letter.is_ascii_alphabetic() && !before(*at).is_ascii_alphanumeric(),
             }));
-            return;
+            return true;
         }
-        let mut masks = std::mem::take(&mut self.masks);
+        let mut runs = false;
         accelerated(TextJob {
             sieve: self,
             text,
-            masks: &mut masks,
             words,
             digits,
+            runs: &mut runs,
         });
-        self.masks = masks;
         // Words and groups of digits were looked at in turn.
-        digits.sort_unstable();
-        digits.dedup();
+        for found in [words, digits] {
+            found.sort_unstable();
+            found.dedup();
+        }
+        runs
     }
 
     #[inline(always)]
-    fn text_blocks(&self, text: &[u8], masks: &mut [Masks], words: &mut Vec<usize>, digits: &mut Vec<usize>) {
+    fn text_blocks(&self, text: &[u8], words: &mut Vec<usize>, digits: &mut Vec<usize>) -> bool {
+        let mut masks = [Masks::default(); CHUNK + 1];
+        let mut runs = 0;
         let mut carry = Carry::default();
+        let probe = self.filter.probe();
         let mut base = 0;
         while base < text.len() {
             let rest = text.get(base..).unwrap_or_default();
@@ -145,10 +151,12 @@ impl<'d> Sieve<'d> {
             }
             for pair in masks.windows(2).take(count) {
                 let [now, next] = pair else { break };
-                self.text_block(text, base, now, next, &mut carry, words, digits);
+                self.text_block(text, base, now, next, &mut carry, probe, words, digits);
+                runs |= long(pair_of(now.run, next.run)) as u64;
                 base += BLOCK;
             }
         }
+        runs != 0
     }
 
     #[inline(always)]
@@ -160,50 +168,39 @@ impl<'d> Sieve<'d> {
         now: &Masks,
         next: &Masks,
         carry: &mut Carry,
+        probe: Probe<'_>,
         words: &mut Vec<usize>,
         digits: &mut Vec<usize>,
     ) {
         let ends = Ends::new(now, next, carry);
         let after_high = now.high << 1 | carry.high;
-        let mut starts = now.word & !(now.word << 1 | carry.word) | now.high | now.word & after_high;
+        let starts = now.word & !(now.word << 1 | carry.word) | now.high | now.word & after_high;
         let near_high = now.high | after_high;
-        while starts != 0 {
-            let bit = starts.trailing_zeros();
-            starts &= starts - 1;
+        let mut doubtful = starts & near_high;
+        while doubtful != 0 {
+            let bit = doubtful.trailing_zeros();
+            doubtful &= doubtful - 1;
             let at = base + bit as usize;
-            if near_high >> bit & 1 != 0 {
-                words.push(at);
-                let is_digit = now.digit >> bit & 1 != 0;
-                if is_digit || self.dates && month(text, at) {
-                    digits.push(at);
-                }
-                continue;
-            }
-            let word = lower(word_at(text, at));
+            words.push(at);
             let is_digit = now.digit >> bit & 1 != 0;
+            if is_digit || self.dates && month(text, at) {
+                digits.push(at);
+            }
+        }
+        let plain = starts & !near_high;
+        self.begin(text, base, plain, now, next, &ends, probe, |at, is_digit, found| {
             let skip = if is_digit && self.numbers != 0 { 0 } else { TINY };
-            let ends = ends.from(bit);
-            if self.starts(word, ends & !skip) != 0
-                || self.ids && near(now.digit, next.digit, bit) && self.begins_bare(word) && self.bare_id(text, at)
-            {
+            if found & !skip != 0 {
                 words.push(at);
                 if is_digit {
                     digits.push(at);
                 }
             }
-            if !is_digit && self.dates && is_month(word) && self.month_first(text, at) {
-                digits.push(at);
-            }
+        });
+        if self.dates {
+            self.months(text, base, plain, now, next, |at| digits.push(at));
         }
-        let mut groups = now.digit & !(now.digit << 1 | carry.digit);
-        while groups != 0 {
-            let bit = groups.trailing_zeros();
-            groups &= groups - 1;
-            let at = base + bit as usize;
-            if self.group(text, at, now.digit >> bit, &mut carry.phones) {
-                digits.push(at);
-            }
-        }
+        self.groups_of(text, base, now, carry, |at| digits.push(at));
         carry.pass(now);
     }
 
@@ -248,17 +245,17 @@ impl<'d> Sieve<'d> {
         outline.events.clear();
         outline.suspects.clear();
         outline.events.reserve(bytes.len() / BLOCK + 1);
-        let mut masks = std::mem::take(&mut self.masks);
         let mut good = false;
         accelerated(JsonJob {
             sieve: self,
             bytes,
             depth,
-            masks: &mut masks,
             outline,
             good: &mut good,
         });
-        self.masks = masks;
+        if good && self.shapes {
+            shapes::find(bytes, |range, _| outline.suspects.push(range.start));
+        }
         good.then(|| {
             // Words and what surrounds them were looked at in turn.
             outline.suspects.sort_unstable();
@@ -266,8 +263,10 @@ impl<'d> Sieve<'d> {
     }
 
     #[inline(always)]
-    fn json_blocks(&self, bytes: &[u8], depth: Option<usize>, masks: &mut [Masks], outline: &mut Outline) -> bool {
+    fn json_blocks(&self, bytes: &[u8], depth: Option<usize>, outline: &mut Outline) -> bool {
+        let mut masks = [Masks::default(); CHUNK + 1];
         let mut carry = Carry::default();
+        let probe = self.filter.probe();
         // A leaf is one string, and has no quotes.
         let document = match depth {
             Some(_) => !0,
@@ -287,7 +286,8 @@ impl<'d> Sieve<'d> {
             }
             for pair in masks.windows(2).take(count) {
                 let [now, next] = pair else { break };
-                let (opens, closes, fine) = self.json_block(bytes, base, document, now, next, &mut carry, outline);
+                let (opens, closes, fine) =
+                    self.json_block(bytes, base, document, now, next, &mut carry, probe, outline);
                 // Whatever their order.
                 let deepest = open + opens.count_ones() as usize;
                 good &= fine && deepest <= depth && deepest >= closes.count_ones() as usize;
@@ -308,6 +308,7 @@ impl<'d> Sieve<'d> {
         now: &Masks,
         next: &Masks,
         carry: &mut Carry,
+        probe: Probe<'_>,
         outline: &mut Outline,
     ) -> (u64, u64, bool) {
         let quotes = document & now.quote & !escaped(now.backslash, &mut carry.escaped);
@@ -379,34 +380,26 @@ impl<'d> Sieve<'d> {
         }
 
         let ends = Ends::new(now, next, carry);
-        let pluses = now.plus | next.plus != 0;
-        let mut words = starts;
-        while words != 0 {
-            let bit = words.trailing_zeros();
-            words &= words - 1;
-            let at = base + bit as usize;
-            let word = lower(word_at(bytes, at));
-            let ends = ends.from(bit);
-            let is_digit = now.digit >> bit & 1 != 0;
-            let found = self.starts(word, ends);
-            if found & !TINY != 0
-                || found != 0 && (is_digit || is_whole(bytes, at, found))
-                || pluses && self.starts_spaced(word, ends)
-                || self.ids && near(now.digit, next.digit, bit) && self.begins_bare(word) && self.bare_id(bytes, at)
-                || !is_digit && self.dates && is_month(word) && self.month_first(bytes, at)
-            {
+        self.begin(bytes, base, starts, now, next, &ends, probe, |at, is_digit, found| {
+            if found & !TINY != 0 || is_digit || is_whole(bytes, at, found) {
                 suspects.push(at);
             }
-        }
-        let mut groups = now.digit & !(now.digit << 1 | carry.digit);
-        while groups != 0 {
-            let bit = groups.trailing_zeros();
-            groups &= groups - 1;
-            let at = base + bit as usize;
-            if self.group(bytes, at, now.digit >> bit, &mut carry.phones) {
-                suspects.push(at);
+        });
+        if now.plus | next.plus != 0 {
+            let mut words = starts;
+            while words != 0 {
+                let bit = words.trailing_zeros();
+                words &= words - 1;
+                let at = base + bit as usize;
+                if self.starts_spaced(bytes, at, ends.from(bit)) {
+                    suspects.push(at);
+                }
             }
         }
+        if self.dates {
+            self.months(bytes, base, starts, now, next, |at| suspects.push(at));
+        }
+        self.groups_of(bytes, base, now, carry, |at| suspects.push(at));
         let mut runs = long(pair_of(now.run, next.run)) as u64 & !(now.run << 1 | carry.run);
         while runs != 0 {
             let bit = runs.trailing_zeros();
@@ -433,37 +426,109 @@ impl<'d> Sieve<'d> {
         (now.open & !string, now.close & !string, good)
     }
 
-    /// The bits of the lengths, among `ends`, of what is likely to be known that begins with this
-    /// folded word.
+    /// Passes on the starts of words at which something could be known, with whether it is a digit, and the bits of
+    /// the lengths that it could have.
     #[inline(always)]
-    fn starts(&self, word: u64, ends: u64) -> u64 {
-        let ends = ends & self.lengths;
-        let mut found = self.lengths_of(self.key.hash(word), ends & !SHORT);
-        let mut lengths = ends & SHORT & self.filter.begins(self.key, word);
+    #[allow(clippy::too_many_arguments)]
+    fn begin(
+        &self,
+        bytes: &[u8],
+        base: usize,
+        starts: u64,
+        now: &Masks,
+        next: &Masks,
+        ends: &Ends,
+        probe: Probe<'_>,
+        mut pass: impl FnMut(usize, bool, u64),
+    ) {
+        let key = self.key;
+        let mut words = starts;
+        while words != 0 {
+            let bit = words.trailing_zeros();
+            words &= words - 1;
+            let at = base + bit as usize;
+            let word = lower(word_at(bytes, at));
+            let hash = key.hash(word);
+            let ends = ends.from(bit);
+            let shorts = probe.begins(key, word) & ends & SHORT;
+            if shorts != 0 || probe.may(hash) {
+                let found = self.found(bytes, at, word, hash, shorts, ends);
+                if found != 0 {
+                    pass(at, now.digit >> bit & 1 != 0, found);
+                }
+            }
+        }
+        if !self.ids {
+            return;
+        }
+        let mut near = starts & near(now.digit, next.digit);
+        let whole = eight(pair_of(now.word, next.word)) as u64;
+        while near != 0 {
+            let bit = near.trailing_zeros();
+            near &= near - 1;
+            let at = base + bit as usize;
+            let word = lower(word_at(bytes, at));
+            let begins = match whole >> bit & 1 {
+                0 => self.begins_bare(word),
+                _ => probe.may(key.hash(word)),
+            };
+            if begins && self.bare_id(bytes, at) {
+                pass(at, now.digit >> bit & 1 != 0, !SHORT);
+            }
+        }
+    }
+
+    /// The bits of the lengths, among `ends`, of what is likely to be known that begins with this
+    /// folded word, of which this is the hash; `shorts` has those of short keys.
+    #[inline(never)]
+    fn found(&self, bytes: &[u8], at: usize, word: u64, hash: u32, shorts: u64, ends: u64) -> u64 {
+        let mut found = 0;
+        let mut lengths = shorts;
         while lengths != 0 {
             let bit = lengths & lengths.wrapping_neg();
             let length = bit.trailing_zeros() as usize + 1;
             lengths ^= bit;
-            found |= self.lengths_of(self.key.hash(short(word, length)), bit);
+            found |= self.filter.get(self.key.hash(short(word, length))) & bit;
+        }
+        let mut lengths = self.filter.get(hash) & ends & !SHORT;
+        while lengths != 0 {
+            let bit = lengths & lengths.wrapping_neg();
+            let length = bit.trailing_zeros() as usize + 1;
+            lengths ^= bit;
+            // Of the longest nobody knows how long they are.
+            if length == LONGEST || bytes.get(at..at + length).is_some_and(|text| self.has_whole(text)) {
+                found |= bit;
+            }
         }
         found
     }
 
-    /// The filter says no, or the index has the last word.
+    fn has_whole(&self, text: &[u8]) -> bool {
+        self.filter.has_whole(self.key.whole(text))
+    }
+
+    /// Passes on the starts of words that are months with digits after them.
     #[inline(always)]
-    fn lengths_of(&self, hash: u32, ends: u64) -> u64 {
-        match self.filter.get(hash) & ends {
-            0 => 0,
-            some => some & self.index.length_bits(hash),
+    fn months(&self, bytes: &[u8], base: usize, starts: u64, now: &Masks, next: &Masks, mut pass: impl FnMut(usize)) {
+        let mut near = starts & near(now.digit, next.digit) & !now.digit;
+        while near != 0 {
+            let bit = near.trailing_zeros();
+            near &= near - 1;
+            let at = base + bit as usize;
+            if is_month(lower(word_at(bytes, at))) && self.month_first(bytes, at) {
+                pass(at);
+            }
         }
     }
 
-    /// As [`Sieve::starts`], with spaces for pluses.
+    /// Whether something could be known that begins here, with spaces for pluses.
     #[inline(never)]
-    fn starts_spaced(&self, word: u64, ends: u64) -> bool {
+    fn starts_spaced(&self, bytes: &[u8], at: usize, ends: u64) -> bool {
+        let word = lower(word_at(bytes, at));
         let spaced = word.to_le_bytes().map(|byte| if byte == b'+' { b' ' } else { byte });
         let spaced = u64::from_le_bytes(spaced);
-        spaced != word && self.starts(spaced, ends) != 0
+        let begins = || self.filter.probe().begins(self.key, spaced) & ends & SHORT;
+        spaced != word && (self.filter.get(self.key.hash(spaced)) & ends & !SHORT != 0 || begins() != 0)
     }
 
     /// Whether an id begins with the first two letters or digits of this folded word.
@@ -478,22 +543,55 @@ impl<'d> Sieve<'d> {
         self.filter.begins_bare(self.key, word & 0xff | u64::from(second) << 8)
     }
 
-    /// Whether an id could begin here that has separators among its first eight letters and digits.
+    /// Whether an id could begin here, with or without separators.
     #[inline(never)]
     fn bare_id(&self, bytes: &[u8], at: usize) -> bool {
-        let rest = bytes.get(at..).unwrap_or_default();
-        let mut first = [0; ANCHOR];
+        // Its first eight letters and digits, between which single separators may stand.
+        let mut first = 0;
+        let mut count = 0;
+        let mut digit = false;
+        let mut separated = true;
+        let mut end = at;
+        while count < ANCHOR {
+            let byte = byte_at(bytes, end);
+            if byte.is_ascii_alphanumeric() {
+                first |= u64::from(byte) << (8 * count);
+                count += 1;
+                digit |= byte.is_ascii_digit();
+                separated = false;
+            } else if !separated && (is_separator(byte) || byte == b'+') {
+                separated = true;
+            } else {
+                return false;
+            }
+            end += 1;
+        }
+        if !digit {
+            return false;
+        }
+        match self.filter.get(self.key.hash(lower(first))) & !SHORT {
+            0 => false,
+            lengths => self.whole_id(bytes.get(at..).unwrap_or_default(), lengths),
+        }
+    }
+
+    /// Whether letters and digits of one of these lengths could be an id as a whole.
+    fn whole_id(&self, rest: &[u8], lengths: u64) -> bool {
+        let mut id = [0; *BARE.end()];
         let mut count = 0;
         // In forms, spaces are written as pluses.
-        let spaced = rest
-            .iter()
-            .take(2 * ANCHOR)
-            .map(|byte| if *byte == b'+' { &b' ' } else { byte });
-        for ((_, byte), slot) in Bare(spaced.enumerate()).zip(&mut first) {
+        let spaced = rest.iter().map(|byte| if *byte == b'+' { &b' ' } else { byte });
+        for (offset, byte) in Bare(spaced.enumerate()) {
+            let Some(slot) = id.get_mut(count) else { break };
             *slot = byte.to_ascii_lowercase();
             count += 1;
+            let known = count >= ANCHOR && lengths & length_bit(count) != 0;
+            let ends = || !rest.get(offset + 1).is_some_and(u8::is_ascii_alphanumeric);
+            if known && ends() && self.has_whole(id.get(..count).unwrap_or_default()) {
+                return true;
+            }
         }
-        count == ANCHOR && begins_bare(&first) && self.lengths_of(self.key.hash(u64::from_le_bytes(first)), !SHORT) != 0
+        false
     }
 
     /// Whether anything longer than the anchor could begin so.
@@ -502,7 +600,7 @@ impl<'d> Sieve<'d> {
         if self.open {
             return true;
         }
-        self.lengths_of(anchor.hash, !SHORT) != 0
+        self.filter.get(anchor.hash) & !SHORT != 0
     }
 
     /// Whether these bytes could be known as they are.
@@ -513,10 +611,12 @@ impl<'d> Sieve<'d> {
         }
         let length = length_bit(bytes.len());
         length & self.lengths != 0
-            && self
-                .key
-                .of(bytes)
-                .is_some_and(|anchor| self.lengths_of(anchor.hash, length) != 0)
+            && self.filter.get(self.key.hash(AnchorKey::first(bytes))) & length != 0
+            && (bytes.len() < ANCHOR || self.has_whole(bytes))
+    }
+
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// Whether a string that begins with no word could be known, or be JSON itself.
@@ -530,6 +630,42 @@ impl<'d> Sieve<'d> {
                 .iter()
                 .find(|byte| **byte == b'"' || byte.is_ascii_alphanumeric() || !byte.is_ascii())
                 == Some(&b'"')
+    }
+
+    /// Passes on the groups of digits at which a number, a date or a phone could be known.
+    #[inline(always)]
+    fn groups_of(&self, bytes: &[u8], base: usize, now: &Masks, carry: &mut Carry, mut pass: impl FnMut(usize)) {
+        let mut groups = now.digit & !(now.digit << 1 | carry.digit);
+        if groups == 0 || self.numbers == 0 && self.phones == 0 && !self.dates {
+            return;
+        }
+        let letter = now.word & !now.digit;
+        let within = letter << 1;
+        // After three letters that may be a currency's code; what stands before the block is not looked at.
+        let coded = letter << 1 & letter << 2 & letter << 3 & !(now.word << 4) | 0xf;
+        // What ends a number that is written as it is kept.
+        let plain = now.quote | now.control | now.structure & !now.open & !((now.digit | now.space) >> 1);
+        while groups != 0 {
+            let bit = groups.trailing_zeros();
+            groups &= groups - 1;
+            let at = base + bit as usize;
+            let mask = now.digit >> bit;
+            let length = mask.trailing_ones();
+            let end = bit + length;
+            if end < 62 {
+                // In the middle of a word, unless it goes on behind a comma.
+                let inner = within & !coded & 1 << bit != 0;
+                let joined = now.word >> end & 3 == 2;
+                // Met as a word already, if at all.
+                let alone = length < 6 && (within | 1) & 1 << bit == 0 && plain >> end & 1 != 0;
+                if inner && !joined || alone && byte_at(bytes, at) != b'0' {
+                    continue;
+                }
+            }
+            if self.group(bytes, at, mask, &mut carry.phones) {
+                pass(at);
+            }
+        }
     }
 
     /// Whether a number, a date or a phone could be known that begins with the group of digits at
@@ -563,15 +699,30 @@ impl<'d> Sieve<'d> {
     /// What is written as numbers are kept was looked up as a word already; here are the others.
     #[inline]
     fn number(&self, bytes: &[u8], at: usize, end: usize, before: u8, after: u8) -> bool {
-        let is_separator = |byte: u8| matches!(byte, b',' | b'.' | b'\'');
-        let joined = is_separator(after) && byte_at(bytes, end + 1).is_ascii_digit();
+        let joins = |byte: u8| matches!(byte, b',' | b'.' | b'\'');
+        let joined = joins(after) && byte_at(bytes, end + 1).is_ascii_digit();
         let spaced = matches!(after, b' ' | b'+')
             && byte_at(bytes, end + 1).is_ascii_digit()
             && byte_at(bytes, end + 2).is_ascii_digit();
-        let letters =
-            |at: Option<usize>| at.is_some_and(|at| (at..at + 3).all(|at| byte_at(bytes, at).is_ascii_alphabetic()));
-        let coded = after.is_ascii_alphabetic() && (matches!(after, b'e' | b'E') || letters(Some(end)))
-            || before.is_ascii_alphabetic() && letters(at.checked_sub(3));
+        // Three letters, and no more, may be a currency's code.
+        let letters = |from: usize| (from..from + 3).all(|at| byte_at(bytes, at).is_ascii_alphabetic());
+        let goes = |at: Option<usize>| at.is_some_and(|at| byte_at(bytes, at).is_ascii_alphanumeric());
+        let code_before = || at >= 3 && letters(at - 3) && !goes(at.checked_sub(4));
+        let code_after = || letters(end) && !goes(Some(end + 3));
+        let opens = !before.is_ascii_alphabetic() || code_before();
+        if !opens {
+            // Only a piece of it, behind a comma.
+            let rest = bytes.get(end..).unwrap_or_default();
+            let mut number = rest
+                .iter()
+                .take(NUMBER)
+                .take_while(|byte| byte.is_ascii_digit() || joins(**byte));
+            if !joined || !number.any(|byte| *byte == b',') {
+                return false;
+            }
+        }
+        let coded = after.is_ascii_alphabetic() && (matches!(after, b'e' | b'E') || code_after())
+            || before.is_ascii_alphabetic() && opens;
         let zeros = byte_at(bytes, at) == b'0' && end - at > 1 && {
             let zeros = bytes
                 .get(at..end)
@@ -584,7 +735,7 @@ impl<'d> Sieve<'d> {
         if !joined && !spaced && !coded && !zeros {
             return false;
         }
-        let goes_on = is_separator(before) && at >= 2 && byte_at(bytes, at - 2).is_ascii_digit();
+        let goes_on = joins(before) && at >= 2 && byte_at(bytes, at - 2).is_ascii_digit();
         !goes_on && self.odd_number(bytes, at, end, before)
     }
 
@@ -815,7 +966,7 @@ impl<'d> Sieve<'d> {
 
     /// Whether a run of base64 or hex could be a digest, or text when decoded, as a whole or in pieces.
     fn run(&self, run: &[u8], pieces: bool) -> bool {
-        let could = |run: &[u8]| self.index.digest(run).is_some() || decode::could_be_text(run);
+        let could = |run: &[u8]| self.index.digest(&self.filter, run).is_some() || decode::could_be_text(run);
         could(run)
             || pieces && decode::pieces(run).any(could)
             || run.contains(&b'+')
@@ -828,15 +979,16 @@ impl<'d> Sieve<'d> {
 struct TextJob<'j> {
     sieve: &'j Sieve<'j>,
     text: &'j [u8],
-    masks: &'j mut [Masks],
     words: &'j mut Vec<usize>,
     digits: &'j mut Vec<usize>,
+    /// Whether there are long runs.
+    runs: &'j mut bool,
 }
 
 impl Job for TextJob<'_> {
     #[inline(always)]
     fn run(self) {
-        self.sieve.text_blocks(self.text, self.masks, self.words, self.digits);
+        *self.runs = self.sieve.text_blocks(self.text, self.words, self.digits);
     }
 }
 
@@ -844,7 +996,6 @@ struct JsonJob<'j> {
     sieve: &'j Sieve<'j>,
     bytes: &'j [u8],
     depth: Option<usize>,
-    masks: &'j mut [Masks],
     outline: &'j mut Outline,
     /// Whether it was a document as it should be.
     good: &'j mut bool,
@@ -853,7 +1004,7 @@ struct JsonJob<'j> {
 impl Job for JsonJob<'_> {
     #[inline(always)]
     fn run(self) {
-        *self.good = self.sieve.json_blocks(self.bytes, self.depth, self.masks, self.outline);
+        *self.good = self.sieve.json_blocks(self.bytes, self.depth, self.outline);
     }
 }
 
@@ -902,17 +1053,6 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// Small letters for capitals, all eight at once.
-#[inline(always)]
-fn lower(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let low = word & (ONES * 0x7f);
-    let from_a = low + ONES * u64::from(0x80 - b'A');
-    let after_z = low + ONES * u64::from(0x80 - b'Z' - 1);
-    let capital = from_a & !after_z & !word & (ONES * 0x80);
-    word | capital >> 2
-}
-
 /// Each bit: whether an odd number of bits up to and with it is set.
 #[inline(always)]
 fn prefix_xor(bits: u64) -> u64 {
@@ -938,10 +1078,14 @@ fn escaped(backslash: u64, carry: &mut u64) -> u64 {
     (EVEN ^ (even_runs << 1)) & follows
 }
 
-/// Whether a digit is among the 15 bytes from here on: that far do eight letters with separators reach.
+/// The bytes from which on a digit is among fifteen: that far do eight letters with separators reach.
 #[inline(always)]
-fn near(now: u64, next: u64, bit: u32) -> bool {
-    (pair_of(now, next) >> bit) as u64 & 0x7fff != 0
+fn near(now: u64, next: u64) -> u64 {
+    let mut digits = pair_of(now, next);
+    for shift in [1, 2, 4, 7] {
+        digits |= digits >> shift;
+    }
+    digits as u64
 }
 
 #[inline(always)]
@@ -954,6 +1098,16 @@ fn pair_of(now: u64, next: u64) -> u128 {
 fn long(bits: u128) -> u128 {
     let mut bits = bits;
     for shift in [1, 2, 4, 8] {
+        bits &= bits >> shift;
+    }
+    bits
+}
+
+/// Where eight bits that are set begin.
+#[inline(always)]
+fn eight(bits: u128) -> u128 {
+    let mut bits = bits;
+    for shift in [1, 2, 4] {
         bits &= bits >> shift;
     }
     bits

@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::input;
 use crate::allow;
-use crate::config::{Durability, OnEvidenceFailure, OnViolation, Streams};
+use crate::config::{Durability, OnEvidenceFailure, OnViolation, Streams, Unregistered};
 use crate::detect::{Limits, Media, Message, Part, Scan};
 use crate::policy::{self, Resolved};
 use crate::recorder::Ticket;
@@ -380,11 +380,19 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
         .detector()
         .scan(&outgoing.message(&url, body), Limits::default());
     let windows = outgoing.scan_on(tracker, body, decoded.is_none(), &mut scan);
-    let mut tags = findings::findings(tracker, &scan, context.as_ref());
-    declared::merge(tracker, &mut tags, outgoing.declared, context.as_ref());
+    let recipient = outgoing.recipient(tracker);
+    let mut found = findings::findings(tracker, &scan, context.as_ref(), &recipient.name);
+    declared::merge(
+        tracker,
+        &mut found,
+        outgoing.declared,
+        context.as_ref(),
+        &recipient.name,
+    );
+    let suppressed = found.count_suppressed(tracker);
+    let tags = found.tags;
 
     let mut share = Event::new(EventType::DataShare, outgoing.actor(scope.as_ref()));
-    let recipient = outgoing.recipient(tracker);
     share.target = Some(outgoing.target(tracker).into());
     share.recipient = Some(recipient.name.as_str().into());
     share.owner = findings::sole_owner(tracker, &tags).or(context);
@@ -427,6 +435,9 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
     let encoded = encoding.is_some() && !matches!(outgoing.body, Body::Empty);
     let undecoded = encoded && !is_stream && decoded.as_ref().is_none_or(|(_, whole)| !whole);
     let unscanned = undecoded || matches!(outgoing.body, Body::Unseen);
+    if suppressed > 0 {
+        share.extras.insert("suppressed".into(), suppressed.into());
+    }
     if scan.dropped > 0 {
         share.extras.insert("dropped_findings".into(), scan.dropped.into());
     }
@@ -435,7 +446,7 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
         tracker.blind_spot(BlindSpot::UnscannedBody, outgoing.place(&share.actor));
     }
 
-    let offending = offending(outgoing.site.and_then(|site| site.allow), &tags);
+    let offending = offending(tracker, outgoing.site.and_then(|site| site.allow), &tags);
     let enforced = outgoing.enforceable && tracker.on_violation(&recipient.name) == OnViolation::Block;
     let allow = outgoing.site.and_then(|site| site.allow);
     let block = match tracker.config().egress.streams {
@@ -584,6 +595,7 @@ impl Outgoing<'_> {
         }
         let found = windows.take_found();
         scan.hits.extend(found.hits);
+        scan.shapes.extend(found.shapes);
         scan.unscanned = scan.unscanned.saturating_add(found.unscanned);
         scan.dropped = scan.dropped.saturating_add(found.dropped);
         windows
@@ -630,9 +642,11 @@ impl<'a> Body<'a> {
 }
 
 /// The tags whose categories may not leave where this is allowed.
-fn offending(allow: Option<&[&str]>, tags: &[EventTag]) -> Vec<EventTag> {
+fn offending(tracker: &Tracker, allow: Option<&[&str]>, tags: &[EventTag]) -> Vec<EventTag> {
     let Some(allow) = allow else { return Vec::new() };
+    let judged = tracker.config().egress.unregistered == Unregistered::Judge;
     tags.iter()
+        .filter(|tag| judged || !findings::is_unregistered(tag))
         .filter(|tag| !allow::allows(allow, &tag.tag.category))
         .cloned()
         .collect()

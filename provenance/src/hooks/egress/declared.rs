@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::findings::Findings;
+use crate::policy::Suppression;
 use crate::scope::Scope;
 use crate::tracked::{Field, Sink, Value, Visitor};
 use crate::tracker::{Observed, Tracker};
@@ -34,15 +36,23 @@ pub(super) fn visit(tracker: &Tracker, source: &str, visit: impl FnOnce(&mut Vis
 }
 
 /// Adds what the scan has not found by itself; findings of the same value say more, and stay.
-pub(super) fn merge(tracker: &Tracker, tags: &mut Vec<EventTag>, declared: &[Declared], request: Option<&Owner>) {
+pub(super) fn merge(
+    tracker: &Tracker,
+    found: &mut Findings,
+    declared: &[Declared],
+    request: Option<&Owner>,
+    recipient: &str,
+) {
+    let rules = Suppression::of(tracker.config(), recipient);
     let same = |a: Option<&Owner>, b: Option<&Owner>| match (a, b) {
         (Some(a), Some(b)) => tracker.registry().same_person(a, b),
         _ => true,
     };
-    let found: Vec<EventTag> = declared
+    let more: Vec<EventTag> = declared
         .iter()
         .filter(|one| {
-            !tags.iter().any(|tag| {
+            let suppressed = found.suppressed.iter().map(|(_, tag)| tag);
+            !found.tags.iter().chain(suppressed).any(|tag| {
                 let same_value = match tag.tag.fingerprint {
                     Some(fingerprint) => fingerprint == one.fingerprint,
                     // Secrets have none on a tag: their field tells.
@@ -62,7 +72,12 @@ pub(super) fn merge(tracker: &Tracker, tags: &mut Vec<EventTag>, declared: &[Dec
             }
         })
         .collect();
-    tags.extend(found);
+    for tag in more {
+        match rules.rule(&tag.tag.category, None) {
+            Some(rule) => found.suppressed.push((rule, tag)),
+            None => found.tags.push(tag),
+        }
+    }
 }
 
 fn declared(tracker: &Tracker, observed: &Observed, owner: Option<Owner>, source: &Arc<str>) -> Declared {

@@ -6,19 +6,45 @@
 
 use std::sync::Arc;
 
-use crate::detect::{Form, Hit, Scan};
+use crate::detect::{Form, Hit, Scan, Shape};
+use crate::policy::Suppression;
 use crate::tracker::Tracker;
-use crate::vocabulary::{EventTag, Owner, Tag, category};
+use crate::vocabulary::{EventTag, Fingerprint, Owner, Tag, Timestamp, category};
 
 /// Most people whom one ambiguous value is attributed to, and most places listed of one value.
 const MAX_LISTED: usize = 16;
+
+/// The form of what was never registered.
+const UNREGISTERED: &str = "unregistered";
+
+/// What counts, and what a rule of `suppress` leaves out.
+pub(super) struct Findings {
+    pub(super) tags: Vec<EventTag>,
+    /// With the number of the rule.
+    pub(super) suppressed: Vec<(usize, EventTag)>,
+}
+
+impl Findings {
+    /// Counts what was left out, for `/status`; gives how many findings that were.
+    pub(super) fn count_suppressed(&self, tracker: &Tracker) -> usize {
+        self.suppressed.iter().for_each(|(rule, _)| tracker.suppressed(*rule));
+        self.suppressed.len()
+    }
+}
+
+/// Whether a tag is of what was never registered.
+pub(super) fn is_unregistered(tag: &EventTag) -> bool {
+    tag.detail.get("form").is_some_and(|form| form == UNREGISTERED)
+}
 
 /// The tags of everything in `scan` that counts. Each carries where it stands (`place`, and
 /// `also` for further places), its `form`, and how sure the finding is: `confidence` is `high`
 /// for a telling value as it was registered, inside text, encoded or hashed; `medium` for one
 /// in another format; `low` for a value that only its context makes telling. `shared_by` counts
-/// the people who have the value, where there are several.
-pub(super) fn findings(tracker: &Tracker, scan: &Scan, request: Option<&Owner>) -> Vec<EventTag> {
+/// the people who have the value, where there are several. What was never registered has one tag for each
+/// category, without owner and fingerprint.
+pub(super) fn findings(tracker: &Tracker, scan: &Scan, request: Option<&Owner>, recipient: &str) -> Findings {
+    let rules = Suppression::of(tracker.config(), recipient);
     let met: Vec<Met<'_>> = scan
         .hits
         .iter()
@@ -36,7 +62,11 @@ pub(super) fn findings(tracker: &Tracker, scan: &Scan, request: Option<&Owner>) 
     );
     let context: Vec<&Owner> = request.into_iter().chain(sole.as_ref()).collect();
 
-    let mut found = Found::default();
+    let mut found = Found {
+        rules,
+        tags: Vec::new(),
+        suppressed: Vec::new(),
+    };
     let mut named: Vec<Owner> = Vec::new();
     for met in met.iter().filter(|met| !met.hit.weak) {
         let tags = people.narrow(&met.tags, &context);
@@ -47,7 +77,11 @@ pub(super) fn findings(tracker: &Tracker, scan: &Scan, request: Option<&Owner>) 
         let tags = people.telling(met, request, &context, &named);
         found.add(&people, met, &tags);
     }
-    found.tags.into_iter().map(|(_, tag)| tag).collect()
+    scan.shapes.iter().for_each(|shape| found.shape(shape));
+    Findings {
+        tags: found.tags.into_iter().map(|(_, tag)| tag).collect(),
+        suppressed: found.suppressed.into_iter().map(|(rule, _, tag)| (rule, tag)).collect(),
+    }
 }
 
 /// The one person whom all tags with an owner are about.
@@ -148,12 +182,13 @@ impl People<'_> {
     }
 }
 
-#[derive(Default)]
-struct Found {
-    tags: Vec<(crate::vocabulary::Fingerprint, EventTag)>,
+struct Found<'c> {
+    rules: Suppression<'c>,
+    tags: Vec<(Option<Fingerprint>, EventTag)>,
+    suppressed: Vec<(usize, Option<Fingerprint>, EventTag)>,
 }
 
-impl Found {
+impl Found<'_> {
     fn add(&mut self, people: &People<'_>, met: &Met<'_>, tags: &[Arc<Tag>]) {
         let hit = met.hit;
         // A person may have the value under several identifiers.
@@ -165,13 +200,14 @@ impl Found {
         let named = |tag: &&Arc<Tag>| hit.key.as_ref().is_some_and(|key| tag.field.eq_ignore_ascii_case(key));
         let any_named = tags.iter().any(|tag| named(&tag));
         for tag in tags.iter().filter(|tag| !any_named || named(tag)).take(MAX_LISTED) {
-            let known = self.tags.iter_mut().find(|(fingerprint, known)| {
-                *fingerprint == hit.fingerprint
+            let same = |fingerprint: &Option<Fingerprint>, known: &EventTag| {
+                *fingerprint == Some(hit.fingerprint)
                     && category::same(&known.tag.category, &tag.category)
                     && same_owner(&known.tag, tag)
-            });
-            match known {
-                Some((_, known)) => also(known, &hit.place),
+            };
+            let rule = self.rules.rule(&tag.category, Some(&hit.place));
+            match self.known(rule, same) {
+                Some(known) => also(known, &hit.place),
                 None => {
                     let mut detail = super::detail(Some(&hit.place), hit.form.as_str(), confidence(hit));
                     // Only where a tag is added: very many may have a value that is met at every line.
@@ -180,10 +216,62 @@ impl Found {
                         detail.insert("shared_by".into(), shared_by.into());
                     }
                     let tag = (**tag).clone();
-                    self.tags.push((hit.fingerprint, EventTag { tag, detail }));
+                    self.push(rule, Some(hit.fingerprint), EventTag { tag, detail });
                 }
             }
         }
+    }
+
+    /// What stands already among what counts, or among what this rule leaves out.
+    fn known(
+        &mut self,
+        rule: Option<usize>,
+        same: impl Fn(&Option<Fingerprint>, &EventTag) -> bool,
+    ) -> Option<&mut EventTag> {
+        match rule {
+            Some(rule) => {
+                let mut suppressed = self.suppressed.iter_mut();
+                let known = suppressed.find(|(of, fingerprint, known)| *of == rule && same(fingerprint, known));
+                known.map(|(_, _, known)| known)
+            }
+            None => {
+                let known = self
+                    .tags
+                    .iter_mut()
+                    .find(|(fingerprint, known)| same(fingerprint, known));
+                known.map(|(_, known)| known)
+            }
+        }
+    }
+
+    fn push(&mut self, rule: Option<usize>, fingerprint: Option<Fingerprint>, tag: EventTag) {
+        match rule {
+            Some(rule) => self.suppressed.push((rule, fingerprint, tag)),
+            None => self.tags.push((fingerprint, tag)),
+        }
+    }
+
+    /// What was never registered: nobody can tell values apart, so places of one category are one finding.
+    fn shape(&mut self, shape: &Shape) {
+        let rule = self.rules.rule(shape.category, Some(&shape.place));
+        let same = |_: &Option<Fingerprint>, known: &EventTag| {
+            is_unregistered(known) && &*known.tag.category == shape.category
+        };
+        if let Some(known) = self.known(rule, same) {
+            return also(known, &shape.place);
+        }
+        let tag = Tag {
+            fingerprint: None,
+            category: shape.category.into(),
+            field: "".into(),
+            description: "".into(),
+            owner: None,
+            source: UNREGISTERED.into(),
+            pii: true,
+            created_at: Timestamp::now(),
+        };
+        let detail = super::detail(Some(&shape.place), UNREGISTERED, "low");
+        self.push(rule, None, EventTag { tag, detail });
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::json;
 
 use super::encoding::{Decoder, Encoding};
+use super::findings::Findings;
 use super::windows::Windows;
 use super::{Blocked, Reason, findings, offending, shape, violation};
-use crate::detect::Detector;
+use crate::detect::{Detector, Scan};
 use crate::tracker::{BlindSpot, Tracker};
 use crate::vocabulary::{Event, Late, Outcome};
 
@@ -149,8 +150,10 @@ impl Watcher {
                 state.rest.take(detector, bytes);
                 if watched.enforced {
                     state.rest.windows.flush(detector);
-                    if state.rest.windows.found().hits.len() > state.judged {
-                        state.judged = state.rest.windows.found().hits.len();
+                    let found = state.rest.windows.found();
+                    let found = found.hits.len() + found.shapes.len();
+                    if found > state.judged {
+                        state.judged = found;
                         let offending = watched.offending(&state);
                         state.cut = !offending.is_empty();
                         if state.cut && state.told {
@@ -205,8 +208,13 @@ impl Watched {
     }
 
     fn offending(&self, state: &State) -> Vec<crate::vocabulary::EventTag> {
-        let tags = findings::findings(&self.tracker, state.rest.windows.found(), self.share.owner.as_ref());
-        offending(self.allow, &tags)
+        let found = self.findings(state.rest.windows.found());
+        offending(&self.tracker, self.allow, &found.tags)
+    }
+
+    fn findings(&self, scan: &Scan) -> Findings {
+        let recipient = self.share.recipient.as_deref().unwrap_or_default();
+        findings::findings(&self.tracker, scan, self.share.owner.as_ref(), recipient)
     }
 
     fn late(&self, tracker: &Tracker, outcome: &Outcome) -> Option<Late> {
@@ -223,7 +231,9 @@ impl Watched {
             (false, false) => state.rest.finish(tracker.registry().detector()),
         }
         let found = state.rest.windows.found();
-        let tags = findings::findings(tracker, found, self.share.owner.as_ref());
+        let findings = self.findings(found);
+        let suppressed = findings.count_suppressed(tracker);
+        let tags = findings.tags;
         let mut late = Late {
             shared_at: self.share.created_at,
             recipient: self.share.recipient.clone(),
@@ -239,6 +249,9 @@ impl Watched {
             // Not all of it left, or not through us.
             late.extras.insert("passed".into(), state.passed.into());
         }
+        if suppressed > 0 {
+            late.extras.insert("suppressed".into(), suppressed.into());
+        }
         if found.dropped > 0 {
             late.extras.insert("dropped_findings".into(), found.dropped.into());
         }
@@ -246,7 +259,7 @@ impl Watched {
             late.extras.insert("unscanned".into(), json!(true));
             tracker.blind_spot(BlindSpot::UnscannedBody, &self.place);
         }
-        let offending = offending(self.allow, &late.tags);
+        let offending = offending(tracker, self.allow, &late.tags);
         if !offending.is_empty() {
             tracker.record(violation(&self.share, &offending, state.cut));
         }

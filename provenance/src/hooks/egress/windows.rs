@@ -105,6 +105,18 @@ impl Windows {
             hit.place = format!("body@{}..{}", at(from), at(to));
             self.keep(hit);
         }
+        for mut shape in scan.shapes {
+            let (from, to) = range(&shape.place).unwrap_or((0, length));
+            if to <= self.searched {
+                continue;
+            }
+            if self.found.shapes.len() >= self.limits.hits {
+                self.found.dropped = self.found.dropped.saturating_add(1);
+                continue;
+            }
+            shape.place = format!("body@{}..{}", self.offset + from as u64, self.offset + to as u64);
+            self.found.shapes.push(shape);
+        }
         let kept = tail(self.buffer.get(..end).unwrap_or_default()).len();
         let start = end - kept;
         self.buffer.drain(..start);

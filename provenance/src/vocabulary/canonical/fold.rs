@@ -170,7 +170,14 @@ fn is_space(byte: u8) -> bool {
 /// Bytes at the start, at most `most`, of which folding changes nothing but the case: ASCII words
 /// with one space between, as most text is. The last word may belong to a token that goes on.
 fn plain_length(bytes: &[u8], most: usize) -> usize {
-    let mut spaced = true;
+    let within = bytes.get(..most).unwrap_or(bytes);
+    // In pieces first: what is compared without looking at the result is compared many at once.
+    let mut sure = usize::from(within.first().is_some_and(|byte| matches!(byte, 0x21..=0x7f)));
+    if sure > 0 {
+        let pieces = within.windows(PIECE + 1).step_by(PIECE);
+        sure += PIECE * pieces.take_while(|piece| is_plain(piece)).count();
+    }
+    let mut spaced = sure.checked_sub(1).is_none_or(|last| within.get(last) == Some(&b' '));
     let changes = |byte: &u8| match byte {
         b' ' => std::mem::replace(&mut spaced, true),
         0x21..=0x7f => {
@@ -179,8 +186,8 @@ fn plain_length(bytes: &[u8], most: usize) -> usize {
         }
         other => is_space(*other) || !other.is_ascii(),
     };
-    let within = bytes.get(..most).unwrap_or(bytes);
-    let length = within.iter().position(changes).unwrap_or(within.len());
+    let rest = within.get(sure..).unwrap_or_default();
+    let length = sure + rest.iter().position(changes).unwrap_or(rest.len());
     match bytes.get(length) {
         Some(next) if is_token(*next) => {
             let whole = |byte: &u8| !is_token(*byte);
@@ -191,6 +198,17 @@ fn plain_length(bytes: &[u8], most: usize) -> usize {
         }
         _ => length,
     }
+}
+
+/// Bytes that are looked at together.
+const PIECE: usize = 32;
+
+/// Whether all bytes but the first are readable ASCII, and no two of them in a row are spaces.
+fn is_plain(piece: &[u8]) -> bool {
+    let pairs = piece.iter().zip(piece.iter().skip(1));
+    pairs.fold(true, |plain, (before, byte)| {
+        plain & matches!(byte, b' '..=0x7f) & !((*before == b' ') & (*byte == b' '))
+    })
 }
 
 fn is_token(byte: u8) -> bool {
