@@ -174,7 +174,7 @@ fn list<'a>(map: &'a Map<String, Json>, key: &str) -> &'a [Json] {
 }
 
 /// Text out of a file that is not trusted: no control characters reach the terminal.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_control() || is_bidirectional(c) {

@@ -44,7 +44,11 @@ pub mod api;
 pub mod artifact;
 #[cfg(feature = "cli")]
 pub mod call_sites;
+#[cfg(feature = "cli")]
+pub mod commands;
 mod error;
+#[cfg(feature = "server")]
+pub mod export;
 #[cfg(feature = "cli")]
 pub mod inventory_report;
 mod params;
