@@ -3,6 +3,7 @@
 mod affected;
 mod doctor;
 mod export;
+mod host;
 mod manual;
 mod output;
 mod people;

@@ -39,17 +39,17 @@ pub(super) struct Recipients {
 
 /// What is known of one recipient.
 #[derive(Serialize)]
-pub(super) struct Known {
-    pub(super) recipient: String,
+struct Known {
+    recipient: String,
     #[serde(flatten)]
-    pub(super) profile: Profile,
+    profile: Profile,
     /// Canonical categories, each with the number of shares that carried it.
     categories: BTreeMap<String, u64>,
     purposes: BTreeSet<String>,
     outcomes: BTreeMap<String, u64>,
     targets: BTreeSet<String>,
     /// Shares that no policy allowed.
-    pub(super) violations: u64,
+    violations: u64,
     /// Shares that were not scanned, or not to their end.
     unscanned: u64,
     #[serde(flatten)]
@@ -90,11 +90,11 @@ impl Recipients {
 
 /// Recipients by name, as shares name them.
 #[derive(Default)]
-pub(super) struct Listing(BTreeMap<String, Known>);
+struct Listing(BTreeMap<String, Known>);
 
 impl Listing {
     /// Counts a share or a violation in; newest first, so that the newest profile stays.
-    pub(super) fn see(&mut self, event: &StoredEvent, known: &BTreeMap<String, Recipient>) {
+    fn see(&mut self, event: &StoredEvent, known: &BTreeMap<String, Recipient>) {
         let name = text(&event.extras, "recipient");
         if name.is_empty() {
             return;
@@ -138,7 +138,7 @@ impl Listing {
     }
 
     /// Undeclared ones first, then by name; those that are declared and were never seen last.
-    pub(super) fn sorted(self, known: &BTreeMap<String, Recipient>) -> Vec<Known> {
+    fn sorted(self, known: &BTreeMap<String, Recipient>) -> Vec<Known> {
         let mut recipients: Vec<Known> = self.0.into_values().collect();
         recipients.sort_by(|one, other| {
             (one.profile.declared, &one.recipient).cmp(&(other.profile.declared, &other.recipient))
@@ -166,12 +166,6 @@ impl Listing {
             .collect();
         recipients.extend(unseen);
         recipients
-    }
-}
-
-impl Known {
-    pub(super) fn is_seen(&self) -> bool {
-        self.span.is_some() || self.violations > 0
     }
 }
 
