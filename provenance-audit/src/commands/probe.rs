@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::doctor::{Findings, Level, blind_spots, in_words};
 use super::host::{self, Call, Host};
-use super::output::{self, listed};
+use super::output::{self, count, listed};
 use super::place::Evidence;
 use crate::export::text;
 
@@ -170,15 +170,21 @@ pub(super) struct Run<'a> {
     pub(super) program: &'a [Entry],
 }
 
-/// What came of one request.
+/// What came of requests.
+#[derive(Default)]
 struct Reported {
     status: u16,
-    /// By id, oldest last.
+    /// The application did not take the request.
+    refused: bool,
+    /// By id.
     events: BTreeMap<String, Json>,
-    /// Blind spots that were counted meanwhile, whoever caused them.
-    missed: Vec<(String, String)>,
+    /// Blind spots that were counted meanwhile, whoever caused them: kind and site.
+    missed: BTreeSet<(String, String)>,
     since: Timestamp,
 }
+
+/// Fingerprints, with the parameters that each may be of.
+type Known = HashMap<String, BTreeSet<String>>;
 
 impl Run<'_> {
     pub(super) fn probe(&self, evidence: Option<&mut Evidence>, findings: &mut Findings) -> Result<(), String> {
@@ -192,21 +198,35 @@ impl Run<'_> {
                 "run this beside the host, with the service's configuration and key, to know them by their fingerprints",
             );
         }
-        let (mut jar, mut sites) = (BTreeMap::new(), BTreeSet::new());
+        let mut jar = BTreeMap::new();
+        let mut all = Reported::default();
         for (number, probe) in self.probes.iter().enumerate() {
             let reported = self.send(probe, number, &person, &mut jar, &mut file)?;
-            sites.extend(reported.events.values().filter_map(site));
-            let known = file
-                .as_ref()
-                .map(|(pseudonyms, _)| fingerprints(pseudonyms, probe, &person));
-            self.explain(probe, &reported, known.as_ref(), findings)?;
+            self.of_route(probe, &reported, findings)?;
+            all.events.extend(reported.events);
+            all.missed.extend(reported.missed);
+            all.refused |= reported.refused;
         }
+        let known = file.as_ref().map(|(pseudonyms, _)| {
+            let each = self.probes.iter().map(|probe| fingerprints(pseudonyms, probe, &person));
+            each.fold(Known::new(), |mut known, more| {
+                for (fingerprint, names) in more {
+                    known.entry(fingerprint).or_default().extend(names);
+                }
+                known
+            })
+        });
+        if !all.events.is_empty() {
+            self.of_values(&all, known.as_ref(), findings);
+        }
+        let sites: BTreeSet<String> = all.events.values().filter_map(site).collect();
+        let mut silent = Vec::new();
         for entry in self.program {
-            let (what, level) = match entry.kind.as_str() {
-                "input" => ("input", Level::Note),
-                "model" => ("model", Level::Note),
-                "egress" => ("egress function", Level::Note),
-                "derived" => ("derivation", Level::Note),
+            let what = match entry.kind.as_str() {
+                "input" => "input",
+                "model" => "model",
+                "egress" => "egress function",
+                "derived" => "derivation",
                 _ => continue,
             };
             let at = entry.at.as_deref().unwrap_or("?");
@@ -216,12 +236,18 @@ impl Run<'_> {
                     format!("{what} {} ({at}) reported the synthetic person", entry.path),
                     "",
                 ),
-                false => findings.add(
-                    level,
-                    format!("{what} {} ({at}) reported nothing of the synthetic person", entry.path),
-                    "no probe reached it, or it saw none of their values; name a route that does",
-                ),
+                false => silent.push(format!("{what} {} ({at})", entry.path)),
             }
+        }
+        if !silent.is_empty() {
+            findings.add(
+                Level::Note,
+                format!(
+                    "these hooks reported nothing of the synthetic person: {}",
+                    listed(&silent)
+                ),
+                "no probe reached them, or they saw none of the values; name routes that do",
+            );
         }
         findings.add(
             Level::Note,
@@ -293,7 +319,7 @@ impl Run<'_> {
             }
         }
         let events = self.events(&request_id, since, probe, person, file)?;
-        let mut missed = Vec::new();
+        let mut missed = BTreeSet::new();
         for (kind, sites) in blind_spots(&self.host.get("status")?) {
             for (site, times) in sites {
                 let earlier = before
@@ -302,12 +328,13 @@ impl Run<'_> {
                     .copied()
                     .unwrap_or(0);
                 if times > earlier {
-                    missed.push((kind.clone(), site));
+                    missed.insert((kind.clone(), site));
                 }
             }
         }
         Ok(Reported {
             status: answer.status,
+            refused: !(200..400).contains(&answer.status),
             events,
             missed,
             since,
@@ -361,17 +388,10 @@ impl Run<'_> {
         }
     }
 
-    /// Says what was reported of each value, and why not.
-    fn explain(
-        &self,
-        probe: &Probe,
-        reported: &Reported,
-        known: Option<&HashMap<String, String>>,
-        findings: &mut Findings,
-    ) -> Result<(), String> {
+    /// Says whether a route answered, and whether anything was reported of it.
+    fn of_route(&self, probe: &Probe, reported: &Reported, findings: &mut Findings) -> Result<(), String> {
         let route = format!("{} {}", probe.method, probe.path);
-        let refused = !(200..400).contains(&reported.status);
-        if refused {
+        if reported.refused {
             findings.add(
                 Level::Problem,
                 format!("{route}: the application answers {}", reported.status),
@@ -383,43 +403,62 @@ impl Run<'_> {
                 },
             );
         }
-        if reported.events.is_empty() {
-            let (what, advice) = self.nothing(&route, reported)?;
-            findings.add(Level::Problem, what, advice);
-            return Ok(());
-        }
-        let marked = probe.parameters.iter().filter(|(_, value)| value.contains('{'));
-        for (name, _) in marked {
-            let carries = |event: &&Json| {
-                let tags = event.get("matched_tags").and_then(Json::as_array).into_iter().flatten();
-                tags.filter_map(Json::as_object)
-                    .any(|tag| match (known, tag.get("fingerprint")) {
-                        // Secrets have none.
-                        (Some(known), Some(Json::String(fingerprint))) => known.get(fingerprint) == Some(name),
-                        _ => text(tag, "field").eq_ignore_ascii_case(name),
-                    })
-            };
-            for expected in ALL {
-                let of_type: Vec<&Json> = reported
-                    .events
-                    .values()
-                    .filter(|event| event.get("event_type").and_then(Json::as_str) == Some(expected.event_type()))
-                    .collect();
-                let with: BTreeSet<String> = of_type.iter().copied().filter(carries).map(place).collect();
-                if !with.is_empty() {
-                    let what = format!("{route}: {name} {}: {}", expected.word(), listed(&with));
-                    findings.add(Level::Fine, what, "");
-                    continue;
-                }
-                let level = match self.expected.contains(&expected) {
-                    true => Level::Problem,
-                    false => Level::Note,
-                };
-                let what = format!("{route}: {name} was not reported as {}", expected.word());
-                findings.add(level, what, why(expected, name, &of_type, reported, refused));
+        match reported.events.len() as u64 {
+            0 => {
+                let (what, advice) = self.nothing(&route, reported)?;
+                findings.add(Level::Problem, what, advice);
             }
+            events => findings.add(
+                Level::Fine,
+                format!("{route}: {} reported", count(events, "event was", "events were")),
+                "",
+            ),
         }
         Ok(())
+    }
+
+    /// Says what was reported of each value in all probes, and why not.
+    fn of_values(&self, reported: &Reported, known: Option<&Known>, findings: &mut Findings) {
+        let marked: BTreeSet<&String> = self
+            .probes
+            .iter()
+            .flat_map(|probe| &probe.parameters)
+            .filter(|(_, value)| value.contains('{'))
+            .map(|(name, _)| name)
+            .collect();
+        for expected in ALL {
+            let of_type: Vec<&Json> = reported
+                .events
+                .values()
+                .filter(|event| event.get("event_type").and_then(Json::as_str) == Some(expected.event_type()))
+                .collect();
+            let mut missing = BTreeSet::new();
+            for name in &marked {
+                let with: BTreeSet<String> = of_type
+                    .iter()
+                    .filter(|event| carries(event, name, known))
+                    .map(|event| place(event))
+                    .collect();
+                if with.is_empty() {
+                    missing.insert((*name).clone());
+                } else {
+                    findings.add(
+                        Level::Fine,
+                        format!("{name} was {}: {}", expected.word(), listed(&with)),
+                        "",
+                    );
+                }
+            }
+            if missing.is_empty() {
+                continue;
+            }
+            let level = match self.expected.contains(&expected) {
+                true => Level::Problem,
+                false => Level::Note,
+            };
+            let what = format!("not {}, as far as hooks saw: {}", expected.word(), listed(&missing));
+            findings.add(level, what, why(expected, &of_type, reported));
+        }
     }
 
     /// Why there is no event at all.
@@ -454,15 +493,28 @@ impl Run<'_> {
     }
 }
 
-/// The fingerprints that the values of a probe may have, with the parameter that each is of.
-fn fingerprints(pseudonyms: &Pseudonyms, probe: &Probe, person: &Person) -> HashMap<String, String> {
+/// Whether an event has a tag of the value that was sent as this parameter.
+fn carries(event: &Json, name: &str, known: Option<&Known>) -> bool {
+    let tags = event.get("matched_tags").and_then(Json::as_array).into_iter().flatten();
+    tags.filter_map(Json::as_object)
+        .any(|tag| match (known, tag.get("fingerprint")) {
+            // Secrets have none.
+            (Some(known), Some(Json::String(fingerprint))) => {
+                known.get(fingerprint).is_some_and(|names| names.contains(name))
+            }
+            _ => text(tag, "field").eq_ignore_ascii_case(name),
+        })
+}
+
+/// The fingerprints that the values of a probe may have.
+fn fingerprints(pseudonyms: &Pseudonyms, probe: &Probe, person: &Person) -> Known {
     let kinds = [Kind::Text, Kind::Email, Kind::Phone, Kind::Number, Kind::Date, Kind::Id];
-    let mut known = HashMap::new();
+    let mut known = Known::new();
     for (name, value) in probe.parameters.iter().filter(|(_, value)| value.contains('{')) {
         let value = person.filled(value);
         for kind in kinds {
             if let Some(fingerprint) = pseudonyms.fingerprint(kind, &value) {
-                known.insert(fingerprint.to_string(), name.clone());
+                known.entry(fingerprint.to_string()).or_default().insert(name.clone());
             }
         }
     }
@@ -487,15 +539,15 @@ fn place(event: &Json) -> String {
     }
 }
 
-/// Why a value was not reported, as far as that can be told from outside.
-fn why(expected: Expected, name: &str, of_type: &[&Json], reported: &Reported, refused: bool) -> String {
+/// Why values were not reported, as far as that can be told from outside.
+fn why(expected: Expected, of_type: &[&Json], reported: &Reported) -> String {
     let kinds: &[&str] = match expected {
         Expected::Collected => &["unvisited_input", "capped_input"],
         Expected::Stored => &["bypassed_model", "uninstrumented_connection", "model_without_hook"],
         Expected::Derived => &[],
         Expected::Shared => &["egress_without_call", "unscanned_body", "evidence_failure"],
     };
-    let missed: Vec<_> = reported
+    let missed: BTreeSet<_> = reported
         .missed
         .iter()
         .filter(|(kind, _)| kinds.contains(&kind.as_str()))
@@ -505,23 +557,27 @@ fn why(expected: Expected, name: &str, of_type: &[&Json], reported: &Reported, r
         })
         .collect();
     if !missed.is_empty() {
-        return missed.join("; ");
+        return listed(&missed);
     }
-    if refused {
-        return "the application refused the request before".to_owned();
+    if reported.refused && of_type.is_empty() {
+        return "the application refused a request before".to_owned();
     }
     match (expected, of_type.is_empty()) {
         (Expected::Collected, true) => "no input hook ran: #[provenance_input], or the layer".to_owned(),
-        (Expected::Collected, false) => format!(
-            "the hook ran and did not take {name} for personal data: name it in input_fields, or put #[tracked] on its field"
-        ),
+        (Expected::Collected, false) => {
+            "the hook ran and did not take it for personal data: name it in input_fields, or \
+                                         put #[tracked] on its field"
+                .to_owned()
+        }
         (Expected::Stored, true) => {
             "no write of a tracked model was committed: the route writes nothing, or not through \
                                      a #[tracked_model] (raw SQL and .set(..) need the feature sql-fallback)"
                 .to_owned()
         }
         (Expected::Stored, false) => {
-            format!("rows were written, and {name} is not among their tracked columns, or was changed before")
+            "rows were written; it is not among their tracked columns, or was changed before (a \
+                                      password is hashed)"
+                .to_owned()
         }
         (Expected::Derived, _) => "no #[derived] function was called with it".to_owned(),
         (Expected::Shared, true) => {
@@ -530,7 +586,7 @@ fn why(expected: Expected, name: &str, of_type: &[&Json], reported: &Reported, r
                 .to_owned()
         }
         (Expected::Shared, false) => {
-            format!("requests left, and {name} was not found in them, in any form that detection knows")
+            "requests left, and it was not found in them, in any form that detection knows".to_owned()
         }
     }
 }

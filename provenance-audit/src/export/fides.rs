@@ -324,7 +324,10 @@ fn yaml(out: &mut String, value: &Json, depth: usize) {
     let indent = "  ".repeat(depth);
     match value {
         Json::Object(members) => {
-            for (name, member) in members {
+            // What names a thing comes first.
+            let names_it = |name: &str| matches!(name, "fides_key" | "name");
+            let (first, rest): (Vec<_>, Vec<_>) = members.iter().partition(|(name, _)| names_it(name));
+            for (name, member) in first.into_iter().chain(rest) {
                 let _ = write!(out, "{indent}{name}:");
                 below(out, member, depth);
             }
