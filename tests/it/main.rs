@@ -5,6 +5,7 @@ mod accuracy;
 mod audit_api;
 mod axum_layer;
 mod budget_tracker;
+mod commands;
 mod config;
 mod contexts;
 mod derived;

@@ -32,19 +32,14 @@ const FOUND: u8 = 1;
 /// The file may be in use: reading never blocks the service that writes it. Which file it is, and the key
 /// that tells whose records are whose, come from the service's own configuration, or from --db.
 #[derive(Parser)]
-#[command(
-    name = "provenance-audit",
-    version,
-    arg_required_else_help = true,
-    max_term_width = 100
-)]
-#[command(
-    after_help = "Exit codes: 0 answered; 1 answered, and something is not as it should be (a broken chain, a \
-                        finding of `doctor`, lines that `affected` could not read); 2 no answer: wrong arguments, or \
-                        evidence or a key that cannot be read.
+#[command(name = "provenance-audit", version, arg_required_else_help = true)]
+#[command(after_help = "Exit codes:
+  0  answered
+  1  answered, and something is not as it should be: a broken chain, a problem that `doctor` found,
+     lines that `affected` could not read
+  2  no answer: wrong arguments, or evidence or a key that cannot be read
 
-NO_COLOR=1 keeps colours out; they go to terminals only, as progress bars do."
-)]
+Colours and progress bars go to terminals only; NO_COLOR=1 keeps colours out there, too.")]
 struct Cli {
     #[command(subcommand)]
     command: Commands,

@@ -65,7 +65,7 @@ impl Expected {
         match self {
             Expected::Collected => "collected",
             Expected::Stored => "stored",
-            Expected::Derived => "derived from",
+            Expected::Derived => "used in a derivation",
             Expected::Shared => "shared",
         }
     }
@@ -579,7 +579,7 @@ fn why(expected: Expected, of_type: &[&Json], reported: &Reported) -> String {
                                       password is hashed)"
                 .to_owned()
         }
-        (Expected::Derived, _) => "no #[derived] function was called with it".to_owned(),
+        (Expected::Derived, _) => "no #[derived] function took it".to_owned(),
         (Expected::Shared, true) => {
             "nothing was sent that a hook saw: `cargo provenance check` lists calls outside of \
                                      #[egress] functions"

@@ -274,7 +274,11 @@ impl Found {
             .see(event.created_at);
         let mut counted = BTreeSet::new();
         for tag in &tags {
-            let category = canonical_category(text(tag, "category")).into_owned();
+            let category = match text(tag, "category") {
+                // Of a parameter that nobody declared.
+                "unknown" => "unknown".to_owned(),
+                written => canonical_category(written).into_owned(),
+            };
             let about = self.categories.entry(category.clone()).or_default();
             about.0.insert(text(tag, "field").to_owned());
             about.1.insert(text(tag, "source").to_owned());
