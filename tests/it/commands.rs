@@ -289,7 +289,7 @@ fn a_search_is_on_record_without_the_identifier() {
         assert_eq!(access["extras"]["service"], "provenance-audit");
         assert!(access["user_id"].is_null());
     }
-    assert_eq!(accesses[0]["extras"]["reason"], "call of {value} id 4711, for {value}");
+    assert_eq!(accesses[0]["extras"]["reason"], "call of {value}, id 4711, for {value}");
     assert_eq!(accesses[0]["extras"]["owner"], service.pseudonym("email", ADA).as_str());
     assert_eq!(accesses[1]["extras"]["filters"]["recipient"], "mailchimp");
     assert_eq!(accesses[2]["extras"]["filters"]["type"], "DATA_SHARE");

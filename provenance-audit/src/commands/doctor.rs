@@ -171,12 +171,7 @@ impl Doctor {
             }
             None => Vec::new(),
         };
-        let seen = match (&mut evidence, &host) {
-            (Some(evidence), _) => Seen::in_file(evidence, &mut findings)?,
-            (None, Some(host)) => Seen::at(host, &mut findings).map_err(Failure::said)?,
-            (None, None) => Seen::default(),
-        };
-        seen.compare(status.as_ref(), &program, &config, &mut findings);
+        // First: what it leaves is looked at with the rest.
         if let (Some(app), Some(host)) = (&self.app, &host) {
             if status.is_none() {
                 return Err(Failure::said(
@@ -194,6 +189,12 @@ impl Doctor {
             };
             run.probe(evidence.as_mut(), &mut findings).map_err(Failure::said)?;
         }
+        let seen = match (&mut evidence, &host) {
+            (Some(evidence), _) => Seen::in_file(evidence, &mut findings)?,
+            (None, Some(host)) => Seen::at(host, &mut findings).map_err(Failure::said)?,
+            (None, None) => Seen::default(),
+        };
+        seen.compare(status.as_ref(), &program, &config, &mut findings);
         self.write(&findings)
     }
 

@@ -269,7 +269,7 @@ fn a_route_without_hooks_is_a_problem_with_a_way_out() {
     let host = Host::new();
     let app = host.serve(app());
     // Alone, it is refused; after the sign-up, with its cookie, it is taken; hooks it has none.
-    let probe = |args: &[&str]| host.asked(&[&["--app", &app, "--json", "--wait", "2"], args].concat());
+    let probe = |args: &[&str]| host.asked(&[&["--app", &app, "--json", "--wait", "1"], args].concat());
     let done = probe(&["--probe", "POST /closed email={email}"]);
     assert_eq!(done.code, 1);
     let problems = found(&done, "problem");

@@ -323,8 +323,7 @@ fn a_manifest_follows_fideslang() {
 #[test]
 fn the_record_says_what_is_known_and_what_is_to_be_completed() {
     let service = Service::new();
-    let config =
-        json!({ "storage_path": "provenance.db", "retention": { "DATA_COLLECTION": "400d", "contact.email": "36h" } });
+    let config = json!({ "storage_path": "provenance.db", "retention": { "DATA_COLLECTION": "400d", "financial.income": "36h" } });
     let path = service.folder().join("runtime_tracking.json");
     std::fs::write(&path, config.to_string()).unwrap();
     assert!(Config::load(Some(&path)).is_ok());
@@ -345,7 +344,7 @@ fn the_record_says_what_is_known_and_what_is_to_be_completed() {
     assert_eq!(signup["stored_in"], json!(["db:users"]));
     assert_eq!(
         signup["time_limits"],
-        json!(["DATA_COLLECTION: 400 days", "user.contact.email: 36 hours"])
+        json!(["DATA_COLLECTION: 400 days", "user.financial.income: 36 hours"])
     );
     let markdown = report(&[]).out;
     for part in [
