@@ -254,8 +254,8 @@ impl Found {
                 self.accesses.push(Access {
                     at: event.created_at,
                     event_type: event.event_type.clone(),
-                    by: text(&event.extras, "by").to_owned(),
-                    reason: event.extras.get("reason").and_then(Json::as_str).map(str::to_owned),
+                    by: event.actor.strip_prefix("audit:").unwrap_or(&event.actor).to_owned(),
+                    reason: Some(text(&event.extras, "reason").to_owned()).filter(|reason| !reason.is_empty()),
                 });
             }
             return;

@@ -90,16 +90,16 @@ impl Seen {
             .map(|tag| canonical_category(text(tag, "category")).into_owned())
             .collect();
         let table = event.target.as_deref().and_then(|target| target.strip_prefix("db:"));
-        if let (Some(table), "DATA_STORAGE") = (table, event.event_type.as_str()) {
-            if service.tables.len() < MOST || service.tables.contains_key(table) {
-                let columns = service.tables.entry(table.to_owned()).or_default();
-                for tag in event.matched_tags.iter().take(MOST) {
-                    let column = columns.entry(text(tag, "field").to_owned()).or_default();
-                    column
-                        .categories
-                        .insert(canonical_category(text(tag, "category")).into_owned());
-                    text(tag, "description").clone_into(&mut column.description);
-                }
+        if let (Some(table), "DATA_STORAGE") = (table, event.event_type.as_str())
+            && (service.tables.len() < MOST || service.tables.contains_key(table))
+        {
+            let columns = service.tables.entry(table.to_owned()).or_default();
+            for tag in event.matched_tags.iter().take(MOST) {
+                let column = columns.entry(text(tag, "field").to_owned()).or_default();
+                column
+                    .categories
+                    .insert(canonical_category(text(tag, "category")).into_owned());
+                text(tag, "description").clone_into(&mut column.description);
             }
         }
         let key = (
