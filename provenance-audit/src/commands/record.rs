@@ -1,8 +1,7 @@
-//! Who looked, and why: a chained AUDIT_ACCESS event, on disk before the answer is written.
+//! Who looked, and why: chained AUDIT_ACCESS events, on disk before the answer is written.
 
 use clap::Args;
-use provenance::{Config, EventType, Owner, Scope};
-use serde_json::Value as Json;
+use provenance::{Config, Owner, Tracker};
 
 /// Longest reason, user name and the like that is kept, in characters.
 const MAX_TEXT: usize = 256;
@@ -57,30 +56,18 @@ impl Recording {
             retention: Default::default(),
             ..config.clone()
         };
-        let guard = provenance::init_with(config)?;
-        let scope = Scope::new(format!("provenance-audit {}", asked.command)).enter();
-        let mut event = provenance::record_event(EventType::AuditAccess)
-            .target(asked.command)
-            .extra("by", kept(&user(), &[]))
-            .extra("reason", self.reason.as_deref().map(|reason| kept(reason, asked.given)));
-        if let [owner, more @ ..] = asked.owners {
-            event = event.extra("owner", owner.as_str());
-            if !more.is_empty() {
-                let all: Vec<&str> = asked.owners.iter().map(Owner::as_str).collect();
-                event = event.extra("owners", all);
-            }
-        }
-        let filters: serde_json::Map<_, _> = asked
-            .filters
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), Json::from(value.as_str())))
-            .collect();
-        if !filters.is_empty() {
-            event = event.extra("filters", filters);
-        }
-        let written = event.submit_durable();
-        drop(scope);
-        drop(guard);
+        let tracker = Tracker::open(config)?;
+        let by = kept(&user(), &[]);
+        let reason = kept(self.reason.as_deref().unwrap_or_default(), asked.given);
+        let filters = asked.filters.iter().map(|(key, value)| format!(" {key}={value}"));
+        let what: String = std::iter::once(asked.command.to_owned()).chain(filters).collect();
+        let written = match asked.owners {
+            [] => tracker.record_access(&by, &what, &reason, None),
+            owners => owners
+                .iter()
+                .try_for_each(|owner| tracker.record_access(&by, &what, &reason, Some(owner))),
+        };
+        tracker.close();
         written
     }
 }
