@@ -214,8 +214,8 @@ fn a_subject_is_told_by_category_with_place_recipient_and_purpose() {
         assert!(plain.contains(part), "{part}: {plain}");
     }
     assert!(
-        !text.contains("tracker.example") && !text.contains("/profile"),
-        "{text}"
+        !plain.contains("tracker.example") && !plain.contains("/profile"),
+        "{plain}"
     );
     // Under whichever identifier: they are one person's.
     let by_id = service.run("subject", &["--owner", "user:7", "--json"]).ok().json();
