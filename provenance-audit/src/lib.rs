@@ -47,8 +47,12 @@ pub mod call_sites;
 #[cfg(feature = "cli")]
 pub mod check_report;
 #[cfg(feature = "cli")]
+pub mod commands;
+#[cfg(feature = "cli")]
 pub mod declared;
 mod error;
+#[cfg(feature = "server")]
+pub mod export;
 #[cfg(feature = "cli")]
 pub mod inventory_page;
 #[cfg(feature = "cli")]
@@ -58,8 +62,6 @@ pub mod lockfile;
 mod params;
 #[cfg(feature = "server")]
 mod server;
-#[cfg(feature = "cli")]
-pub mod verify;
 #[cfg(feature = "cli")]
 pub mod workspace;
 

@@ -16,7 +16,9 @@ pub(crate) use entry::{build_hash, unvisited};
 #[cfg(feature = "runtime")]
 #[doc(hidden)]
 pub use crate::vocabulary::{
-    category::{is_known as is_known_category, nearest as nearest_category},
+    category::{
+        canonical as canonical_category, in_fideslang, is_known as is_known_category, nearest as nearest_category,
+    },
     taxonomy::{TAXONOMY, is_known_subject, is_known_use, nearest_subject, nearest_use},
 };
 

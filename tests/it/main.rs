@@ -6,6 +6,7 @@ mod audit_api;
 mod axum_layer;
 mod budget_tracker;
 mod checkpoints;
+mod commands;
 mod config;
 mod contexts;
 mod derived;

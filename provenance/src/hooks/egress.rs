@@ -413,6 +413,7 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
     if let Some(known) = recipient.registered(tracker.config()) {
         for (key, value) in [
             ("recipient_role", &known.role),
+            ("recipient_legal_name", &known.legal_name),
             ("recipient_country", &known.country),
             ("recipient_safeguard", &known.safeguard),
         ] {

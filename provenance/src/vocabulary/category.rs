@@ -21,7 +21,7 @@ pub(crate) fn is_well_formed(category: &str) -> bool {
 ///
 /// Every key but `x.` and `system.` ones lives below `user.`, unknown ones too: `score.credit`
 /// and `user.score.credit` mean the same.
-pub(crate) fn canonical(written: &str) -> Cow<'_, str> {
+pub fn canonical(written: &str) -> Cow<'_, str> {
     let Key { head, tail } = Key::of(written);
     match (head, tail) {
         ("", tail) => Cow::Borrowed(tail),
@@ -45,6 +45,22 @@ pub fn is_known(written: &str) -> bool {
         || canonical.starts_with("user.account.settings.")
         || taxonomy::categories().binary_search(&&*canonical).is_ok()
         || OWN.contains(&&*canonical)
+}
+
+/// The key of Fideslang that says most of `written`: itself, else the nearest above it
+/// (`user.financial` for `financial.income`), else `user` or `system`.
+pub fn in_fideslang(written: &str) -> &'static str {
+    let canonical = canonical(written);
+    let mut key = &*canonical;
+    loop {
+        if let Some(found) = taxonomy::categories().iter().find(|known| **known == key) {
+            return found;
+        }
+        match key.rsplit_once('.') {
+            Some((above, _)) => key = above,
+            None => return if key == "system" { "system" } else { "user" },
+        }
+    }
 }
 
 /// The known key that is nearest to `written`, where one is near. In the same style: without
@@ -232,6 +248,21 @@ mod tests {
         assert_eq!(nearest("user.contact.emial"), Some("user.contact.email"));
         assert_eq!(nearest("personal.nmae"), Some("personal.name"));
         assert_eq!(nearest("zzz.qqqqqq"), None);
+    }
+
+    #[test]
+    fn keys_above_in_fideslang() {
+        for (written, key) in [
+            ("contact.email", "user.contact.email"),
+            ("financial.income", "user.financial"),
+            ("score.credit", "user"),
+            ("x.loyalty", "user"),
+            ("system.authentication", "system.authentication"),
+            ("system.nothing", "system"),
+            ("unknown", "user"),
+        ] {
+            assert_eq!(in_fideslang(written), key, "{written}");
+        }
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+
+use super::output::{self, Done, Failure};
+use super::place::Place;
 use provenance::checkpoint::{Checkpoint, Difference, PublicKey};
 use provenance::store::{Problem, Reader, Verified};
 use serde::Serialize;
@@ -21,7 +24,7 @@ const MAX_LINE: u64 = 4096;
 const MAX_PROBLEMS: usize = 20;
 
 /// What stands below the help of `verify`.
-pub const HELP: &str = "Examples:
+const HELP: &str = "Examples:
   provenance-audit verify --db runtime_provenance.db
   provenance-audit verify --db runtime_provenance.db --checkpoint /mnt/elsewhere/checkpoints.jsonl --public-key signing.pub
 
@@ -34,12 +37,15 @@ Exit codes:
   1  something does not hold: the evidence, a checkpoint's signature, or the two differ
   2  something could not be checked: a file that cannot be read, or is no evidence, no checkpoint, no key";
 
-/// What `verify` is asked.
+/// Check that the evidence was not changed since it was written
+///
+/// Recomputes every hash chain, without any key. Cutting off the newest events, or rewriting all of them,
+/// leaves a chain that holds by itself: compare it with checkpoints that were kept elsewhere.
 #[derive(Args)]
-pub struct Verify {
-    /// The evidence file.
-    #[arg(long, value_name = "FILE")]
-    db: PathBuf,
+#[command(after_help = HELP)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    place: Place,
     /// Checkpoints that the evidence must agree with, a line each; may be given several times.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
@@ -53,9 +59,9 @@ pub struct Verify {
     json: bool,
 }
 
-/// What `key` is asked.
+/// Print the public half of a key that signs checkpoints, for `verify --public-key`
 #[derive(Args)]
-pub struct Key {
+pub(super) struct Key {
     /// The file of a signing key, or of a public key.
     file: PathBuf,
     /// Print PEM, as openssl reads it, instead of 64 hex digits.
@@ -68,7 +74,7 @@ impl Key {
     ///
     /// # Errors
     /// The file cannot be read, or holds no such key.
-    pub fn run(&self) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    pub(super) fn run(&self) -> Done {
         let key = PublicKey::load(&self.file)?;
         let text = if self.pem { key.to_pem() } else { format!("{key}\n") };
         std::io::stdout().write_all(text.as_bytes())?;
@@ -130,13 +136,13 @@ impl Verify {
     ///
     /// # Errors
     /// What could not be read: nothing is known then.
-    pub fn run(self) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    pub(super) fn run(self) -> Done {
         let report = self.report();
         let mut out = std::io::stdout();
         match report {
             Ok(report) => {
                 match self.json {
-                    true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+                    true => output::json(&mut out, &report)?,
                     false => report.print(&mut out)?,
                 }
                 Ok(report.code())
@@ -146,7 +152,7 @@ impl Verify {
                 writeln!(out, "{report:#}")?;
                 Ok(ExitCode::from(CANNOT_TELL))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(Failure::said(error.to_string())),
         }
     }
 
@@ -156,7 +162,7 @@ impl Verify {
             .iter()
             .map(|key| given(key))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut reader = Reader::open(&self.db)?;
+        let mut reader = Reader::open(&self.place.path().map_err(|failure| failure.to_string())?)?;
         // The chain afterwards: what a service writes meanwhile, and what its checkpoints say, is then checked too.
         let mut checkpoints = (!self.checkpoint.is_empty()).then(Checkpoints::default);
         if let Some(checkpoints) = &mut checkpoints {

@@ -1,0 +1,108 @@
+//! Where the evidence is, and with which configuration it was written.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use provenance::config::Storage;
+use provenance::store::Reader;
+use provenance::{Config, Pseudonyms, Timestamp};
+
+use super::output::Failure;
+
+/// The options that say which evidence is meant.
+#[derive(Args)]
+pub(super) struct Place {
+    /// The evidence file; without it, the one that the configuration names
+    #[arg(long, value_name = "FILE")]
+    pub(super) db: Option<PathBuf>,
+    /// The service's configuration
+    ///
+    /// Without it, as the service finds it: RUNTIME_TRACKING_CONFIG, then
+    /// runtime_tracking.{yaml,yml,json,toml} in the working folder, then the defaults. The variables
+    /// RUNTIME_TRACKING_* go over it, and --db over all.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// Evidence that was found, with the configuration that goes with it.
+pub(super) struct Evidence {
+    pub(super) config: Config,
+    pub(super) reader: Reader,
+}
+
+impl Place {
+    /// The configuration, with `--db` over it.
+    pub(super) fn config(&self) -> Result<Config, Failure> {
+        let mut config = Config::load(self.config.as_deref())?;
+        if let Some(db) = &self.db {
+            config.storage = Storage::Sqlite(std::path::absolute(db).unwrap_or_else(|_| db.clone()));
+        }
+        Ok(config)
+    }
+
+    /// The file alone: what needs no key needs no configuration either, if `--db` names the file.
+    pub(super) fn path(&self) -> Result<PathBuf, Failure> {
+        match &self.db {
+            Some(db) => Ok(db.clone()),
+            None => path_of(&self.config()?),
+        }
+    }
+
+    /// The evidence, open.
+    pub(super) fn open(&self) -> Result<Evidence, Failure> {
+        let config = self.config()?;
+        let reader = Reader::open(&path_of(&config)?)?;
+        Ok(Evidence { config, reader })
+    }
+}
+
+impl Evidence {
+    /// What turns identifiers into the pseudonyms of this evidence.
+    pub(super) fn pseudonyms(&self) -> Result<Pseudonyms, Failure> {
+        Pseudonyms::load(&self.config).map_err(|error| {
+            Failure::said(format!(
+                "{error}\n  To find a person by an identifier, this command needs the master key of the service: set \
+                 RUNTIME_TRACKING_KEY, or name the service's configuration with --config"
+            ))
+        })
+    }
+}
+
+/// The file that holds the evidence.
+pub(super) fn path_of(config: &Config) -> Result<PathBuf, Failure> {
+    match &config.storage {
+        Storage::Sqlite(path) => Ok(path.clone()),
+        other => Err(Failure::said(format!(
+            "{other}: this command reads evidence files; name one with --db"
+        ))),
+    }
+}
+
+/// A time on the command line.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| {
+        "expected a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31 (midnight UTC)".into()
+    })
+}
+
+/// The days or times between which events count.
+#[derive(Args)]
+pub(super) struct Period {
+    /// At or after this time: 2026-01-31T12:00:00Z, or 2026-01-31 (midnight UTC)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) since: Option<Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Period {
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match (self.since, self.until) {
+            (Some(since), Some(until)) if since >= until => Err(Failure::said(
+                "--since and --until: there is no time between them; --until is the later one, and is not included",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
