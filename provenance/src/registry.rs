@@ -52,8 +52,9 @@ struct HeldTag {
 struct Arrivals {
     unconfirmed: VecDeque<(Fingerprint, Timestamp)>,
     confirmed: VecDeque<(Fingerprint, Timestamp)>,
-    /// Values held; the queues may name some that are gone, or confirmed since.
-    held: usize,
+    /// Values held; the queues may name some that are gone, or confirmed since. Whoever forgets a person
+    /// may count a value off before the one who registered it has counted it.
+    held: i64,
 }
 
 /// What [`Registry::register`] says.
@@ -96,7 +97,7 @@ impl Registry {
         )
     }
 
-    /// Changes when a value is forgotten. What was registered under the same generation still is; but
+    /// Changes when a value or a person is forgotten. What was registered under the same generation still is; but
     /// of a value with very many people, the tag of one may be gone.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -126,7 +127,7 @@ impl Registry {
         };
         if arrived || newly_confirmed.is_some() {
             let mut arrivals = lock(&self.arrivals);
-            arrivals.held += usize::from(arrived);
+            arrivals.held += i64::from(arrived);
             match newly_confirmed {
                 Some(since) => arrivals.confirmed.push_back((fingerprint, since)),
                 None => arrivals.unconfirmed.push_back((fingerprint, now)),
@@ -164,24 +165,25 @@ impl Registry {
     }
 
     fn make_room(&self, arrivals: &mut Arrivals, now: Timestamp) {
+        let most = i64::try_from(self.max_values).unwrap_or(i64::MAX);
         while let Some(&(oldest, since)) = arrivals.unconfirmed.front() {
             let aged = now.0.saturating_sub(since.0) > UNCONFIRMED_MICROS;
-            if !aged && arrivals.held <= self.max_values {
+            if !aged && arrivals.held <= most {
                 break;
             }
             arrivals.unconfirmed.pop_front();
             if self.forget(oldest, since, false) {
-                arrivals.held = arrivals.held.saturating_sub(1);
+                arrivals.held -= 1;
                 let counter = if aged { &self.expired } else { &self.evicted };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         }
-        while arrivals.held > self.max_values {
+        while arrivals.held > most {
             let Some((oldest, since)) = arrivals.confirmed.pop_front() else {
                 break;
             };
             if self.forget(oldest, since, true) {
-                arrivals.held = arrivals.held.saturating_sub(1);
+                arrivals.held -= 1;
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -201,6 +203,53 @@ impl Registry {
             meant
         });
         forgotten.is_some()
+    }
+
+    /// Forgets a person: the tags under all identifiers that are known to be theirs, what links these, and
+    /// each value that nobody else is known to have (a tag without an owner is nobody's). Gives the
+    /// fingerprints of those values; no scan that begins after this finds them. What is registered or
+    /// linked meanwhile or later is known anew.
+    #[allow(dead_code, reason = "erasure in the evidence store calls it")]
+    pub(crate) fn forget_person(&self, owner: &Owner) -> Vec<Fingerprint> {
+        let identifiers: HashSet<Owner> = {
+            let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+            people.identifiers(owner).iter().cloned().collect()
+        };
+        let mut gone = HashSet::new();
+        self.values.retain(|fingerprint, held| {
+            let before = held.tags.len();
+            let theirs = |held: &HeldTag| held.tag.owner.as_ref().is_some_and(|owner| identifiers.contains(owner));
+            held.tags.retain(|held| !theirs(held));
+            if held.tags.len() == before {
+                return true;
+            }
+            // Both under the shard's lock: whoever registers the value again does so after this.
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            if held.tags.iter().any(|held| held.tag.owner.is_some()) {
+                return true;
+            }
+            for entry in &held.entries {
+                self.detector.remove(entry, *fingerprint);
+            }
+            gone.insert((*fingerprint, held.since));
+            false
+        });
+        if !gone.is_empty() {
+            let mut arrivals = lock(&self.arrivals);
+            arrivals.held -= i64::try_from(gone.len()).unwrap_or(i64::MAX);
+            let Arrivals {
+                unconfirmed, confirmed, ..
+            } = &mut *arrivals;
+            for queue in [unconfirmed, confirmed] {
+                queue.retain(|arrival| !gone.contains(arrival));
+            }
+        }
+        let mut people = self.people.write().unwrap_or_else(PoisonError::into_inner);
+        people.forget(&identifiers);
+        drop(people);
+        // What was known of rows says that their links are known too.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        gone.into_iter().map(|(fingerprint, _)| fingerprint).collect()
     }
 
     /// The tag of the same category and person, who may give a value under one identifier and store it
@@ -308,6 +357,14 @@ impl People {
             self.known_as[kept].push(owner);
         }
         true
+    }
+
+    fn forget(&mut self, identifiers: &HashSet<Owner>) {
+        for owner in identifiers {
+            if let Some(person) = self.person.remove(owner) {
+                self.known_as[person].retain(|known| known != owner);
+            }
+        }
     }
 
     fn same(&self, a: &Owner, b: &Owner) -> bool {
@@ -462,5 +519,110 @@ mod tests {
         assert!(registry.link(&ada, &alan));
         assert!(registry.same_person(&phone, &mail));
         assert_eq!(registry.link_by_row(&old, &alan), Ok(false));
+    }
+
+    #[test]
+    fn a_person_who_is_forgotten_leaves_what_others_have() {
+        let registry = registry(100);
+        let (ada, mail) = (owner("user:1"), owner("email:a"));
+        registry.link(&ada, &mail);
+        register(&registry, 1000, "user:1", 0, true);
+        register(&registry, 1001, "email:a", 0, false);
+        register(&registry, 1002, "user:1", 0, true);
+        register(&registry, 1002, "user:2", 0, true);
+        register(&registry, 1003, "user:2", 0, true);
+        let generation = registry.generation();
+        let mut gone = registry.forget_person(&mail);
+        gone.sort_unstable();
+        assert_eq!(gone, [fingerprint(1000), fingerprint(1001)]);
+        assert_ne!(registry.generation(), generation);
+        let held: Vec<bool> = (1000..1004).map(|value| holds(&registry, value)).collect();
+        assert_eq!(held, [false, false, true, true]);
+        let owners: Vec<_> = registry
+            .tags(&fingerprint(1002))
+            .iter()
+            .map(|tag| tag.owner.clone())
+            .collect();
+        assert_eq!(owners, [Some(owner("user:2"))]);
+        assert!(!registry.same_person(&ada, &mail), "what linked them is gone too");
+        assert_eq!((registry.len(), registry.arrivals.lock().unwrap().held), (2, 2));
+        assert_eq!(registry.forget_person(&mail), []);
+        // Who comes back is known anew.
+        assert!(register(&registry, 1000, "user:1", 1, true).fresh);
+        assert!(holds(&registry, 1000));
+    }
+
+    #[test]
+    fn people_who_come_and_are_forgotten_leave_nothing_behind() {
+        let registry = registry(100);
+        for round in 0..1000 {
+            register(&registry, 1000 + round, "user:1", i64::from(round), true);
+            register(&registry, 5000 + round, "user:1", i64::from(round), false);
+            assert_eq!(registry.forget_person(&owner("user:1")).len(), 2);
+        }
+        let arrivals = registry.arrivals.lock().unwrap();
+        let left = (arrivals.held, arrivals.confirmed.len(), arrivals.unconfirmed.len());
+        assert_eq!((registry.len(), left), (0, (0, 0, 0)));
+    }
+
+    #[test]
+    fn whoever_is_registered_while_others_are_forgotten_stays() {
+        let registry = registry(100_000);
+        std::thread::scope(|scope| {
+            for person in 0..4 {
+                let registry = &registry;
+                scope.spawn(move || {
+                    for value in 0..2000 {
+                        register(registry, 1000 + value, &format!("user:{person}"), 0, true);
+                        if person < 2 && value % 100 == 99 {
+                            registry.forget_person(&owner(&format!("user:{person}")));
+                        }
+                    }
+                });
+            }
+        });
+        assert!((1000..3000).all(|value| holds(&registry, value)));
+        let has = |value: u32, person: &str| {
+            let tags = registry.tags(&fingerprint(value));
+            tags.iter().any(|tag| tag.owner == Some(owner(person)))
+        };
+        for value in 1000..3000 {
+            assert!(has(value, "user:2") && has(value, "user:3"));
+            assert!(!has(value, "user:0") && !has(value, "user:1"));
+        }
+        assert_eq!(registry.arrivals.lock().unwrap().held, 2000);
+    }
+
+    proptest::proptest! {
+        /// Against a list of who has what.
+        #[test]
+        fn forgetting_is_of_one_person_alone(
+            has in proptest::collection::vec((0_u32..12, 0_u8..5, proptest::bool::ANY), 0..60),
+            links in proptest::collection::vec((0_u8..5, 0_u8..5), 0..3),
+            whom in 0_u8..5,
+        ) {
+            let registry = registry(1000);
+            let name = |person: u8| format!("user:{person}");
+            let mut same: Vec<u8> = (0..5).collect();
+            for (a, b) in links {
+                registry.link(&owner(&name(a)), &owner(&name(b)));
+                let (from, to) = (same[usize::from(a)], same[usize::from(b)]);
+                same.iter_mut().filter(|person| **person == from).for_each(|person| *person = to);
+            }
+            for (value, person, confirmed) in &has {
+                register(&registry, 1000 + value, &name(*person), 0, *confirmed);
+            }
+            let is_theirs = |person: u8| same[usize::from(person)] == same[usize::from(whom)];
+            let gone: HashSet<_> = registry.forget_person(&owner(&name(whom))).into_iter().collect();
+            for value in 0..12 {
+                let owners: Vec<u8> = has.iter().filter(|(has, ..)| *has == value).map(|(_, person, _)| *person).collect();
+                let others = owners.iter().any(|person| !is_theirs(*person));
+                proptest::prop_assert_eq!(holds(&registry, 1000 + value), others);
+                proptest::prop_assert_eq!(gone.contains(&fingerprint(1000 + value)), !owners.is_empty() && !others);
+                let left = registry.tags(&fingerprint(1000 + value));
+                let theirs = |tag: &Tag| (0..5).any(|person| is_theirs(person) && tag.owner == Some(owner(&name(person))));
+                proptest::prop_assert_eq!(left.iter().filter(|tag| theirs(tag)).count(), 0);
+            }
+        }
     }
 }
