@@ -41,9 +41,6 @@ pub fn init_with(config: Config) -> Result<Guard, Error> {
     if let Some(tracker) = &tracker {
         #[cfg(feature = "diesel")]
         crate::integrations::diesel::install();
-        if !tracker.config().retention.is_empty() {
-            eprintln!("provenance: warning: {}", tracker::RETENTION);
-        }
         let inventory = crate::inventory::inventory();
         // With `sql-fallback` the SQL text serves them.
         let unserved = match cfg!(feature = "sql-fallback") {

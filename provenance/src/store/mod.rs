@@ -2,12 +2,14 @@
 
 mod batch;
 mod chain;
+pub(crate) mod erase;
 mod index;
 mod pack;
 mod pages;
 mod postings;
 mod proof;
 mod read;
+pub(crate) mod retention;
 mod schema;
 mod statement;
 mod stored;

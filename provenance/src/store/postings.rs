@@ -493,51 +493,48 @@ pub(super) fn abandon(connection: &mut SqliteConnection, is_gone: &[i64]) -> Que
     Ok(())
 }
 
-/// Removes entries from all segments.
-pub(super) fn forget(
-    connection: &mut SqliteConnection,
-    terms: &[Term],
-    gone: impl Fn(Entry) -> bool,
-) -> QueryResult<()> {
+/// Removes these entries from all segments.
+pub(super) fn remove_entries(connection: &mut SqliteConnection, mut gone: Vec<Entry>) -> QueryResult<()> {
+    gone.sort_unstable();
+    gone.dedup();
     for segment in segments(connection)? {
         if segment.state == BUILDING {
             // Whoever makes it has entries in memory: it begins again.
             state(connection, segment.id, DEAD)?;
         }
-        for term in terms {
-            let mut upto = (*term, Spot::END);
-            loop {
-                let block = statement!(
-                    "SELECT id, term, at, n, seq, entries FROM postings \
-                     WHERE segment = ? AND (term, at, n, seq) < (?, ?, ?, ?) \
-                     ORDER BY term DESC, at DESC, n DESC, seq DESC LIMIT 1",
-                    segment.id,
-                    upto.0.0,
-                    upto.1.at,
-                    upto.1.n,
-                    upto.1.seq
-                )
-                .get_result::<Block>(connection)
-                .optional()?;
-                let Some(block) = block else { break };
-                let all: Vec<Entry> = block.entries().collect();
-                let kept: Vec<Entry> = all
-                    .iter()
-                    .copied()
-                    .filter(|entry| !(entry.0 == *term && gone(*entry)))
-                    .collect();
-                if kept.len() != all.len() {
-                    statement!("DELETE FROM postings WHERE id = ?", block.id).execute(connection)?;
-                    let mut blocks = Blocks::new();
-                    kept.into_iter().for_each(|entry| blocks.push(entry));
-                    blocks.end();
-                    write(connection, segment.id, blocks.done)?;
-                }
-                upto = block.first();
-                if upto.0 < *term {
-                    break;
+        let mut rest = gone.as_slice();
+        while let Some((term, spot)) = rest.last() {
+            let block = statement!(
+                "SELECT id, term, at, n, seq, entries FROM postings \
+                 WHERE segment = ? AND (term, at, n, seq) <= (?, ?, ?, ?) \
+                 ORDER BY term DESC, at DESC, n DESC, seq DESC LIMIT 1",
+                segment.id,
+                term.0,
+                spot.at,
+                spot.n,
+                spot.seq
+            )
+            .get_result::<Block>(connection)
+            .optional()?;
+            // What is before the first block is in none.
+            let Some(block) = block else { break };
+            let (before, here) = rest.split_at(rest.partition_point(|entry| *entry < block.first()));
+            rest = before;
+            let all: Vec<Entry> = block.entries().collect();
+            let mut kept = Blocks::new();
+            let mut count = 0;
+            for entry in &all {
+                if here.binary_search(entry).is_err() {
+                    kept.push(*entry);
+                    count += 1;
                 }
             }
+            if count == all.len() {
+                continue;
+            }
+            kept.end();
+            statement!("DELETE FROM postings WHERE id = ?", block.id).execute(connection)?;
+            write(connection, segment.id, kept.done)?;
         }
     }
     Ok(())

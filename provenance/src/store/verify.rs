@@ -6,9 +6,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 
-use super::chain::{self, Body, Hash, HeadParts, Header, JsonItem, TagItem};
-use super::pack::{Packed, PackedTag, Tags, hex};
-use super::proof::Proof;
+use super::chain::{self, Body, Hash, HeadParts, Header};
+use super::pack::hex;
+use super::proof::{CHANGED, Items, Proof};
+use super::retention::Retained;
 use super::statement::statement;
 use super::stored::{event_id, instance_id};
 
@@ -68,9 +69,10 @@ impl Verified {
 /// Checks every instance.
 pub(super) fn verify(connection: &mut SqliteConnection) -> QueryResult<Verified> {
     let writers = diesel::sql_query(format!("{WRITERS} ORDER BY n")).load::<Writer>(connection)?;
+    let retained = Retained::load(connection)?;
     let mut instances = Vec::with_capacity(writers.len());
     for writer in &writers {
-        instances.push(instance(connection, writer)?);
+        instances.push(instance(connection, writer, &retained)?);
     }
     let mut problem = None;
     for (table, seq) in [("events", "seq"), ("batches", "first_seq")] {
@@ -138,7 +140,8 @@ pub(super) fn tail(connection: &mut SqliteConnection) -> QueryResult<Tail> {
     };
     let problem = match before {
         Some(before) => {
-            let mut leaves = Leaves::new(&writer, batch.first_seq, connection)?;
+            let retained = Retained::load(connection)?;
+            let mut leaves = Leaves::new(&writer, retained, batch.first_seq, connection)?;
             batch.check(connection, &mut leaves, &writer, &before)?.err()
         }
         None => Some(batch.problem(&writer, "the chain is not a hash")),
@@ -168,7 +171,11 @@ pub(super) fn batches(connection: &mut SqliteConnection) -> QueryResult<i64> {
     Ok(last.iter().fold(0, |sum, place| place.n.saturating_add(sum)))
 }
 
-fn instance(connection: &mut SqliteConnection, writer: &Writer) -> QueryResult<VerifiedInstance> {
+fn instance(
+    connection: &mut SqliteConnection,
+    writer: &Writer,
+    retained: &Retained,
+) -> QueryResult<VerifiedInstance> {
     let mut verified = VerifiedInstance {
         instance: instance_id(writer.instance),
         events: 0,
@@ -181,7 +188,7 @@ fn instance(connection: &mut SqliteConnection, writer: &Writer) -> QueryResult<V
     };
     let mut chain = writer.chain();
     let mut next_seq = 1;
-    let mut leaves = Leaves::new(writer, 1, connection)?;
+    let mut leaves = Leaves::new(writer, retained.clone(), 1, connection)?;
     while verified.problem.is_none() {
         // Some batches a statement: a service that writes meanwhile is not held up.
         let batches = diesel::sql_query(format!(
@@ -374,6 +381,7 @@ impl Batch {
 /// The leaves of an instance in their order, computed a window ahead.
 struct Leaves<'w> {
     writer: &'w Writer,
+    retained: Retained,
     texts: HashMap<i32, Hash>,
     types: HashMap<i32, Hash>,
     /// Of the events that were read, in order.
@@ -385,7 +393,12 @@ struct Leaves<'w> {
 }
 
 impl<'w> Leaves<'w> {
-    fn new(writer: &'w Writer, from: i64, connection: &mut SqliteConnection) -> QueryResult<Self> {
+    fn new(
+        writer: &'w Writer,
+        retained: Retained,
+        from: i64,
+        connection: &mut SqliteConnection,
+    ) -> QueryResult<Self> {
         // As bytes, and only what is a text: no conversion hides an edit.
         let texts = statement!(
             "SELECT id, CAST(text AS BLOB), typeof(text) FROM texts WHERE n = ?",
@@ -398,6 +411,7 @@ impl<'w> Leaves<'w> {
             .load::<(i32, String)>(connection)?;
         Ok(Leaves {
             writer,
+            retained,
             texts: texts
                 .into_iter()
                 .filter(|(.., of)| of == "text")
@@ -435,6 +449,8 @@ impl<'w> Leaves<'w> {
             self.next = self.window(connection)?;
         }
         let rows = std::mem::take(&mut self.next);
+        // A service that ends what was kept for its time says so before.
+        self.retained.refresh(connection)?;
         let parallel = std::thread::available_parallelism()
             .map_or(1, std::num::NonZero::get)
             .min(8);
@@ -468,7 +484,6 @@ impl<'w> Leaves<'w> {
     }
 
     fn leaf(&self, row: &Row) -> Result<Hash, &'static str> {
-        const CHANGED: &str = "the event, or a tag of it, was changed";
         let (
             seq,
             at,
@@ -497,85 +512,17 @@ impl<'w> Leaves<'w> {
                 .ok_or("a text that the event names is missing, or was changed")
         };
         let created_at = at.wrapping_mul(1000).wrapping_add(*after);
-        let target = target.map(text).transpose()?;
-        let mut body = Body::new(proof.salts.clone());
-        let parts = [
-            (chain::OWNER, owner.as_deref()),
-            (chain::USER, user_id.as_deref()),
-            (chain::TARGET, target.map(<[u8; 32]>::as_slice)),
-            (chain::PAYLOAD, Some(payload.as_slice())),
-            (chain::REQUEST, request_id.as_deref()),
-            (chain::EXTRAS, Some(extras.as_slice())),
-        ];
-        let json = |column: &'_ [u8]| -> Option<(Option<i32>, usize)> {
-            match Packed::read(column)? {
-                Packed::Template { id, arguments } => Some((Some(id.cast_signed()), column.len() - arguments.len())),
-                Packed::Text(text) => Some((None, column.len() - text.len())),
-            }
+        let items = Items {
+            owner: owner.as_deref(),
+            user_id: user_id.as_deref(),
+            target: *target,
+            request_id: request_id.as_deref(),
+            payload,
+            extras,
+            tags,
+            created_at,
         };
-        for (number, part) in parts {
-            if let Some(commitment) = proof.erased(number) {
-                if part.is_some_and(|part| !part.is_empty()) {
-                    return Err(CHANGED);
-                }
-                body.add(number, commitment);
-                continue;
-            }
-            let Some(part) = part else { continue };
-            if number == chain::PAYLOAD || number == chain::EXTRAS {
-                let (template, from) = json(part).ok_or(CHANGED)?;
-                let rest = part.get(from..).unwrap_or_default();
-                match template {
-                    Some(id) => {
-                        let template = text(id)?;
-                        body.json(
-                            number,
-                            JsonItem::Template {
-                                template,
-                                arguments: rest,
-                            },
-                        );
-                    }
-                    None => body.json(number, JsonItem::Text(rest)),
-                }
-            } else {
-                body.part(number, part);
-            }
-        }
-        for (number, tag) in (chain::FIRST_TAG..).zip(Tags::read(tags, owner.as_deref(), created_at)) {
-            match tag.ok_or(CHANGED)? {
-                PackedTag::Erased(commitment) => body.add(number, commitment),
-                PackedTag::Tag {
-                    kind,
-                    fingerprint,
-                    owner,
-                    created_at,
-                    detail,
-                } => {
-                    let detail = match detail.is_empty() {
-                        true => JsonItem::Nothing,
-                        false => match Packed::read(detail).ok_or(CHANGED)? {
-                            Packed::Template { id, arguments } => JsonItem::Template {
-                                template: text(id.cast_signed())?,
-                                arguments,
-                            },
-                            Packed::Text(text) => JsonItem::Text(text),
-                        },
-                    };
-                    body.tag(
-                        number,
-                        &TagItem {
-                            fingerprint,
-                            kind: text(kind.cast_signed())?,
-                            owner: owner.as_deref(),
-                            created_at,
-                            detail,
-                        },
-                    );
-                }
-            }
-        }
-        let leaf = body.leaf(&Header {
+        let header = Header {
             instance: self.writer.instance,
             seq: *seq,
             at: *at,
@@ -587,7 +534,19 @@ impl<'w> Leaves<'w> {
             actor: text(*actor)?,
             recipient: recipient.map(text).transpose()?,
             outcome_of: *outcome_of,
-        });
+        };
+        let leaf = match &proof.body {
+            Some(_) if !items.is_stub() => return Err(CHANGED),
+            Some(_) if !self.retained.cover(*event_type, *at) => {
+                return Err("the event was reduced to a stub, and no record of a retention covers it");
+            }
+            Some(body) => header.leaf(body),
+            None => {
+                let mut body = Body::new(proof.salts.clone());
+                items.commit(&proof, text, &mut body)?;
+                body.leaf(&header)
+            }
+        };
         if leaf != proof.leaf {
             return Err(CHANGED);
         }
