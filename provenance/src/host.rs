@@ -11,7 +11,7 @@ use crate::error::ErrorKind;
 use crate::hooks::input;
 use crate::scope::Scope;
 use crate::tracked::{Sink, Tracked, Value, Visitor};
-use crate::tracker::{self, BlindSpot, Tracker};
+use crate::tracker::{self, BlindSpot, Erasure, Tracker};
 use crate::vocabulary::tag::FieldSpec;
 use crate::vocabulary::{Event, EventType, Fingerprint, Owner, Timestamp, category};
 
@@ -312,6 +312,28 @@ impl EventBuilder {
                 .map_err(|(_, error)| error)
         })
         .unwrap_or(Ok(()))
+    }
+}
+
+impl Tracker {
+    /// Erases a person from the evidence: `erase("email", "ada@example.com", "ticket 17")`. All identifiers that are
+    /// known to be theirs are followed. Their values, tags and links are removed, in this process at once, in others
+    /// within two seconds; what others share with them, and others' parts of the same events, stay, and so does the
+    /// chain. Before it begins, and when it is done, a DATA_ERASURE is recorded, which names nobody.
+    ///
+    /// A load of an old row does not register the person again. An input of theirs or a new row does, and so
+    /// does [`Tracker::readmit`]. It blocks until all is done, which takes about a millisecond for each ten events.
+    /// Interrupted, it is taken up by the next process that writes the file, or by the next call.
+    ///
+    /// `reason` is kept: a ticket, and no personal data.
+    ///
+    /// # Errors
+    /// [`Error::is_input`] where `kind` is no kind, or `identifier` is empty; [`Error::is_store`] and
+    /// [`Error::is_evidence`] where it could not be finished: call it again.
+    pub fn erase(&self, kind: &str, identifier: &str, reason: &str) -> Result<Erasure, Error> {
+        // What this request brought in was there before.
+        input::settle(self);
+        self.erase_identified(kind, identifier, reason)
     }
 }
 

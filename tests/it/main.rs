@@ -10,6 +10,7 @@ mod contexts;
 mod derived;
 mod diesel;
 mod egress;
+mod erasure;
 mod features;
 mod hostile;
 mod input;

@@ -12,12 +12,14 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Integer, Nullable};
+use serde_json::Value as Json;
 
 use super::chain::{self, Body, Hash, Salt};
 use super::index::terms;
 use super::pack::{self, PackedTag, Tags};
 use super::postings::{self, Entry, Spot, Term};
 use super::proof::{Items, Proof};
+use super::retention;
 use super::schema::{self, Mode, events, fingerprints, instances, sights};
 use super::statement::statement;
 use super::stored::EventRow;
@@ -76,6 +78,17 @@ pub(crate) struct Got {
     pub(crate) last_at: i64,
     /// Canonical.
     pub(crate) categories: BTreeSet<String>,
+}
+
+impl Got {
+    /// Of what was seen twice the larger count is the better one.
+    pub(crate) fn take_in(&mut self, more: Got) {
+        let first = if self.shares == 0 { i64::MAX } else { self.first_at };
+        self.shares = self.shares.max(more.shares);
+        self.first_at = first.min(more.first_at);
+        self.last_at = self.last_at.max(more.last_at);
+        self.categories.extend(more.categories);
+    }
 }
 
 /// What the evidence holds of a person.
@@ -405,6 +418,42 @@ impl Eraser {
         })
     }
 
+    /// The recipients in the records of an erasure that was interrupted: its events do not name them any more.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn recorded(&mut self, erasure: &str) -> Result<BTreeMap<String, Got>, Error> {
+        self.ask(|connection, catalog| {
+            let mut recipients: BTreeMap<String, Got> = BTreeMap::new();
+            for extras in retention::records(connection, catalog)? {
+                let of = |key: &str| extras.get(key).unwrap_or(&Json::Null);
+                if of("erasure").as_str() != Some(erasure) {
+                    continue;
+                }
+                for told in of("recipients").as_array().into_iter().flatten() {
+                    let time = |key: &str| told.get(key)?.as_str().and_then(Timestamp::parse);
+                    let (Some(recipient), Some(first_at), Some(last_at)) = (
+                        told.get("recipient").and_then(Json::as_str),
+                        time("first_at"),
+                        time("last_at"),
+                    ) else {
+                        continue;
+                    };
+                    let categories = told.get("categories").and_then(Json::as_array);
+                    let words = categories.into_iter().flatten().filter_map(Json::as_str);
+                    let got = Got {
+                        shares: told.get("shares").and_then(Json::as_u64).unwrap_or(0),
+                        first_at: first_at.0,
+                        last_at: last_at.0,
+                        categories: words.map(str::to_owned).collect(),
+                    };
+                    recipients.entry(recipient.to_owned()).or_default().take_in(got);
+                }
+            }
+            Ok(recipients)
+        })
+    }
+
     /// Notes that people are being erased; from now on nobody registers them by a load. Gives the erasure's
     /// id: that of one which was interrupted, if there is one.
     ///
@@ -448,11 +497,11 @@ impl Eraser {
         })
     }
 
-    /// Erases everything of one person, whose identifiers these are. After each transaction `pause` is called.
+    /// Erases everything of one person, whose identifiers these are.
     ///
     /// # Errors
     /// The file cannot be written; what was done by then stays done.
-    pub(crate) fn erase(&mut self, owners: &[Owner], mut pause: impl FnMut()) -> Result<Removed, Error> {
+    pub(crate) fn erase(&mut self, erasure: &[u8; 16], owners: &[Owner]) -> Result<Removed, Error> {
         let theirs = Theirs::of(owners);
         let mut removed = Removed::default();
         self.ask(|connection, catalog| {
@@ -462,8 +511,7 @@ impl Eraser {
                     let found: Vec<_> = found.into_iter().collect();
                     for ids in found.chunks(SLICE) {
                         let ids = ids.iter().copied().collect();
-                        removed.add(slice(connection, catalog, &theirs, &ids, Vec::new())?);
-                        pause();
+                        removed.add(slice(connection, catalog, erasure, &theirs, &ids, Vec::new())?);
                     }
                     Ok(())
                 })?;
@@ -477,8 +525,7 @@ impl Eraser {
                     }
                     let ids = spots.iter().map(|spot| (spot.n, spot.seq)).collect();
                     let listed = spots.into_iter().map(|spot| (term, spot)).collect();
-                    removed.add(slice(connection, catalog, &theirs, &ids, listed)?);
-                    pause();
+                    removed.add(slice(connection, catalog, erasure, &theirs, &ids, listed)?);
                 }
             }
             let values = value_ids(connection, &theirs)?;
@@ -489,7 +536,6 @@ impl Eraser {
                 }
                 connection.batch_execute("COMMIT")?;
                 removed.values.extend(ids);
-                pause();
             }
             for owner in owners {
                 let links = statement!(
@@ -515,23 +561,6 @@ impl Eraser {
             statement!(
                 "UPDATE erasures SET version = (SELECT max(version) + 1 FROM erasures), done_at = ?, owner = NULL \
                  WHERE erasure = ? AND done_at IS NULL",
-                now,
-                erasure.as_slice()
-            )
-            .execute(connection)
-            .map(drop)
-        })
-    }
-
-    /// Says that somebody is at work on it.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub(crate) fn touch(&mut self, erasure: &[u8; 16]) -> Result<(), Error> {
-        let now = Timestamp::now().0;
-        self.ask(|connection, _| {
-            statement!(
-                "UPDATE erasures SET touched_at = ? WHERE erasure = ?",
                 now,
                 erasure.as_slice()
             )
@@ -736,6 +765,7 @@ impl Tail {
 fn slice(
     connection: &mut SqliteConnection,
     catalog: &mut Catalog,
+    erasure: &[u8; 16],
     theirs: &Theirs,
     ids: &BTreeSet<(i64, i64)>,
     listed: Vec<Entry>,
@@ -768,6 +798,13 @@ fn slice(
         gone.extend(before.difference(&after));
     }
     postings::remove_entries(connection, gone)?;
+    // Somebody is at work on it.
+    statement!(
+        "UPDATE erasures SET touched_at = ? WHERE erasure = ?",
+        Timestamp::now().0,
+        erasure.as_slice()
+    )
+    .execute(connection)?;
     connection.batch_execute("COMMIT")?;
     Ok(removed)
 }

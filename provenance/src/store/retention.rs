@@ -68,6 +68,25 @@ pub(crate) struct Ended {
     pub(crate) more: bool,
 }
 
+/// What the records of erasures and retentions say, oldest first.
+pub(super) fn records(connection: &mut SqliteConnection, catalog: &mut Catalog) -> QueryResult<Vec<Json>> {
+    let rows = recorded(connection, i64::MIN)?;
+    let named: Vec<_> = rows.iter().flat_map(EventRow::texts).collect();
+    catalog.load(connection, named)?;
+    let extras = |row: &EventRow| serde_json::from_str(&catalog.json(row.n, &row.extras)?).ok();
+    Ok(rows.iter().filter_map(extras).collect())
+}
+
+fn recorded(connection: &mut SqliteConnection, since: i64) -> QueryResult<Vec<EventRow>> {
+    events::table
+        .filter(events::outcome_of.is_null())
+        .filter(events::event_type.eq(schema::type_code("DATA_ERASURE")))
+        .filter(events::at.ge(since))
+        .order((events::at, events::n, events::seq))
+        .select(EventRow::as_select())
+        .load(connection)
+}
+
 /// Whether a row is a record of a retention, which proves the stubs of it.
 fn is_record(row: &EventRow, catalog: &Catalog) -> Option<Json> {
     let extras: Json = serde_json::from_str(&catalog.json(row.n, &row.extras)?).ok()?;
@@ -92,12 +111,7 @@ impl Retained {
 
     /// Takes in what was recorded since.
     pub(super) fn refresh(&mut self, connection: &mut SqliteConnection) -> QueryResult<()> {
-        let rows = events::table
-            .filter(events::outcome_of.is_null())
-            .filter(events::event_type.eq(schema::type_code("DATA_ERASURE")))
-            .filter(events::at.ge(self.upto.unwrap_or(i64::MIN)))
-            .select(EventRow::as_select())
-            .load(connection)?;
+        let rows = recorded(connection, self.upto.unwrap_or(i64::MIN))?;
         let mut catalog = Catalog::default();
         let named: Vec<_> = rows.iter().flat_map(EventRow::texts).collect();
         catalog.load(connection, named)?;

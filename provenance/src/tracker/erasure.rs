@@ -94,21 +94,7 @@ pub struct Pruned {
 }
 
 impl Tracker {
-    /// Erases a person from the evidence: `erase("email", "ada@example.com", "ticket 17")`. All identifiers that are
-    /// known to be theirs are followed. Their values, tags and links are removed, in this process at once, in others
-    /// within two seconds; what others share with them, and others' parts of the same events, stay, and so does the
-    /// chain. Before it begins, and when it is done, a DATA_ERASURE is recorded, which names nobody.
-    ///
-    /// A load of an old row does not register the person again. An input of theirs or a new row does, and so
-    /// does [`Tracker::readmit`]. It blocks until all is done, which takes about a millisecond for each ten events.
-    /// Interrupted, it is taken up by the next process that writes the file, or by the next call.
-    ///
-    /// `reason` is kept: a ticket, and no personal data.
-    ///
-    /// # Errors
-    /// [`Error::is_input`] where `kind` is no kind, or `identifier` is empty; [`Error::is_store`] and
-    /// [`Error::is_evidence`] where it could not be finished: call it again.
-    pub fn erase(&self, kind: &str, identifier: &str, reason: &str) -> Result<Erasure, Error> {
+    pub(crate) fn erase_identified(&self, kind: &str, identifier: &str, reason: &str) -> Result<Erasure, Error> {
         let owner = self.identified(kind, identifier)?;
         self.erase_owner(&owner, &without(reason, identifier))
     }
@@ -142,14 +128,21 @@ impl Tracker {
         getrandom::fill(&mut new)
             .map_err(|_| Error::new(ErrorKind::Store, "the system gives no random bytes for an id"))?;
         let survey = eraser.survey(&owners)?;
+        let mut recipients = survey.recipients;
         let erasure = eraser.begin(&people, new)?;
+        if erasure != new {
+            // One that was interrupted, after which the events do not say it all.
+            for (recipient, got) in eraser.recorded(&hex(&erasure))? {
+                recipients.entry(recipient).or_default().take_in(got);
+            }
+        }
         self.0.erased.note_own(erasure);
         for (person, _) in &people {
             self.0.erased.add(*person, erasure);
         }
         self.forget(&owners);
         let person = format!("erased:{}", hex(&self.0.erased.person(first)));
-        let to_be_told = self.to_be_told(survey.recipients);
+        let to_be_told = self.to_be_told(recipients);
         let extras = json!({
             "kind": "person",
             "erasure": hex(&erasure),
@@ -165,15 +158,10 @@ impl Tracker {
             .collect();
         self.say(&person, &extras, json!({ "state": "begun", "recipients": told }))?;
         // With that record everything is on disk that was under way.
-        let mut touched = Instant::now();
-        let mut removed = eraser.erase(&owners, || {})?;
+        let mut removed = eraser.erase(&erasure, &owners)?;
         // What was recorded by hooks that had begun.
         self.flush(PATIENCE)?;
-        removed.add(eraser.erase(&owners, || {
-            if touched.elapsed() > LOOK {
-                touched = Instant::now();
-            }
-        })?);
+        removed.add(eraser.erase(&erasure, &owners)?);
         self.0.forgotten.these(removed.values.clone());
         self.forget(&owners);
         let counts = json!({
@@ -544,7 +532,7 @@ impl Keeping {
                 continue;
             };
             tracker.flush(PATIENCE)?;
-            let removed = self.eraser.erase(&owners, || {})?;
+            let removed = self.eraser.erase(&erasure, &owners)?;
             if removed.events > 0 || !removed.values.is_empty() {
                 self.say_more(tracker, &erasure, &removed)?;
                 self.eraser.truncate()?;
