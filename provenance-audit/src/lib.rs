@@ -44,6 +44,8 @@ pub mod api;
 pub mod artifact;
 #[cfg(feature = "cli")]
 pub mod call_sites;
+#[cfg(feature = "cli")]
+pub mod commands;
 mod error;
 #[cfg(feature = "cli")]
 pub mod inventory_report;

@@ -1,4 +1,4 @@
-//! `provenance-audit`: serves or verifies an evidence file.
+//! `provenance-audit`: serves or verifies an evidence file, and erases from it.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use provenance::store::{Problem, Reader};
 use provenance_audit::Server;
+use provenance_audit::commands::{erase::Erase, prune::Prune};
 use provenance_audit::api::{Api, Options, Source};
 
 /// Read the evidence that a service keeps of what it does with personal data.
@@ -63,6 +64,8 @@ Exit codes: 0 every chain holds, 1 one is broken, 2 cannot tell.")]
         #[arg(long, value_name = "FILE")]
         db: PathBuf,
     },
+    Erase(Erase),
+    Prune(Prune),
 }
 
 const BROKEN: u8 = 1;
@@ -77,6 +80,8 @@ fn main() -> ExitCode {
             no_query_token,
         } => serve(db, bind, token_env.as_deref(), !no_query_token),
         Command::Verify { db } => verify(&db),
+        Command::Erase(erase) => erase.run(),
+        Command::Prune(prune) => prune.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("provenance-audit: {error}");

@@ -722,12 +722,12 @@ impl Survey {
 }
 
 /// Events of an instance that the index does not know of.
-struct Tail {
-    n: i64,
-    indexed: i64,
+pub(super) struct Tail {
+    pub(super) n: i64,
+    pub(super) indexed: i64,
 }
 
-fn tails(connection: &mut SqliteConnection) -> QueryResult<Vec<Tail>> {
+pub(super) fn tails(connection: &mut SqliteConnection) -> QueryResult<Vec<Tail>> {
     let rows = instances::table
         .select((instances::n, instances::indexed))
         .load::<(i64, i64)>(connection)?;
@@ -735,6 +735,16 @@ fn tails(connection: &mut SqliteConnection) -> QueryResult<Vec<Tail>> {
 }
 
 impl Tail {
+    /// The next rows after one.
+    pub(super) fn rows(&self, connection: &mut SqliteConnection, after: i64) -> QueryResult<Vec<EventRow>> {
+        events::table
+            .filter(events::n.eq(self.n).and(events::seq.gt(after)))
+            .order(events::seq)
+            .limit(WINDOW)
+            .select(EventRow::as_select())
+            .load(connection)
+    }
+
     /// Calls `found` with the ids of events that have something of theirs.
     fn each(
         &self,
@@ -744,12 +754,7 @@ impl Tail {
     ) -> QueryResult<()> {
         let mut after = self.indexed;
         loop {
-            let rows = events::table
-                .filter(events::n.eq(self.n).and(events::seq.gt(after)))
-                .order(events::seq)
-                .limit(WINDOW)
-                .select(EventRow::as_select())
-                .load(connection)?;
+            let rows = self.rows(connection, after)?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.seq;
             let of_theirs = rows.iter().filter(|row| theirs.are_in(row));

@@ -1,13 +1,14 @@
 //! Ending what was kept for its time: events of a type become stubs, tags of a category their commitments.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable};
 use serde_json::Value as Json;
 
-use super::erase::{Cut, Eraser, Full, Group, forget_value};
+use super::batch::value_key;
+use super::erase::{Cut, Eraser, Full, Group, forget_value, tails};
 use super::index;
 use super::pack::PackedTag;
 use super::postings::{self, Spot, Term};
@@ -23,6 +24,7 @@ use crate::vocabulary::{EventType, Timestamp, category};
 pub(crate) const KIND: &str = "retention";
 /// Events of one transaction.
 const SLICE: i64 = 128;
+const LIMIT: usize = 128;
 
 /// What ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,7 +154,7 @@ impl Eraser {
     /// The file cannot be read.
     pub(crate) fn due(&mut self, rule: &Rule, before: Timestamp, from: Mark) -> Result<u64, Error> {
         let millis = before.0.div_euclid(1000);
-        self.ask(|connection, _| {
+        self.ask(|connection, catalog| {
             let count = match rule {
                 Rule::Type(event_type) => events::table
                     .filter(events::outcome_of.is_null())
@@ -170,10 +172,11 @@ impl Eraser {
                         upto = *last;
                         count += spots.len();
                     }
-                    i64::try_from(count + values_before(connection, rule, before, i64::MAX)?.len()).unwrap_or(i64::MAX)
+                    count += unindexed(connection, catalog, canonical, millis, usize::MAX)?.len();
+                    i64::try_from(count + values_before(connection, catalog, rule, before)?.len()).unwrap_or(i64::MAX)
                 }
                 Rule::Values => {
-                    i64::try_from(values_before(connection, rule, before, i64::MAX)?.len()).unwrap_or(i64::MAX)
+                    i64::try_from(values_before(connection, catalog, rule, before)?.len()).unwrap_or(i64::MAX)
                 }
             };
             Ok(u64::try_from(count).unwrap_or(0))
@@ -195,7 +198,8 @@ impl Eraser {
                 Rule::Values => {}
             }
             if !ended.more && !matches!(rule, Rule::Type(_)) {
-                ended.values = values_before(connection, rule, before, 2 * SLICE)?;
+                ended.values = values_before(connection, catalog, rule, before)?;
+                ended.values.truncate(2 * LIMIT);
                 for id in &ended.values {
                     forget_value(connection, *id)?;
                 }
@@ -310,23 +314,19 @@ fn tags(
     ended: &mut Ended,
 ) -> QueryResult<()> {
     let term = Term::category(canonical);
-    let limit = usize::try_from(SLICE).unwrap_or(1);
-    let spots = postings::find(connection, term, before_millis(before), limit)?;
-    ended.more = !spots.is_empty();
-    let ids: BTreeSet<_> = spots.iter().map(|spot| (spot.n, spot.seq)).collect();
+    let spots = postings::find(connection, term, before_millis(before), LIMIT)?;
+    let mut ids: BTreeSet<_> = spots.iter().map(|spot| (spot.n, spot.seq)).collect();
+    if ids.is_empty() {
+        ids = unindexed(connection, catalog, canonical, before, LIMIT)?;
+    }
+    ended.more = !ids.is_empty();
     let mut gone: Vec<_> = spots.into_iter().map(|spot| (term, spot)).collect();
     for mut group in Group::load(connection, catalog, &ids)? {
         let entries = group.entries(catalog);
         let mut any = false;
         for row in &mut group.rows {
             let n = row.event.n;
-            let is_of = |tag: &PackedTag<'_>| match tag {
-                PackedTag::Tag { kind, .. } => {
-                    let kind = catalog.get(n, kind.cast_signed()).and_then(|text| text.kind());
-                    kind.is_some_and(|kind| *kind.canonical == *canonical)
-                }
-                PackedTag::Erased(_) => false,
-            };
+            let is_of = |tag: &PackedTag<'_>| is_of(tag, n, canonical, catalog);
             let cut = Cut {
                 parts: BTreeSet::new(),
                 tags: (0..).zip(row.event.tags()).filter(|(_, tag)| is_of(tag)).map(|(at, _)| at).collect(),
@@ -343,33 +343,106 @@ fn tags(
     postings::remove_entries(connection, gone)
 }
 
+fn is_of(tag: &PackedTag<'_>, n: i64, canonical: &str, catalog: &Catalog) -> bool {
+    match tag {
+        PackedTag::Tag { kind, .. } => {
+            let kind = catalog.get(n, kind.cast_signed()).and_then(|text| text.kind());
+            kind.is_some_and(|kind| *kind.canonical == *canonical)
+        }
+        PackedTag::Erased(_) => false,
+    }
+}
+
+/// Events with tags of a category that the index does not have yet: where something happens every second, it is up
+/// to a round behind.
+fn unindexed(
+    connection: &mut SqliteConnection,
+    catalog: &mut Catalog,
+    canonical: &str,
+    before: i64,
+    limit: usize,
+) -> QueryResult<BTreeSet<(i64, i64)>> {
+    let mut ids = BTreeSet::new();
+    for tail in tails(connection)? {
+        let mut after = tail.indexed;
+        while ids.len() < limit {
+            let rows = tail.rows(connection, after)?;
+            let Some(last) = rows.last() else { break };
+            after = last.seq;
+            let named: Vec<_> = rows.iter().flat_map(EventRow::texts).collect();
+            catalog.load(connection, named)?;
+            let due = rows.iter().filter(|row| {
+                row.at < before && row.tags().any(|tag| is_of(&tag, row.n, canonical, catalog))
+            });
+            ids.extend(due.map(|row| (row.n, row.outcome_of.unwrap_or(row.seq))));
+        }
+    }
+    while ids.len() > limit {
+        ids.pop_last();
+    }
+    Ok(ids)
+}
+
 /// Values that were last seen before.
 fn values_before(
     connection: &mut SqliteConnection,
+    catalog: &mut Catalog,
     rule: &Rule,
     before: Timestamp,
-    limit: i64,
 ) -> QueryResult<Vec<(i64, i64)>> {
-    match rule {
-        Rule::Type(_) => Ok(Vec::new()),
+    type Row = (i64, i64, Vec<u8>, i32, Option<Vec<u8>>);
+    type Columns = (BigInt, BigInt, Binary, Integer, Nullable<Binary>);
+    let rows: Vec<Row> = match rule {
+        Rule::Type(_) => return Ok(Vec::new()),
         Rule::Category(canonical) => statement!(
-            "SELECT f.n, f.id FROM fingerprints f LEFT JOIN sights s ON s.n = f.n AND s.id = f.id \
-             WHERE f.category = ? AND f.created_at < ? AND ifnull(s.last_at, f.created_at) < ? LIMIT ?",
+            "SELECT f.n, f.id, f.fingerprint, f.tag, f.owner FROM fingerprints f \
+             LEFT JOIN sights s ON s.n = f.n AND s.id = f.id \
+             WHERE f.category = ? AND f.created_at < ? AND ifnull(s.last_at, f.created_at) < ?",
             schema::category_code(canonical),
             before.0,
-            before.0,
-            limit
+            before.0
         )
-        .typed::<(BigInt, BigInt)>()
-        .load(connection),
+        .typed::<Columns>()
+        .load(connection)?,
         Rule::Values => statement!(
-            "SELECT f.n, f.id FROM fingerprints f LEFT JOIN sights s ON s.n = f.n AND s.id = f.id \
-             WHERE f.created_at < ? AND ifnull(s.last_at, f.created_at) < ? LIMIT ?",
+            "SELECT f.n, f.id, f.fingerprint, f.tag, f.owner FROM fingerprints f \
+             LEFT JOIN sights s ON s.n = f.n AND s.id = f.id \
+             WHERE f.created_at < ? AND ifnull(s.last_at, f.created_at) < ?",
             before.0,
-            before.0,
-            limit
+            before.0
         )
-        .typed::<(BigInt, BigInt)>()
-        .load(connection),
+        .typed::<Columns>()
+        .load(connection)?,
+    };
+    if rows.is_empty() {
+        return Ok(Vec::new());
     }
+    // What the index does not say yet.
+    let mut recent = HashSet::new();
+    for tail in tails(connection)? {
+        let mut after = tail.indexed;
+        loop {
+            let digest = index::digest(connection, catalog, tail.n, after, index::ROUND)?;
+            if digest.upto == 0 {
+                break;
+            }
+            after = digest.upto;
+            let seen = digest.sights.into_iter().filter(|(_, sight)| sight.last_at >= before.0);
+            recent.extend(seen.map(|(key, _)| key));
+        }
+    }
+    catalog.load(connection, rows.iter().map(|(n, _, _, tag, _)| (*n, *tag)))?;
+    let is_due = |(n, _, fingerprint, tag, owner): &Row| {
+        let kind = catalog.get(*n, *tag).and_then(|text| text.kind());
+        let canonical = kind.map_or("", |kind| &*kind.canonical);
+        let is_of = match rule {
+            Rule::Category(of) => canonical == of,
+            _ => true,
+        };
+        let Ok(fingerprint) = <[u8; 32]>::try_from(fingerprint.as_slice()) else {
+            return is_of;
+        };
+        is_of && !recent.contains(&value_key(&fingerprint, canonical, owner.as_deref()))
+    };
+    Ok(rows.iter().filter(|row| is_due(row)).map(|(n, id, ..)| (*n, *id)).collect())
 }
