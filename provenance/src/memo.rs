@@ -3,8 +3,8 @@
 //! Keys are 128-bit hashes under a random key of this process: no raw value is kept. Everything is
 //! bounded: a slot holds the last of the keys that fall on it.
 
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;

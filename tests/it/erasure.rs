@@ -35,7 +35,9 @@ fn sign_up(tracker: &Tracker, email: &str, user: i32) {
     link_owner(("user", user), ("email", email));
     let event = record_event("X_SIGNED_UP".parse().unwrap()).target("db:users");
     let event = event.value("contact.email", "email", email).unwrap();
-    let event = event.value("financial.income", "income", 4_200.5 + f64::from(user)).unwrap();
+    let event = event
+        .value("financial.income", "income", 4_200.5 + f64::from(user))
+        .unwrap();
     event.extra("words", format!("of user {user}")).submit();
     share("mailchimp", email);
 }
@@ -107,7 +109,10 @@ fn events(database: &Path) -> Vec<Json> {
 }
 
 fn of_person<'e>(events: &'e [Json], owner: &'e Owner) -> impl Iterator<Item = &'e Json> {
-    events.iter().filter(|event| event["extras"]["owner"] == owner.as_str())
+    let owner = owner.as_str();
+    events
+        .iter()
+        .filter(move |event| event["extras"]["owner"] == owner || event["user_id"] == owner)
 }
 
 #[test]
@@ -128,7 +133,11 @@ fn one_person_goes_and_everybody_else_stays() {
     let alan = pseudonyms(&database).owner("email", ALAN).unwrap();
     let ada = pseudonyms(&database).owner("email", ADA).unwrap();
     let traces = traces(&database, ADA, 1);
-    assert_eq!(standing(evidence.folder.path(), &traces), 5, "bytes, and the link's digits");
+    assert_eq!(
+        standing(evidence.folder.path(), &traces),
+        5,
+        "bytes, and the link's digits"
+    );
     assert!(holds(&database));
 
     let preview = evidence.tracker.erasure_preview("email", ADA).unwrap();
@@ -158,7 +167,10 @@ fn one_person_goes_and_everybody_else_stays() {
     let left: Vec<&Json> = after.iter().filter(|event| event["extras"]["erased"] == true).collect();
     assert_eq!(left.len(), 2);
     assert_eq!(left[0]["event_type"], "X_SIGNED_UP");
-    assert_eq!((&left[0]["target"], &left[0]["actor"]), (&json!("db:users"), &json!("HTTP POST /signup")));
+    assert_eq!(
+        (&left[0]["target"], &left[0]["actor"]),
+        (&json!("db:users"), &json!("HTTP POST /signup"))
+    );
     assert_eq!(left[1]["extras"]["recipient"], "mailchimp");
     assert_eq!(left[1]["extras"]["outcome"], "sent");
     for event in left {
@@ -206,13 +218,24 @@ fn a_mailing_to_500_keeps_the_other_499() {
     }
     let shared = evidence.of("DATA_SHARE").remove(0);
     let tags = shared["matched_tags"].as_array().unwrap().clone();
-    let whom = pseudonyms(&evidence.database()).owner("email", &everybody[250]).unwrap();
+    let whom = pseudonyms(&evidence.database())
+        .owner("email", &everybody[250])
+        .unwrap();
     let erased = evidence.tracker.erase("email", &everybody[250], "").unwrap();
     assert_eq!((erased.events, erased.to_be_told.len()), (1, 1));
     assert!(holds(&evidence.database()));
     let left = evidence.of("DATA_SHARE").remove(0);
-    let others: Vec<Json> = tags.iter().filter(|tag| tag["owner"] != whom.as_str()).cloned().collect();
-    assert!(tags.len() == others.len() + 1 && others.len() > 200, "{} of {}", others.len(), tags.len());
+    let others: Vec<Json> = tags
+        .iter()
+        .filter(|tag| tag["owner"] != whom.as_str())
+        .cloned()
+        .collect();
+    assert!(
+        tags.len() == others.len() + 1 && others.len() > 200,
+        "{} of {}",
+        others.len(),
+        tags.len()
+    );
     assert_eq!(left["matched_tags"], json!(others));
     assert_eq!(left["payload"], shared["payload"], "what is about many stays");
     assert_eq!(left["request_id"], shared["request_id"]);
@@ -270,7 +293,10 @@ fn a_load_of_an_old_row_does_not_bring_a_person_back_and_a_new_row_does() {
         let mut db = SqliteConnection::establish(":memory:").unwrap();
         db.batch_execute("CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL)")
             .unwrap();
-        diesel::insert_into(users::table).values(user()).execute(&mut db).unwrap();
+        diesel::insert_into(users::table)
+            .values(user())
+            .execute(&mut db)
+            .unwrap();
         db
     };
     assert_eq!(found(&evidence, ADA), 1);
@@ -286,7 +312,12 @@ fn a_load_of_an_old_row_does_not_bring_a_person_back_and_a_new_row_does() {
     }
     assert_eq!(found(&evidence, ADA), 0);
     let spots = Json::Object(evidence.tracker.status())["blind_spots"].clone();
-    let met: Vec<&Json> = spots.as_array().unwrap().iter().filter(|spot| spot["kind"] == "erased_person_met").collect();
+    let met: Vec<&Json> = spots
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|spot| spot["kind"] == "erased_person_met")
+        .collect();
     assert_eq!((met.len(), &met[0]["count"]), (1, &json!(1)), "once a day: {spots}");
     // Nor after a restart; and an update of the old row says nothing of them either.
     let evidence = evidence.restart();
@@ -301,7 +332,10 @@ fn a_load_of_an_old_row_does_not_bring_a_person_back_and_a_new_row_does() {
     {
         let _tracker = evidence.scoped();
         diesel::delete(users::table).execute(&mut db).unwrap();
-        diesel::insert_into(users::table).values(user()).execute(&mut db).unwrap();
+        diesel::insert_into(users::table)
+            .values(user())
+            .execute(&mut db)
+            .unwrap();
     }
     assert_eq!(found(&evidence, ADA), 1);
     // That is kept.
@@ -343,7 +377,10 @@ fn other_processes_forget_within_two_seconds_and_sweep_what_they_wrote_meanwhile
     assert_eq!(standing(evidence.folder.path(), &traces), 0);
     let shares = evidence.of("DATA_SHARE");
     assert_eq!(shares.len(), 3);
-    assert!(shares.iter().all(|share| share["matched_tags"] == json!([])), "{shares:?}");
+    assert!(
+        shares.iter().all(|share| share["matched_tags"] == json!([])),
+        "{shares:?}"
+    );
     assert!(holds(&database));
     // Who comes back in one, is back in the other.
     sign_up(&other, ADA, 1);
@@ -364,7 +401,9 @@ const CHILD: &str = "PROVENANCE_TEST_ERASES";
 /// Erases, as another process: run by the test below.
 #[test]
 fn erases_as_a_child() {
-    let Some(database) = std::env::var_os(CHILD) else { return };
+    let Some(database) = std::env::var_os(CHILD) else {
+        return;
+    };
     let tracker = Tracker::open(config(Path::new(&database))).unwrap();
     println!("\nbegins");
     tracker.erase("email", ADA, "ticket 17").unwrap();
@@ -406,7 +445,13 @@ fn killed_in_the_middle_it_goes_on_and_comes_to_the_same_end() {
     let told = json!(erase(&database).to_be_told);
     let takes = began.elapsed();
     let expected = rest(&database);
-    assert_eq!(expected.iter().filter(|event| event["extras"]["erased"] == true).count(), 500);
+    assert_eq!(
+        expected
+            .iter()
+            .filter(|event| event["extras"]["erased"] == true)
+            .count(),
+        500
+    );
     let mut interrupted = 0;
     for round in 0..12 {
         let folder = tempfile::tempdir().unwrap();
@@ -424,7 +469,9 @@ fn killed_in_the_middle_it_goes_on_and_comes_to_the_same_end() {
         child.wait().unwrap();
         assert!(holds(&database), "in the middle, too");
         let left = standing(folder.path(), &traces);
-        let begun = events(&database).iter().any(|event| event["event_type"] == "DATA_ERASURE");
+        let begun = events(&database)
+            .iter()
+            .any(|event| event["event_type"] == "DATA_ERASURE");
         interrupted += u32::from(left > 0 && begun);
         let erased = erase(&database);
         assert_eq!(standing(folder.path(), &traces), 0);
@@ -450,7 +497,10 @@ fn events_and_tags_end_with_their_retention() {
     assert!(standing(evidence.folder.path(), &traces) > 0);
     let ended = |evidence: &Evidence| {
         let events = evidence.events();
-        let shares: Vec<&Json> = events.iter().filter(|event| event["event_type"] == "DATA_SHARE").collect();
+        let shares: Vec<&Json> = events
+            .iter()
+            .filter(|event| event["event_type"] == "DATA_SHARE")
+            .collect();
         !events.iter().any(|event| event["event_type"] == "X_SIGNED_UP")
             && shares.len() == 1
             && shares[0]["matched_tags"] == json!([])
@@ -466,11 +516,18 @@ fn events_and_tags_end_with_their_retention() {
     assert!(said("event_type") && said("category"), "{records:?}");
     assert!(records.iter().all(|record| record["extras"]["kind"] == "retention"));
     let share = evidence.of("DATA_SHARE").remove(0);
-    assert_eq!(share["extras"]["recipient"], "mailchimp", "of the event only the tag went");
+    assert_eq!(
+        share["extras"]["recipient"], "mailchimp",
+        "of the event only the tag went"
+    );
     // Its value is no longer kept either.
     let mut stands = vec![fingerprint.to_string().into_bytes()];
     let digits = fingerprint.to_string();
-    stands.push((0..32).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap()).collect());
+    stands.push(
+        (0..32)
+            .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap())
+            .collect(),
+    );
     while standing(evidence.folder.path(), &stands) > 0 {
         assert!(began.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(100));
@@ -491,14 +548,24 @@ fn sql(database: &Path, sql: &str) {
 fn what_is_pruned_by_hand_is_covered_by_a_record_and_what_is_not_is_named() {
     let evidence = Evidence::default();
     for round in 0..300 {
-        sign_up(&evidence.tracker, if round % 2 == 0 { ADA } else { ALAN }, 1 + round % 2);
+        sign_up(
+            &evidence.tracker,
+            if round % 2 == 0 { ADA } else { ALAN },
+            1 + round % 2,
+        );
     }
     evidence.tracker.flush(Duration::from_secs(9)).unwrap();
     std::thread::sleep(Duration::from_millis(20));
     let now = Timestamp::now();
     std::thread::sleep(Duration::from_millis(20));
     sign_up(&evidence.tracker, ADA, 1);
-    assert!(evidence.tracker.prune("data_share", now, "", true).unwrap_err().is_input());
+    assert!(
+        evidence
+            .tracker
+            .prune("data_share", now, "", true)
+            .unwrap_err()
+            .is_input()
+    );
     let preview = evidence.tracker.prune("DATA_SHARE", now, "", true).unwrap();
     assert_eq!((preview.events, preview.event_id), (300, None));
     assert_eq!(evidence.of("DATA_SHARE").len(), 301);
@@ -515,7 +582,10 @@ fn what_is_pruned_by_hand_is_covered_by_a_record_and_what_is_not_is_named() {
     assert_eq!(evidence.of("X_SIGNED_UP").len(), 301);
     let record = evidence.of("DATA_ERASURE").remove(0);
     assert_eq!(record["event_id"], pruned.event_id.unwrap());
-    assert_eq!((&record["extras"]["event_type"], &record["extras"]["reason"]), (&json!("DATA_SHARE"), &json!("ticket 3")));
+    assert_eq!(
+        (&record["extras"]["event_type"], &record["extras"]["reason"]),
+        (&json!("DATA_SHARE"), &json!("ticket 3"))
+    );
     assert!(holds(&database));
     let nothing = evidence.tracker.prune("DATA_SHARE", now, "", false).unwrap();
     assert_eq!((nothing.events, nothing.event_id), (0, None));
@@ -529,9 +599,17 @@ fn what_is_pruned_by_hand_is_covered_by_a_record_and_what_is_not_is_named() {
     assert_eq!(reader.events(&query).unwrap().events.len(), 1);
     // The records themselves stay.
     std::thread::sleep(Duration::from_millis(5));
-    evidence.tracker.prune("DATA_ERASURE", Timestamp::now(), "", false).unwrap();
+    evidence
+        .tracker
+        .prune("DATA_ERASURE", Timestamp::now(), "", false)
+        .unwrap();
     assert!(holds(&database));
-    assert!(evidence.of("DATA_ERASURE").iter().any(|record| record["extras"]["event_type"] == "DATA_SHARE"));
+    assert!(
+        evidence
+            .of("DATA_ERASURE")
+            .iter()
+            .any(|record| record["extras"]["event_type"] == "DATA_SHARE")
+    );
     evidence.tracker.close();
 
     // In the copy somebody makes the same stubs, and records nothing.
@@ -546,12 +624,31 @@ fn what_is_pruned_by_hand_is_covered_by_a_record_and_what_is_not_is_named() {
             database.display()
         ),
     );
-    let problem = Reader::open(&copied).unwrap().verify().unwrap().first_problem().cloned().unwrap();
+    let problem = Reader::open(&copied)
+        .unwrap()
+        .verify()
+        .unwrap()
+        .first_problem()
+        .cloned()
+        .unwrap();
     assert!(problem.event_id.unwrap().ends_with("-2"));
-    assert!(problem.what.contains("no record of a retention covers it"), "{}", problem.what);
+    assert!(
+        problem.what.contains("no record of a retention covers it"),
+        "{}",
+        problem.what
+    );
     // In the pruned one somebody changes what is left of a stub.
-    sql(&database, "UPDATE events SET at = at + 1, after = after - 1000 WHERE seq = 2");
-    let problem = Reader::open(&database).unwrap().verify().unwrap().first_problem().cloned().unwrap();
+    sql(
+        &database,
+        "UPDATE events SET at = at + 1, after = after - 1000 WHERE seq = 2",
+    );
+    let problem = Reader::open(&database)
+        .unwrap()
+        .verify()
+        .unwrap()
+        .first_problem()
+        .cloned()
+        .unwrap();
     assert!(problem.event_id.unwrap().ends_with("-2"));
 }
 
@@ -573,4 +670,85 @@ fn a_reader_that_stays_is_told_of() {
     assert!(!erased.log_emptied);
     reader.batch_execute("COMMIT").unwrap();
     assert!(evidence.tracker.erase("email", ADA, "").unwrap().log_emptied);
+}
+
+fn command(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(provenance_tests::program("provenance-audit"));
+    let output = command.args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn the_command_asks_first_and_repeats_erasures_on_a_restored_backup() {
+    let evidence = Evidence::default();
+    for (email, user) in [(ADA, 1), (ALAN, 2)] {
+        sign_up(&evidence.tracker, email, user);
+    }
+    let folder = evidence.folder.path().to_owned();
+    evidence.tracker.close();
+    let database = evidence.database();
+    let db = database.to_str().unwrap();
+    let traces = traces(&database, ADA, 1);
+    let backup = tempfile::tempdir().unwrap();
+    for file in ["provenance.db", "provenance.db.key"] {
+        std::fs::copy(folder.join(file), backup.path().join(file)).unwrap();
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let log = elsewhere.path().join("erasures.jsonl");
+    let log = log.to_str().unwrap();
+    let owner = format!("email:{ADA}");
+    let (code, said) = command(&["erase", "--db", db, "--owner", &owner]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("to be told: mailchimp") && said.contains("nothing was changed"),
+        "{said}"
+    );
+    assert!(standing(&folder, &traces) > 0);
+    let reason = format!("asked by {ADA}");
+    let (code, said) = command(&[
+        "erase", "--db", db, "--owner", &owner, "--reason", &reason, "--log", log, "--yes",
+    ]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains(ADA));
+    assert_eq!(standing(&folder, &traces), 0);
+    assert!(holds(&database));
+    let records: Vec<Json> = events(&database);
+    let record = records
+        .iter()
+        .rfind(|event| event["event_type"] == "DATA_ERASURE")
+        .unwrap();
+    assert_eq!(record["extras"]["reason"], "asked by {value}");
+    assert!(
+        record["actor"]
+            .as_str()
+            .unwrap()
+            .starts_with("provenance-audit erase (")
+    );
+    // Repeated where it was done, nothing happens.
+    let (code, said) = command(&["erase", "--db", db, "--replay", log, "--yes"]);
+    assert!(code == Some(0) && said.contains("is done in this file"), "{said}");
+
+    let restored = backup.path().join("provenance.db");
+    assert!(standing(backup.path(), &traces) > 0);
+    let (code, said) = command(&["erase", "--db", restored.to_str().unwrap(), "--replay", log, "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(standing(backup.path(), &traces), 0);
+    assert!(holds(&restored));
+    let (_, said) = command(&["erase", "--db", restored.to_str().unwrap(), "--replay", log, "--yes"]);
+    assert!(said.contains("is done in this file"), "{said}");
+    let alan = pseudonyms(&restored).owner("email", ALAN).unwrap();
+    assert_eq!(of_person(&events(&restored), &alan).count(), 2);
+
+    let prune = ["prune", "--db", db, "--before", "2100-01-01", "--type", "X_SIGNED_UP"];
+    let (code, said) = command(&prune);
+    assert!(code == Some(0) && said.contains("2 would end"), "{said}");
+    let (code, said) = command(&[&prune[..], &["--yes"]].concat());
+    assert!(
+        code == Some(0) && said.contains("2 events and 0 values ended"),
+        "{said}"
+    );
+    assert!(holds(&database));
+    let (code, said) = command(&["erase", "--db", "/nowhere/at/all.db", "--owner", &owner]);
+    assert!(code == Some(2) && !said.contains(ADA), "{said}");
 }

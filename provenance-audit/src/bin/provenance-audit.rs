@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use provenance::store::{Problem, Reader};
 use provenance_audit::Server;
-use provenance_audit::commands::{erase::Erase, prune::Prune};
 use provenance_audit::api::{Api, Options, Source};
+use provenance_audit::commands::{erase::Erase, prune::Prune};
 
 /// Read the evidence that a service keeps of what it does with personal data.
 ///

@@ -33,7 +33,12 @@ pub struct Erase {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Whom: email:ada@example.com, user:7.
-    #[arg(long, value_name = "KIND:ID", required_unless_present = "replay", conflicts_with = "replay")]
+    #[arg(
+        long,
+        value_name = "KIND:ID",
+        required_unless_present = "replay",
+        conflicts_with = "replay"
+    )]
     owner: Option<String>,
     /// Repeat the erasures in this log, after a backup was restored.
     #[arg(long, value_name = "LOG")]
@@ -184,7 +189,10 @@ fn report(erased: &Erasure) -> Result<ExitCode, Box<dyn Error>> {
         code = ExitCode::from(1);
     }
     if erased.damaged > 0 {
-        eprintln!("{} rows are damaged, and were left as they are: see `verify`", erased.damaged);
+        eprintln!(
+            "{} rows are damaged, and were left as they are: see `verify`",
+            erased.damaged
+        );
         code = ExitCode::from(1);
     }
     Ok(code)

@@ -74,7 +74,7 @@ pub(crate) use load::from_text;
 /// | `egress.streams` | `watch`, `refuse` | `watch` | where a violation blocks: a body that is scanned as it passes is cut off at the first violation, or not sent at all |
 /// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record cannot be persisted within 1 s |
 /// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
-/// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events shall be kept; checked and not applied yet, as a warning at start and `/status` say |
+/// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events, tags of a category and its values are kept: docs/the-store.md |
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `false` makes every hook a no-op.
@@ -116,7 +116,7 @@ pub struct Config {
     pub egress: Egress,
     /// Most values that the registry holds.
     pub max_values: usize,
-    /// How long events shall be kept, by event type or category. Not applied yet.
+    /// How long events are kept, by event type or category.
     pub retention: BTreeMap<String, Duration>,
     /// The file this was read from.
     pub file: Option<PathBuf>,

@@ -365,7 +365,10 @@ impl Eraser {
         })
     }
 
-    pub(super) fn ask<T>(&mut self, ask: impl FnOnce(&mut SqliteConnection, &mut Catalog) -> QueryResult<T>) -> Result<T, Error> {
+    pub(super) fn ask<T>(
+        &mut self,
+        ask: impl FnOnce(&mut SqliteConnection, &mut Catalog) -> QueryResult<T>,
+    ) -> Result<T, Error> {
         let answer = ask(&mut self.connection, &mut self.catalog);
         if answer.is_err() {
             // Nothing to do where SQLite has rolled back by itself.
@@ -592,15 +595,7 @@ impl Eraser {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn changes(&mut self, after: i64) -> Result<Vec<Change>, Error> {
-        type Line = (
-            Vec<u8>,
-            i64,
-            Vec<u8>,
-            Option<Vec<u8>>,
-            i64,
-            Option<i64>,
-            Option<i64>,
-        );
+        type Line = (Vec<u8>, i64, Vec<u8>, Option<Vec<u8>>, i64, Option<i64>, Option<i64>);
         let lines = self.ask(|connection, _| {
             statement!(
                 "SELECT person, version, erasure, owner, touched_at, done_at, lifted_at FROM erasures \
@@ -681,7 +676,9 @@ impl Survey {
             return;
         }
         self.events += 1;
-        let Some(first) = group.rows.first().map(|row| &row.event) else { return };
+        let Some(first) = group.rows.first().map(|row| &row.event) else {
+            return;
+        };
         let outcome = group.rows.last().and_then(|row| {
             row.event.outcome_of?;
             catalog.text(row.event.n, row.event.actor)
@@ -758,7 +755,9 @@ impl Tail {
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.seq;
             let of_theirs = rows.iter().filter(|row| theirs.are_in(row));
-            let ids: BTreeSet<_> = of_theirs.map(|row| (row.n, row.outcome_of.unwrap_or(row.seq))).collect();
+            let ids: BTreeSet<_> = of_theirs
+                .map(|row| (row.n, row.outcome_of.unwrap_or(row.seq)))
+                .collect();
             if !ids.is_empty() {
                 found(connection, ids)?;
             }
@@ -832,5 +831,7 @@ fn value_ids(connection: &mut SqliteConnection, theirs: &Theirs) -> QueryResult<
 /// Forgets a registered value, and where it was seen.
 pub(super) fn forget_value(connection: &mut SqliteConnection, id: (i64, i64)) -> QueryResult<()> {
     diesel::delete(sights::table.find(id)).execute(connection)?;
-    diesel::delete(fingerprints::table.find(id)).execute(connection).map(drop)
+    diesel::delete(fingerprints::table.find(id))
+        .execute(connection)
+        .map(drop)
 }

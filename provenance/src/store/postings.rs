@@ -554,3 +554,52 @@ pub(super) fn each(connection: &mut SqliteConnection, mut see: impl FnMut(Entry)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn connection() -> SqliteConnection {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        let tables = include_str!("../../migrations/sqlite/00000000000001_evidence/up.sql");
+        connection.batch_execute(tables).unwrap();
+        connection
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Of several segments, with blocks of many terms and terms of many blocks.
+        #[test]
+        fn what_is_removed_is_gone_and_nothing_else(
+            segments in prop::collection::vec(prop::collection::vec((0_i64..12, 0_i64..4000, 1_i64..3), 1..4000), 1..4),
+            gone in prop::collection::vec((0_i64..12, 0_i64..4000, 1_i64..3), 0..2000),
+            whole in 0_i64..24,
+        ) {
+            let entry = |(term, at, n): (i64, i64, i64)| (Term(term << 20), Spot { at, n, seq: at * 7 });
+            let mut connection = connection();
+            let mut expected = BTreeSet::new();
+            for segment in segments {
+                let entries: Vec<Entry> = segment.into_iter().map(entry).collect();
+                expected.extend(entries.iter().copied());
+                add(&mut connection, entries).unwrap();
+            }
+            let mut gone: Vec<Entry> = gone.into_iter().map(entry).collect();
+            gone.extend(expected.iter().filter(|entry| entry.0.0 == whole << 20));
+            expected.retain(|entry| !gone.contains(entry));
+            remove_entries(&mut connection, gone).unwrap();
+            let mut left = BTreeSet::new();
+            each(&mut connection, |entry| {
+                left.insert(entry);
+            })
+            .unwrap();
+            prop_assert_eq!(left, expected);
+        }
+    }
+}

@@ -119,7 +119,9 @@ impl Retained {
         catalog.load(connection, named)?;
         for row in &rows {
             self.upto = self.upto.max(Some(row.at));
-            let Some(extras) = is_record(row, &catalog) else { continue };
+            let Some(extras) = is_record(row, &catalog) else {
+                continue;
+            };
             let word = |key: &str| extras.get(key).and_then(Json::as_str);
             if let (Some(event_type), Some(before)) = (word("event_type"), word("before").and_then(Timestamp::parse)) {
                 let known = self.before.entry(schema::type_code(event_type)).or_insert(i64::MIN);
@@ -329,7 +331,11 @@ fn tags(
             let is_of = |tag: &PackedTag<'_>| is_of(tag, n, canonical, catalog);
             let cut = Cut {
                 parts: BTreeSet::new(),
-                tags: (0..).zip(row.event.tags()).filter(|(_, tag)| is_of(tag)).map(|(at, _)| at).collect(),
+                tags: (0..)
+                    .zip(row.event.tags())
+                    .filter(|(_, tag)| is_of(tag))
+                    .map(|(at, _)| at)
+                    .collect(),
             };
             if !cut.tags.is_empty() && row.cut(&cut, catalog).is_some() {
                 row.update(connection)?;
@@ -337,7 +343,11 @@ fn tags(
             }
         }
         ended.events += u64::from(any);
-        let left: BTreeSet<_> = group.rows.iter().flat_map(|row| index::terms(&row.event, catalog)).collect();
+        let left: BTreeSet<_> = group
+            .rows
+            .iter()
+            .flat_map(|row| index::terms(&row.event, catalog))
+            .collect();
         gone.extend(entries.into_iter().filter(|(term, _)| !left.contains(term)));
     }
     postings::remove_entries(connection, gone)
@@ -371,9 +381,9 @@ fn unindexed(
             after = last.seq;
             let named: Vec<_> = rows.iter().flat_map(EventRow::texts).collect();
             catalog.load(connection, named)?;
-            let due = rows.iter().filter(|row| {
-                row.at < before && row.tags().any(|tag| is_of(&tag, row.n, canonical, catalog))
-            });
+            let due = rows
+                .iter()
+                .filter(|row| row.at < before && row.tags().any(|tag| is_of(&tag, row.n, canonical, catalog)));
             ids.extend(due.map(|row| (row.n, row.outcome_of.unwrap_or(row.seq))));
         }
     }
@@ -444,5 +454,9 @@ fn values_before(
         };
         is_of && !recent.contains(&value_key(&fingerprint, canonical, owner.as_deref()))
     };
-    Ok(rows.iter().filter(|row| is_due(row)).map(|(n, id, ..)| (*n, *id)).collect())
+    Ok(rows
+        .iter()
+        .filter(|row| is_due(row))
+        .map(|(n, id, ..)| (*n, *id))
+        .collect())
 }

@@ -171,11 +171,7 @@ pub(super) fn batches(connection: &mut SqliteConnection) -> QueryResult<i64> {
     Ok(last.iter().fold(0, |sum, place| place.n.saturating_add(sum)))
 }
 
-fn instance(
-    connection: &mut SqliteConnection,
-    writer: &Writer,
-    retained: &Retained,
-) -> QueryResult<VerifiedInstance> {
+fn instance(connection: &mut SqliteConnection, writer: &Writer, retained: &Retained) -> QueryResult<VerifiedInstance> {
     let mut verified = VerifiedInstance {
         instance: instance_id(writer.instance),
         events: 0,
@@ -393,12 +389,7 @@ struct Leaves<'w> {
 }
 
 impl<'w> Leaves<'w> {
-    fn new(
-        writer: &'w Writer,
-        retained: Retained,
-        from: i64,
-        connection: &mut SqliteConnection,
-    ) -> QueryResult<Self> {
+    fn new(writer: &'w Writer, retained: Retained, from: i64, connection: &mut SqliteConnection) -> QueryResult<Self> {
         // As bytes, and only what is a text: no conversion hides an edit.
         let texts = statement!(
             "SELECT id, CAST(text AS BLOB), typeof(text) FROM texts WHERE n = ?",

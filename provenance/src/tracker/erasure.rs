@@ -305,15 +305,12 @@ impl Tracker {
     }
 
     fn identified(&self, kind: &str, identifier: &str) -> Result<Owner, Error> {
-        self.0
-            .owners
-            .identified(kind, Value::Text(identifier))
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Input,
-                    "no identifier: give its kind (`email`, `user`) and its value",
-                )
-            })
+        self.0.owners.identified(kind, Value::Text(identifier)).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Input,
+                "no identifier: give its kind (`email`, `user`) and its value",
+            )
+        })
     }
 
     /// All identifiers of a person, those that are named first.
@@ -651,4 +648,3 @@ impl Duty {
         Timestamp(before.div_euclid(step).saturating_mul(step))
     }
 }
-
