@@ -589,6 +589,8 @@ fn read(connection: &mut SqliteConnection, n: i64, from: i64) -> QueryResult<Vec
          payload, extras, tags, proof, \
          typeof(seq) = 'integer' AND typeof(at) = 'integer' AND typeof(after) = 'integer' \
          AND typeof(event_type) = 'integer' AND typeof(actor) = 'integer' \
+         AND event_type BETWEEN -2147483648 AND 2147483647 AND actor BETWEEN 0 AND 2147483647 \
+         AND ifnull(target, 0) BETWEEN 0 AND 2147483647 AND ifnull(recipient, 0) BETWEEN 0 AND 2147483647 \
          AND typeof(target) IN ('integer', 'null') AND typeof(recipient) IN ('integer', 'null') \
          AND typeof(outcome_of) IN ('integer', 'null') AND typeof(owner) IN ('blob', 'null') \
          AND typeof(user_id) IN ('blob', 'null') AND typeof(request_id) IN ('blob', 'null') \
