@@ -541,6 +541,7 @@ pub(super) fn remove_entries(connection: &mut SqliteConnection, mut gone: Vec<En
 }
 
 /// Every entry of every ready segment.
+#[cfg(test)]
 pub(super) fn each(connection: &mut SqliteConnection, mut see: impl FnMut(Entry)) -> QueryResult<()> {
     for segment in segments(connection)?.iter().filter(|segment| segment.state == READY) {
         let mut source = Source {
