@@ -12,7 +12,7 @@ use crate::exits;
 use crate::hooks::input;
 use crate::scope::Scope;
 use crate::tracked::{Sink, Tracked, Value, Visitor};
-use crate::tracker::{self, BlindSpot, Tracker};
+use crate::tracker::{self, BlindSpot, Erasure, Tracker};
 use crate::vocabulary::tag::FieldSpec;
 use crate::vocabulary::{Event, EventType, Fingerprint, Owner, Timestamp, category};
 
@@ -44,9 +44,6 @@ pub fn init_with(config: Config) -> Result<Guard, Error> {
         exits::install();
         #[cfg(feature = "diesel")]
         crate::integrations::diesel::install();
-        if !tracker.config().retention.is_empty() {
-            eprintln!("provenance: warning: {}", tracker::RETENTION);
-        }
         let inventory = crate::inventory::inventory();
         // With `sql-fallback` the SQL text serves them.
         let unserved = match cfg!(feature = "sql-fallback") {
@@ -346,6 +343,26 @@ impl Tracker {
                 "the access cannot be recorded: recording has ended",
             ))
         })
+    }
+
+    /// Erases a person from the evidence: `erase("email", "ada@example.com", "ticket 17")`. All identifiers that are
+    /// known to be theirs are followed. Their values, tags and links are removed, in this process at once, in others
+    /// within two seconds; what others share with them, and others' parts of the same events, stay, and so does the
+    /// chain. Before it begins, and when it is done, a DATA_ERASURE is recorded, which names nobody.
+    ///
+    /// A load of an old row does not register the person again. An input of theirs or a new row does, and so
+    /// does [`Tracker::readmit`]. It blocks until all is done, which takes about a millisecond for each ten events.
+    /// Interrupted, it is taken up by the next process that writes the file, or by the next call.
+    ///
+    /// `reason` is kept: a ticket, and no personal data.
+    ///
+    /// # Errors
+    /// [`Error::is_input`] where `kind` is no kind, or `identifier` is empty; [`Error::is_store`] and
+    /// [`Error::is_evidence`] where it could not be finished: call it again.
+    pub fn erase(&self, kind: &str, identifier: &str, reason: &str) -> Result<Erasure, Error> {
+        // What this request brought in was there before.
+        input::settle(self);
+        self.erase_identified(kind, identifier, reason)
     }
 }
 

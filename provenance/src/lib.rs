@@ -193,6 +193,8 @@ pub mod config;
 mod deferred;
 #[cfg(feature = "runtime")]
 mod detect;
+#[cfg(feature = "runtime")]
+mod erased;
 mod error;
 #[cfg(feature = "runtime")]
 mod exits;
@@ -208,6 +210,8 @@ mod host;
 #[cfg(feature = "runtime")]
 mod integrations;
 pub mod inventory;
+#[cfg(feature = "runtime")]
+mod keeper;
 #[cfg(feature = "runtime")]
 mod key;
 #[cfg(feature = "runtime")]
@@ -256,7 +260,7 @@ pub use {
     inventory::inventory,
     pseudonyms::Pseudonyms,
     scope::{Scope, ScopeGuard, Scoped, in_scope, scoped},
-    tracker::Tracker,
+    tracker::{Erasure, Pruned, ToBeTold, Tracker},
     vocabulary::{EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp},
 };
 

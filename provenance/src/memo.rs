@@ -3,8 +3,8 @@
 //! Keys are 128-bit hashes under a random key of this process: no raw value is kept. Everything is
 //! bounded: a slot holds the last of the keys that fall on it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
@@ -143,6 +143,14 @@ impl<V: Clone> Memo<V> {
             .and_then(|slot| slot.try_lock().ok()?.replace((key, value)));
         // Dropped here, when nobody waits for the slot.
         drop(gone);
+    }
+
+    /// Keeps nothing of what was kept.
+    pub(crate) fn clear(&self) {
+        for slot in &self.0 {
+            let gone = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(gone);
+        }
     }
 }
 

@@ -243,7 +243,6 @@ impl Registry {
     /// each value that nobody else is known to have (a tag without an owner is nobody's). Gives the
     /// fingerprints of those values; no scan that begins after this finds them. What is registered or
     /// linked meanwhile or later is known anew.
-    #[allow(dead_code, reason = "erasure in the evidence store calls it")]
     pub(crate) fn forget_person(&self, owner: &Owner) -> Vec<Fingerprint> {
         let identifiers: HashSet<Owner> = {
             let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
@@ -284,6 +283,28 @@ impl Registry {
         // What was known of rows says that their links are known too.
         self.generation.fetch_add(1, Ordering::AcqRel);
         gone.into_iter().map(|(fingerprint, _)| fingerprint).collect()
+    }
+
+    /// Everybody who is known.
+    pub(crate) fn owners(&self) -> HashSet<Owner> {
+        let mut owners = HashSet::new();
+        for held in &self.values {
+            owners.extend(held.tags.iter().filter_map(|held| held.tag.owner.clone()));
+        }
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        owners.extend(people.person.keys().cloned());
+        owners
+    }
+
+    /// What was known of the registry no longer holds.
+    pub(crate) fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// All identifiers of the person who has this one, as far as is known.
+    pub(crate) fn identifiers(&self, owner: &Owner) -> Vec<Owner> {
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        people.identifiers(owner).to_vec()
     }
 
     /// The tag of the same category and person, who may give a value under one identifier and store it

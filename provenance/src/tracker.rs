@@ -1,5 +1,9 @@
 //! Ties registry, recorder and configuration together. An ordinary value; the global is one of them.
 
+mod erasure;
+
+pub use erasure::{Erasure, Pruned, ToBeTold};
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -19,8 +23,10 @@ use crate::columns::ColumnMap;
 use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage, Unregistered};
 use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
+use crate::erased::Erased;
 use crate::error::ErrorKind;
 use crate::fleet::Following;
+use crate::keeper::Keeper;
 use crate::key::{Keys, Origin};
 use crate::memo::{Hashes, Key, Memo, Seen};
 use crate::policy;
@@ -32,8 +38,9 @@ use crate::repeats::Repeats;
 use crate::scope::Scope;
 use crate::site::{EgressSite, Site};
 use crate::spill::Spill;
+use crate::store::erase::Eraser;
 use crate::store::follow::Follower;
-use crate::store::write::{self, Instance, Record};
+use crate::store::write::{self, Forgotten, Instance, Record};
 use crate::store::{self, Writer};
 use crate::telemetry::{self, Told};
 use crate::tracked::{Field, Value};
@@ -48,9 +55,6 @@ use crate::vocabulary::{Event, EventTag, Fingerprint, Kind, Late, Outcome, Owner
 const EVIDENCE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long closing waits for the queue.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
-/// Said at start and on `/status`: who sets a retention must not believe that it is kept.
-pub(crate) const RETENTION: &str =
-    "retention is set and not applied yet: events are kept until they are removed by hand";
 /// Most distinct blind spots that are listed; more are counted under one heading.
 const MAX_BLIND_SPOTS: usize = 1024;
 
@@ -105,6 +109,10 @@ struct Inner {
     /// Rows whose values are all registered.
     rows: Seen,
     repeats: Repeats,
+    erased: Erased,
+    forgotten: Arc<Forgotten>,
+    /// Follows erasures and applies retentions; there once the tracker is.
+    keeper: OnceCell<Keeper>,
 }
 
 /// What a key of a memo is made for.
@@ -175,6 +183,8 @@ pub(crate) enum BlindSpot {
     OwnerConflict,
     /// A hook that panicked, as code of the host's that it called (`Display`, `Serialize`, ..) may.
     HookPanicked,
+    /// Data of a person who was erased is still there: once a person, place and day.
+    ErasedPersonMet,
 }
 
 impl BlindSpot {
@@ -191,6 +201,7 @@ impl BlindSpot {
             BlindSpot::EvidenceFailure => "evidence_failure",
             BlindSpot::OwnerConflict => "owner_conflict",
             BlindSpot::HookPanicked => "hook_panicked",
+            BlindSpot::ErasedPersonMet => "erased_person_met",
         }
     }
 }
@@ -361,6 +372,22 @@ impl Tracker {
             false => Some(Follower::new(&config.storage, writer.learns())?),
         };
         let restored = writer.restore(config.max_values)?;
+        let forgotten = writer.forgotten();
+        // Erasure and retention are of files so far.
+        let mut eraser = match &config.storage {
+            Storage::Sqlite(path) => Some(Eraser::open(path)?),
+            Storage::Postgres(_) => None,
+        };
+        let erased = Erased::new(&keys);
+        let mut version = 0;
+        if let Some(eraser) = &mut eraser {
+            for change in eraser.changes(0)? {
+                version = change.version;
+                if !change.is_lifted {
+                    erased.add(change.person, change.erasure);
+                }
+            }
+        }
 
         let shapes = config.egress.unregistered != Unregistered::Ignore;
         let registry = Registry::new(Detector::new(&keys.detection).with_shapes(shapes), config.max_values);
@@ -373,6 +400,9 @@ impl Tracker {
         }
         // Newest first, as the store gives them; the newest must be the last to be evicted.
         for value in restored.values.into_iter().rev() {
+            if value.tag.owner.as_ref().is_some_and(|owner| erased.has(owner)) {
+                continue;
+            }
             let mut tag = (*value.tag).clone();
             let fingerprint = match keys.earlier.is_empty() {
                 true => value.fingerprint,
@@ -446,6 +476,9 @@ impl Tracker {
             registered: Memo::new(),
             rows: Seen::new(),
             repeats: Repeats::default(),
+            erased,
+            forgotten,
+            keeper: OnceCell::new(),
             config,
         });
         if let Some(follower) = follower {
@@ -460,7 +493,11 @@ impl Tracker {
             })?;
             let _ = inner.following.set(following);
         }
-        Ok(Tracker(inner))
+        let tracker = Tracker(inner);
+        if let Some(eraser) = eraser {
+            tracker.keep(eraser, version);
+        }
+        Ok(tracker)
     }
 
     /// Flushes and stops; from now on every hook that meets this tracker is a no-op.
@@ -470,6 +507,9 @@ impl Tracker {
             self.tell_repeats();
         }
         if self.0.open.swap(false, Ordering::AcqRel) {
+            if let Some(keeper) = self.0.keeper.get() {
+                keeper.stop();
+            }
             // Of hooks that had begun.
             self.work_off();
             if let Some(following) = self.0.following.get() {
@@ -646,9 +686,6 @@ impl Tracker {
                 "the key that signs checkpoints lies beside the database ({name}): whoever controls this machine can \
                  sign too, but not replace what was written elsewhere before; for more, set checkpoints.key_file"
             ));
-        }
-        if !inner.config.retention.is_empty() {
-            notes.push(RETENTION.to_owned());
         }
         let status = json!({
             "registry_size": inner.registry.len(),
@@ -915,6 +952,11 @@ impl Tracker {
     ) -> EventTag {
         let mut tag = observed.tag(owner, source, at);
         let registered = self.registered(observed, &tag, confirmed);
+        if tag.owner.is_some() && registered.owner.is_none() {
+            // Of somebody who was erased.
+            tag.owner = None;
+            tag.fingerprint = None;
+        }
         tag.source = registered.source.clone();
         tag.created_at = registered.created_at;
         EventTag {
@@ -925,6 +967,9 @@ impl Tracker {
 
     /// Registers a value, and gives the tag that it was first seen under.
     fn registered(&self, observed: &Observed, tag: &Tag, confirmed: bool) -> Arc<Tag> {
+        if let Some(nobodys) = self.refused(tag) {
+            return Arc::new(nobodys);
+        }
         let spec = &observed.spec;
         let mut key = self.0.hashes.begin(Use::Tag as u8);
         key.number(self.0.registry.generation());
@@ -954,6 +999,9 @@ impl Tracker {
 
     /// Two identifiers are of one person, on the host's word.
     pub(crate) fn link(&self, a: &Owner, b: &Owner) {
+        if self.are_erased(a, b) {
+            return;
+        }
         if self.registry().link(a, b) {
             self.0.recorder.send(Record::Link(a.clone(), b.clone()));
         }
@@ -961,6 +1009,9 @@ impl Tracker {
 
     /// Two identifiers stand in one row of the database; `false` if they are known to be two people's.
     pub(crate) fn link_by_row(&self, a: &Owner, b: &Owner) -> bool {
+        if self.are_erased(a, b) {
+            return true;
+        }
         let linked = self.registry().link_by_row(a, b);
         if linked == Ok(true) {
             self.0.recorder.send(Record::Link(a.clone(), b.clone()));
@@ -977,6 +1028,7 @@ impl Tracker {
     /// Queues an event of that moment.
     pub(crate) fn record_of(&self, mut event: Event, moment: &Moment) -> Ticket {
         complete_of(&mut event, moment);
+        self.without_erased(&mut event);
         let told = match moment.deferred {
             true => None,
             false => self.told(&event),
@@ -1012,6 +1064,7 @@ impl Tracker {
     pub(crate) fn record_durable(&self, mut event: Event) -> Result<Ticket, (Ticket, Error)> {
         self.work_off();
         complete(&mut event);
+        self.without_erased(&mut event);
         let told = self.told(&event);
         let ticket = Ticket::default();
         let record = Record::Event(Box::new(event), ticket.clone());
@@ -1031,6 +1084,7 @@ impl Tracker {
     pub(crate) fn start_durable(&self, mut event: Event) -> (Ticket, Written) {
         self.work_off();
         complete(&mut event);
+        self.without_erased(&mut event);
         let told = self.told(&event);
         let ticket = Ticket::default();
         let record = Record::Event(Box::new(event), ticket.clone());
@@ -1058,7 +1112,10 @@ impl Tracker {
     }
 
     /// Appends the outcome of a share, and what became known of it only by then.
-    pub(crate) fn outcome_with(&self, of: &Ticket, outcome: Outcome, late: Option<Box<Late>>) {
+    pub(crate) fn outcome_with(&self, of: &Ticket, outcome: Outcome, mut late: Option<Box<Late>>) {
+        if let Some(late) = &mut late {
+            self.late_without_erased(late);
+        }
         self.0.recorder.send(Record::Outcome {
             of: of.clone(),
             outcome,

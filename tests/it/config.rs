@@ -733,15 +733,3 @@ fn a_configured_model_that_no_hook_serves_is_served_by_its_sql() {
     assert!(!spots.any(|spot| spot["kind"] == "model_without_hook"), "{status}");
     assert_eq!(status["build"].as_str().unwrap().len(), 16);
 }
-
-#[test]
-fn a_retention_that_is_not_applied_is_said_to_be_none() {
-    let said = |text: &str| text.contains("retention is set and not applied yet");
-    let (stderr, status) = started("retention: {DATA_COLLECTION: 400d}\n");
-    assert!(said(&stderr) && said(&status["notes"].to_string()), "{stderr} {status}");
-    let (stderr, status) = started("enabled: true\n");
-    assert!(
-        !said(&stderr) && !said(&status["notes"].to_string()),
-        "{stderr} {status}"
-    );
-}

@@ -12,6 +12,7 @@ mod contexts;
 mod derived;
 mod diesel;
 mod egress;
+mod erasure;
 mod features;
 mod fleet;
 mod format;

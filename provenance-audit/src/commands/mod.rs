@@ -2,6 +2,7 @@
 
 mod affected;
 mod doctor;
+mod erase;
 mod export;
 mod host;
 mod manual;
@@ -9,6 +10,7 @@ mod output;
 mod people;
 mod place;
 mod probe;
+mod prune;
 mod recipients;
 mod record;
 mod report;
@@ -56,6 +58,8 @@ enum Commands {
     Report(report::Report),
     Export(export::Export),
     Doctor(doctor::Doctor),
+    Erase(erase::Erase),
+    Prune(prune::Prune),
     Completions(manual::Completions),
     Man(manual::Man),
 }
@@ -72,6 +76,8 @@ pub fn main() -> ExitCode {
         Commands::Report(report) => report.run(),
         Commands::Export(export) => export.run(),
         Commands::Doctor(doctor) => doctor.run(),
+        Commands::Erase(erase) => erase.run().map_err(|error| Failure::said(error.to_string())),
+        Commands::Prune(prune) => prune.run().map_err(|error| Failure::said(error.to_string())),
         Commands::Completions(completions) => completions.run(Cli::command()),
         Commands::Man(man) => man.run(Cli::command()),
     };

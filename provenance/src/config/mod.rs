@@ -87,7 +87,7 @@ pub(crate) use load::from_text;
 /// | `registry.follow_interval` | seconds | `1` | how often it is looked at what other processes on the same storage have registered, so that it is recognised here; `0` never |
 /// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
 /// | `spill.max_bytes` | number of bytes, at least 0 | `1073741824` | most that the spill file of a process holds, which takes records while the database does not; `0` for none |
-/// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events shall be kept; checked and not applied yet, as a warning at start and `/status` say |
+/// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events, tags of a category and its values are kept: docs/the-store.md |
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `false` makes every hook a no-op.
@@ -140,7 +140,7 @@ pub struct Config {
     pub spill_max_bytes: u64,
     /// How often values that other instances have registered are taken over; zero: never.
     pub follow_interval: Duration,
-    /// How long events shall be kept, by event type or category. Not applied yet.
+    /// How long events are kept, by event type or category.
     pub retention: BTreeMap<String, Duration>,
     /// The file this was read from.
     pub file: Option<PathBuf>,

@@ -182,6 +182,9 @@ fn record(tracker: &Tracker, moment: &Moment, collected: Collected, site: Option
         }
         state.session_owner.clone().or_else(|| state.input_owner.clone())
     };
+    // Who gives something after an erasure has come back.
+    let named = collected.items.iter().filter_map(|item| item.owner.as_ref());
+    named.chain(&owner).for_each(|owner| tracker.readmit_owner(owner));
     let mut event = Event::new(EventType::DataCollection, scope.source().clone());
     event.created_at = moment.at;
     if let Some(site) = site {

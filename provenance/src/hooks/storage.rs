@@ -170,6 +170,12 @@ impl Write {
         } = self;
         let scope = moment.scope.as_ref();
         let actor = scope.map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
+        // A new row of somebody who was erased says that they came back.
+        if action == Action::Insert && doubt.is_none() {
+            let named = values.iter().filter_map(|value| value.owners.as_deref());
+            let named = named.chain(of_rows.as_deref()).flatten();
+            named.for_each(|owner| tracker.readmit_owner(owner));
+        }
         // What may not have been stored does not say who is who.
         let owners = owners_of(&tracker, site, &values, doubt.is_none());
         // Values that do not say whose they are: of the one person that the others name (an embedded

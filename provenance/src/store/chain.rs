@@ -91,6 +91,8 @@ pub(super) fn bytes(bytes: &[u8]) -> Hash {
 pub(super) struct Body {
     salts: Salts,
     hash: Sha256,
+    /// Each commitment, where somebody asked for them.
+    kept: Option<Vec<(u16, Hash)>>,
 }
 
 impl Body {
@@ -98,6 +100,15 @@ impl Body {
         Body {
             salts,
             hash: Sha256::new_with_prefix([BODY]),
+            kept: None,
+        }
+    }
+
+    /// As [`Body::new`], and gives the commitments back.
+    pub(super) fn keeping(salts: Salts) -> Self {
+        Body {
+            kept: Some(Vec::new()),
+            ..Body::new(salts)
         }
     }
 
@@ -142,6 +153,9 @@ impl Body {
     pub(super) fn add(&mut self, number: u16, commitment: &Hash) {
         self.hash.update(number.to_be_bytes());
         self.hash.update(commitment);
+        if let Some(kept) = &mut self.kept {
+            kept.push((number, *commitment));
+        }
     }
 
     fn commitment(&mut self, number: u16, item: impl FnOnce(&mut Sha256)) -> Hash {
@@ -151,8 +165,21 @@ impl Body {
         hash.finalize().into()
     }
 
+    /// The hash over all of them; and each, if they were to be kept.
+    pub(super) fn end(self) -> (Hash, Vec<(u16, Hash)>) {
+        (self.hash.finalize().into(), self.kept.unwrap_or_default())
+    }
+
     /// The leaf of an event with these items.
     pub(super) fn leaf(self, header: &Header<'_>) -> Hash {
+        header.leaf(&self.hash.finalize().into())
+    }
+}
+
+impl Header<'_> {
+    /// The leaf of an event whose items come to `body`.
+    pub(super) fn leaf(&self, body: &Hash) -> Hash {
+        let header = self;
         let mut leaf = Sha256::new_with_prefix([LEAF]);
         for number in [header.instance, header.seq, header.at, header.created_at] {
             leaf.update(number.to_be_bytes());
@@ -173,7 +200,7 @@ impl Body {
             }
             None => leaf.update([0]),
         }
-        leaf.update(self.hash.finalize());
+        leaf.update(body);
         leaf.finalize().into()
     }
 }

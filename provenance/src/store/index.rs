@@ -1,7 +1,7 @@
 //! What is made from the events' rows: postings, sights and flows. The writer makes it of what it wrote, a
 //! few thousand events at a time; a reader makes it in memory of what the writer has not come to yet.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use diesel::prelude::*;
 
@@ -11,6 +11,7 @@ use super::pack::{PackedTag, Tags};
 use super::postings::{self, Entry, Spot, Term};
 use super::schema::{events, instances};
 use super::statement::statement;
+use super::stored::EventRow;
 use super::texts::Catalog;
 
 /// Events that one round takes in.
@@ -161,6 +162,31 @@ struct Place {
     created_at: i64,
     actor: i32,
     target: Option<i32>,
+}
+
+/// Everything that a row is found by.
+pub(super) fn terms(row: &EventRow, catalog: &Catalog) -> BTreeSet<Term> {
+    let mut terms = BTreeSet::new();
+    terms.extend(row.owner.as_deref().map(Term::owner));
+    terms.extend(row.user_id.as_deref().map(Term::owner));
+    terms.extend(row.request_id.as_deref().map(Term::request));
+    terms.extend(row.recipient(catalog).map(Term::recipient));
+    for tag in row.tags() {
+        let PackedTag::Tag {
+            kind,
+            fingerprint,
+            owner,
+            ..
+        } = tag
+        else {
+            continue;
+        };
+        terms.extend(owner.as_deref().map(Term::owner));
+        let kind = catalog.get(row.n, kind.cast_signed()).and_then(|text| text.kind());
+        terms.extend(kind.map(|kind| Term::category(&kind.canonical)));
+        terms.extend(fingerprint.map(|fingerprint| Term::fingerprint(fingerprint)));
+    }
+    terms
 }
 
 impl Digest {

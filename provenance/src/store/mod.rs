@@ -3,6 +3,7 @@
 mod batch;
 mod chain;
 mod db;
+pub(crate) mod erase;
 pub(crate) mod follow;
 mod index;
 mod pack;
@@ -12,6 +13,7 @@ pub(crate) mod postgres;
 mod postings;
 mod proof;
 mod read;
+pub(crate) mod retention;
 mod schema;
 mod statement;
 mod stored;

@@ -499,57 +499,55 @@ pub(super) fn abandon(connection: &mut SqliteConnection, is_gone: &[i64]) -> Que
     Ok(())
 }
 
-/// Removes entries from all segments.
-pub(super) fn forget(
-    connection: &mut SqliteConnection,
-    terms: &[Term],
-    gone: impl Fn(Entry) -> bool,
-) -> QueryResult<()> {
+/// Removes these entries from all segments.
+pub(super) fn remove_entries(connection: &mut SqliteConnection, mut gone: Vec<Entry>) -> QueryResult<()> {
+    gone.sort_unstable();
+    gone.dedup();
     for segment in segments(connection)? {
         if segment.state == BUILDING {
             // Whoever makes it has entries in memory: it begins again.
             state(connection, segment.id, DEAD)?;
         }
-        for term in terms {
-            let mut upto = (*term, Spot::END);
-            loop {
-                let block = statement!(
-                    "SELECT id, term, at, n, seq, entries FROM postings \
-                     WHERE segment = ? AND (term, at, n, seq) < (?, ?, ?, ?) \
-                     ORDER BY term DESC, at DESC, n DESC, seq DESC LIMIT 1",
-                    segment.id,
-                    upto.0.0,
-                    upto.1.at,
-                    upto.1.n,
-                    upto.1.seq
-                )
-                .get_result::<Block>(connection)
-                .optional()?;
-                let Some(block) = block else { break };
-                let all: Vec<Entry> = block.entries().collect();
-                let kept: Vec<Entry> = all
-                    .iter()
-                    .copied()
-                    .filter(|entry| !(entry.0 == *term && gone(*entry)))
-                    .collect();
-                if kept.len() != all.len() {
-                    statement!("DELETE FROM postings WHERE id = ?", block.id).execute(connection)?;
-                    let mut blocks = Blocks::new();
-                    kept.into_iter().for_each(|entry| blocks.push(entry));
-                    blocks.end();
-                    write(connection, segment.id, blocks.done)?;
-                }
-                upto = block.first();
-                if upto.0 < *term {
-                    break;
+        let mut rest = gone.as_slice();
+        while let Some((term, spot)) = rest.last() {
+            let block = statement!(
+                "SELECT id, term, at, n, seq, entries FROM postings \
+                 WHERE segment = ? AND (term, at, n, seq) <= (?, ?, ?, ?) \
+                 ORDER BY term DESC, at DESC, n DESC, seq DESC LIMIT 1",
+                segment.id,
+                term.0,
+                spot.at,
+                spot.n,
+                spot.seq
+            )
+            .get_result::<Block>(connection)
+            .optional()?;
+            // What is before the first block is in none.
+            let Some(block) = block else { break };
+            let (before, here) = rest.split_at(rest.partition_point(|entry| *entry < block.first()));
+            rest = before;
+            let all: Vec<Entry> = block.entries().collect();
+            let mut kept = Blocks::new();
+            let mut count = 0;
+            for entry in &all {
+                if here.binary_search(entry).is_err() {
+                    kept.push(*entry);
+                    count += 1;
                 }
             }
+            if count == all.len() {
+                continue;
+            }
+            kept.end();
+            statement!("DELETE FROM postings WHERE id = ?", block.id).execute(connection)?;
+            write(connection, segment.id, kept.done)?;
         }
     }
     Ok(())
 }
 
 /// Every entry of every ready segment.
+#[cfg(test)]
 pub(super) fn each(connection: &mut SqliteConnection, mut see: impl FnMut(Entry)) -> QueryResult<()> {
     for segment in segments(connection)?.iter().filter(|segment| segment.state == READY) {
         let mut source = Source {
@@ -634,7 +632,7 @@ mod tests {
                 }
                 if forgotten == Some(at) {
                     let gone = |(term, spot): Entry| term.0 < 2 && spot.n == 2;
-                    forget(&mut connection, &[Term(0), Term(1)], gone).unwrap();
+                    remove_entries(&mut connection, oracle.iter().copied().filter(|entry| gone(*entry)).collect()).unwrap();
                     oracle.retain(|entry| !gone(*entry));
                 }
                 if steps[at] == 5 {
@@ -656,6 +654,37 @@ mod tests {
             let left = super::segments(&mut connection).unwrap();
             prop_assert!(left.iter().all(|segment| segment.state == READY));
             prop_assert!(left.len() < FAN * 3, "{}", left.len());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Of several segments, with blocks of many terms and terms of many blocks.
+        #[test]
+        fn what_is_removed_is_gone_and_nothing_else(
+            segments in prop::collection::vec(prop::collection::vec((0_i64..12, 0_i64..4000, 1_i64..3), 1..4000), 1..4),
+            gone in prop::collection::vec((0_i64..12, 0_i64..4000, 1_i64..3), 0..2000),
+            whole in 0_i64..24,
+        ) {
+            let entry = |(term, at, n): (i64, i64, i64)| (Term(term << 20), Spot { at, n, seq: at * 7 });
+            let mut connection = file();
+            let mut expected = BTreeSet::new();
+            for segment in segments {
+                let entries: Vec<Entry> = segment.into_iter().map(entry).collect();
+                expected.extend(entries.iter().copied());
+                add(&mut connection, entries).unwrap();
+            }
+            let mut gone: Vec<Entry> = gone.into_iter().map(entry).collect();
+            gone.extend(expected.iter().filter(|entry| entry.0.0 == whole << 20));
+            expected.retain(|entry| !gone.contains(entry));
+            remove_entries(&mut connection, gone).unwrap();
+            let mut left = BTreeSet::new();
+            each(&mut connection, |entry| {
+                left.insert(entry);
+            })
+            .unwrap();
+            prop_assert_eq!(left, expected);
         }
     }
 }

@@ -4,9 +4,19 @@
 //! items that remain (how many; for each its number in 2 bytes and the salt), and the commitments of the
 //! parts that are gone (how many; for each its number and the commitment). Tags that are gone have theirs in
 //! their place.
+//!
+//! Of an event that its retention has ended, a **stub** is left: the columns of the header, `tags` that are the
+//! one byte 0x40, nothing in the columns of items, and a proof of 64 bytes: the leaf, and the hash over the
+//! commitments (C), with which the header gives the leaf. So type and time of a stub are still proven, and
+//! `verify` takes it only where a chained record of the retention covers them.
 
-use super::chain::{Hash, Salt, Salts};
-use super::pack::{self, Input};
+use super::chain::{self, Body, Hash, JsonItem, Salt, Salts, TagItem};
+use super::pack::{self, Input, Packed, PackedTag, Tags};
+
+/// What is said of a row that does not give its leaf.
+pub(super) const CHANGED: &str = "the event, or a tag of it, was changed";
+/// `tags` of a stub: no tag begins so.
+pub(super) const STUB: &[u8] = &[0x40];
 
 /// A row's proof.
 #[derive(Clone)]
@@ -15,6 +25,8 @@ pub(super) struct Proof {
     pub(super) salts: Salts,
     /// Parts, by number.
     pub(super) gone: Vec<(u16, Hash)>,
+    /// Of a stub: the hash over its commitments.
+    pub(super) body: Option<Hash>,
 }
 
 impl Proof {
@@ -25,6 +37,17 @@ impl Proof {
                 leaf: leaf.try_into().ok()?,
                 salts: Salts::of_event(*salt),
                 gone: Vec::new(),
+                body: None,
+            });
+        }
+        // No long form has this length.
+        if let Ok(bytes) = <&[u8; 64]>::try_from(bytes) {
+            let (leaf, body) = bytes.split_first_chunk::<32>()?;
+            return Some(Proof {
+                leaf: *leaf,
+                salts: Salts::Remaining(Vec::new()),
+                gone: Vec::new(),
+                body: Some(body.try_into().ok()?),
             });
         }
         let mut input = Input(bytes);
@@ -41,6 +64,7 @@ impl Proof {
             leaf,
             salts: Salts::Remaining(salts),
             gone,
+            body: None,
         })
     }
 
@@ -53,7 +77,6 @@ impl Proof {
     }
 
     /// The long form.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for erasures"))]
     pub(super) fn write(leaf: &Hash, salts: &[(u16, Salt)], gone: &[(u16, Hash)]) -> Vec<u8> {
         let mut out = leaf.to_vec();
         pack::put(&mut out, salts.len() as u64);
@@ -67,5 +90,109 @@ impl Proof {
             out.extend(commitment);
         }
         out
+    }
+
+    /// That of a stub.
+    pub(super) fn of_stub(leaf: &Hash, body: &Hash) -> Vec<u8> {
+        [leaf.as_slice(), body.as_slice()].concat()
+    }
+}
+
+/// The columns of a row that are items.
+pub(super) struct Items<'r> {
+    pub(super) owner: Option<&'r [u8]>,
+    pub(super) user_id: Option<&'r [u8]>,
+    pub(super) target: Option<i32>,
+    pub(super) request_id: Option<&'r [u8]>,
+    pub(super) payload: &'r [u8],
+    pub(super) extras: &'r [u8],
+    pub(super) tags: &'r [u8],
+    /// Microseconds since 1970.
+    pub(super) created_at: i64,
+}
+
+impl Items<'_> {
+    /// Hands every item, or what stands for it, to `body`. `text` gives the hash of a text.
+    pub(super) fn commit<'t>(
+        &self,
+        proof: &Proof,
+        text: impl Fn(i32) -> Result<&'t Hash, &'static str>,
+        body: &mut Body,
+    ) -> Result<(), &'static str> {
+        let target = self.target.map(&text).transpose()?;
+        let parts = [
+            (chain::OWNER, self.owner),
+            (chain::USER, self.user_id),
+            (chain::TARGET, target.map(<[u8; 32]>::as_slice)),
+            (chain::PAYLOAD, Some(self.payload)),
+            (chain::REQUEST, self.request_id),
+            (chain::EXTRAS, Some(self.extras)),
+        ];
+        for (number, part) in parts {
+            if let Some(commitment) = proof.erased(number) {
+                if part.is_some_and(|part| !part.is_empty()) {
+                    return Err(CHANGED);
+                }
+                body.add(number, commitment);
+                continue;
+            }
+            let Some(part) = part else { continue };
+            if number == chain::PAYLOAD || number == chain::EXTRAS {
+                match Packed::read(part).ok_or(CHANGED)? {
+                    Packed::Template { id, arguments } => {
+                        let template = text(id.cast_signed())?;
+                        body.json(number, JsonItem::Template { template, arguments });
+                    }
+                    Packed::Text(text) => body.json(number, JsonItem::Text(text)),
+                }
+            } else {
+                body.part(number, part);
+            }
+        }
+        for (number, tag) in (chain::FIRST_TAG..).zip(Tags::read(self.tags, self.owner, self.created_at)) {
+            match tag.ok_or(CHANGED)? {
+                PackedTag::Erased(commitment) => body.add(number, commitment),
+                PackedTag::Tag {
+                    kind,
+                    fingerprint,
+                    owner,
+                    created_at,
+                    detail,
+                } => {
+                    let detail = match detail.is_empty() {
+                        true => JsonItem::Nothing,
+                        false => match Packed::read(detail).ok_or(CHANGED)? {
+                            Packed::Template { id, arguments } => JsonItem::Template {
+                                template: text(id.cast_signed())?,
+                                arguments,
+                            },
+                            Packed::Text(text) => JsonItem::Text(text),
+                        },
+                    };
+                    body.tag(
+                        number,
+                        &TagItem {
+                            fingerprint,
+                            kind: text(kind.cast_signed())?,
+                            owner: owner.as_deref(),
+                            created_at,
+                            detail,
+                        },
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is in them, as in a stub.
+    pub(super) fn is_stub(&self) -> bool {
+        self.tags == STUB
+            && self.owner.is_none()
+            && self.user_id.is_none()
+            && self.target.is_none()
+            && self.request_id.is_none()
+            && self.payload.is_empty()
+            && self.extras.is_empty()
     }
 }

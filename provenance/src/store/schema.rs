@@ -183,6 +183,20 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// People who were erased, by a keyed hash that is no owner's.
+    erasures (person) {
+        person -> Binary,
+        version -> BigInt,
+        erasure -> Binary,
+        owner -> Nullable<Binary>,
+        at -> BigInt,
+        touched_at -> BigInt,
+        done_at -> Nullable<BigInt>,
+        lifted_at -> Nullable<BigInt>,
+    }
+}
+
 /// The number of an event type: of a built-in one its place, of an own one four bytes of its SHA-256,
 /// below zero.
 pub(super) fn type_code(name: &str) -> i32 {
@@ -490,6 +504,7 @@ pub(super) fn check(connection: &mut SqliteConnection, path: &Path) -> Result<i6
         "segments",
         "postings",
         "replays",
+        "erasures",
     ];
     match expected.iter().find(|name| !tables.iter().any(|t| t == *name)) {
         Some(missing) => foreign(&format!("it has no table {missing}")),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::db::{Db, on};
 use super::pack::{self, PackedTag, Tags, hex};
 use super::postings::Spot;
+use super::proof::STUB;
 use super::read::{Memory, StoredEvent};
 use super::schema::{events, instances};
 use super::texts::{Catalog, template_of};
@@ -23,21 +24,31 @@ pub(super) struct EventRow {
     pub(super) n: i64,
     pub(super) seq: i64,
     pub(super) at: i64,
-    after: i64,
+    pub(super) after: i64,
     pub(super) event_type: i32,
-    actor: i32,
-    target: Option<i32>,
-    recipient: Option<i32>,
-    outcome_of: Option<i64>,
+    pub(super) actor: i32,
+    pub(super) target: Option<i32>,
+    pub(super) recipient: Option<i32>,
+    pub(super) outcome_of: Option<i64>,
     pub(super) owner: Option<Vec<u8>>,
     pub(super) user_id: Option<Vec<u8>>,
     pub(super) request_id: Option<Vec<u8>>,
-    payload: Vec<u8>,
-    extras: Vec<u8>,
-    tags: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+    pub(super) extras: Vec<u8>,
+    pub(super) tags: Vec<u8>,
 }
 
 impl EventRow {
+    /// What its retention has left of it, which nobody is shown.
+    pub(super) fn is_stub(&self) -> bool {
+        self.tags == STUB
+    }
+
+    /// Whether an erasure took something of it.
+    fn is_erased(&self) -> bool {
+        self.extras.is_empty() || self.tags().any(|tag| matches!(tag, PackedTag::Erased(_)))
+    }
+
     pub(super) fn created_at(&self) -> i64 {
         self.at.wrapping_mul(1000).wrapping_add(self.after)
     }
@@ -51,7 +62,7 @@ impl EventRow {
     }
 
     /// The numbers of the texts that it names.
-    fn texts(&self) -> impl Iterator<Item = (i64, i32)> {
+    pub(super) fn texts(&self) -> impl Iterator<Item = (i64, i32)> {
         let tags = self.tags().flat_map(|tag| match tag {
             PackedTag::Tag { kind, detail, .. } => [Some(kind.cast_signed()), template_of(detail)],
             PackedTag::Erased(_) => [None, None],
@@ -102,7 +113,8 @@ pub(super) fn rows(connection: &mut Db<'_>, memory: &mut Memory, spots: &[Spot])
                     .select(EventRow::as_select())
                     .load(connection)
             )?;
-            found.extend(rows.into_iter().map(|row| ((row.n, row.seq), row)));
+            let shown = rows.into_iter().filter(|row| !row.is_stub());
+            found.extend(shown.map(|row| ((row.n, row.seq), row)));
             let rows = on!(
                 connection,
                 events::table
@@ -211,7 +223,11 @@ pub(super) fn stored(
 impl Rows {
     fn stored(&self, catalog: &Catalog, writer: &Writer, types: &HashMap<i32, String>) -> Option<StoredEvent> {
         let Rows { event, outcomes } = self;
-        let object = |column: &[u8]| object(catalog.json(event.n, column).as_deref());
+        let object = |column: &[u8]| match column.is_empty() {
+            // Erased.
+            true => Map::new(),
+            false => object(catalog.json(event.n, column).as_deref()),
+        };
         let text = |id: i32| {
             catalog
                 .text(event.n, id)
@@ -219,6 +235,7 @@ impl Rows {
         };
         let unpacked = |packed: &Option<Vec<u8>>| pack::unpack_text(packed.as_deref()?);
         let (mut payload, mut extras) = (object(&event.payload), object(&event.extras));
+        let is_erased = event.is_erased() || outcomes.iter().any(EventRow::is_erased);
         let mut owner = unpacked(&event.owner);
         let mut matched_tags: Vec<_> = event.tags().filter_map(|tag| flat(&tag, event.n, catalog)).collect();
         for late in outcomes {
@@ -241,6 +258,9 @@ impl Rows {
         put("instance", instance_id(*instance).into());
         if let Some(owner) = owner {
             put("owner", owner.into());
+        }
+        if is_erased {
+            put("erased", true.into());
         }
         if let Some(recipient) = event.recipient(catalog) {
             put("recipient", recipient.into());

@@ -6,10 +6,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 
-use super::chain::{self, Body, Hash, HeadParts, Header, JsonItem, TagItem};
+use super::chain::{self, Body, Hash, HeadParts, Header};
 use super::db::{Db, on};
-use super::pack::{Packed, PackedTag, Tags, hex};
-use super::proof::Proof;
+use super::pack::hex;
+use super::proof::{CHANGED, Items, Proof};
+use super::retention::Retained;
 use super::statement::statement;
 use super::stored::{event_id, instance_id};
 
@@ -70,9 +71,10 @@ impl Verified {
 pub(super) fn verify(connection: &mut Db<'_>) -> QueryResult<Verified> {
     let sql = format!("{} ORDER BY n", Writer::select(connection));
     let writers = on!(connection, diesel::sql_query(sql).load::<Writer>(connection))?;
+    let retained = Retained::load(connection)?;
     let mut instances = Vec::with_capacity(writers.len());
     for writer in &writers {
-        instances.push(instance(connection, writer)?);
+        instances.push(instance(connection, writer, &retained)?);
     }
     let mut problem = None;
     for (table, seq) in [("events", "seq"), ("batches", "first_seq")] {
@@ -147,7 +149,8 @@ pub(super) fn tail(connection: &mut Db<'_>) -> QueryResult<Tail> {
     };
     let problem = match before {
         Some(before) => {
-            let mut leaves = Leaves::new(&writer, batch.first_seq, connection)?;
+            let retained = Retained::load(connection)?;
+            let mut leaves = Leaves::new(&writer, retained, batch.first_seq, connection)?;
             batch.check(connection, &mut leaves, &writer, &before)?.err()
         }
         None => Some(batch.problem(&writer, "the chain is not a hash")),
@@ -177,7 +180,7 @@ pub(super) fn batches(connection: &mut Db<'_>) -> QueryResult<i64> {
     Ok(last.iter().fold(0, |sum, place| place.n.saturating_add(sum)))
 }
 
-fn instance(connection: &mut Db<'_>, writer: &Writer) -> QueryResult<VerifiedInstance> {
+fn instance(connection: &mut Db<'_>, writer: &Writer, retained: &Retained) -> QueryResult<VerifiedInstance> {
     let mut verified = VerifiedInstance {
         instance: instance_id(writer.instance),
         events: 0,
@@ -190,7 +193,7 @@ fn instance(connection: &mut Db<'_>, writer: &Writer) -> QueryResult<VerifiedIns
     };
     let mut chain = writer.chain();
     let mut next_seq = 1;
-    let mut leaves = Leaves::new(writer, 1, connection)?;
+    let mut leaves = Leaves::new(writer, retained.clone(), 1, connection)?;
     while verified.problem.is_none() {
         // Some batches a statement: a service that writes meanwhile is not held up.
         let batches = diesel::sql_query(format!(
@@ -403,7 +406,8 @@ impl Batch {
 /// The leaves of an instance in their order, computed a window ahead.
 struct Leaves<'w> {
     writer: &'w Writer,
-    texts: HashMap<i64, Hash>,
+    retained: Retained,
+    texts: HashMap<i32, Hash>,
     types: HashMap<i32, Hash>,
     /// Of the events that were read, in order.
     ready: VecDeque<(i64, Result<Hash, &'static str>)>,
@@ -414,7 +418,7 @@ struct Leaves<'w> {
 }
 
 impl<'w> Leaves<'w> {
-    fn new(writer: &'w Writer, from: i64, connection: &mut Db<'_>) -> QueryResult<Self> {
+    fn new(writer: &'w Writer, retained: Retained, from: i64, connection: &mut Db<'_>) -> QueryResult<Self> {
         // As bytes, and only what is a text: no conversion hides an edit.
         let texts: Vec<(i64, Vec<u8>, String)> = match connection {
             Db::Sqlite(connection) => statement!(
@@ -433,10 +437,12 @@ impl<'w> Leaves<'w> {
         let types = on!(connection, types.load::<(i32, String)>(connection))?;
         Ok(Leaves {
             writer,
+            retained,
+            // A number beyond 32 bits is none of ours: a narrower read would cut off what was changed.
             texts: texts
                 .into_iter()
                 .filter(|(.., of)| of == "text")
-                .map(|(id, text, _)| (id, chain::bytes(&text)))
+                .filter_map(|(id, text, _)| Some((i32::try_from(id).ok()?, chain::bytes(&text))))
                 .collect(),
             types: types
                 .into_iter()
@@ -470,6 +476,8 @@ impl<'w> Leaves<'w> {
             self.next = self.window(connection)?;
         }
         let rows = std::mem::take(&mut self.next);
+        // A service that ends what was kept for its time says so before.
+        self.retained.refresh(connection)?;
         let parallel = std::thread::available_parallelism()
             .map_or(1, std::num::NonZero::get)
             .min(8);
@@ -503,7 +511,6 @@ impl<'w> Leaves<'w> {
     }
 
     fn leaf(&self, row: &Row) -> Result<Hash, &'static str> {
-        const CHANGED: &str = "the event, or a tag of it, was changed";
         let (
             seq,
             at,
@@ -526,103 +533,47 @@ impl<'w> Leaves<'w> {
             return Err("the event holds something of another type");
         }
         let proof = Proof::read(proof).ok_or(CHANGED)?;
-        let text = |id: i64| {
+        let text = |id: i32| {
             self.texts
                 .get(&id)
                 .ok_or("a text that the event names is missing, or was changed")
         };
         let created_at = at.wrapping_mul(1000).wrapping_add(*after);
-        let target = target.map(text).transpose()?;
-        let mut body = Body::new(proof.salts.clone());
-        let parts = [
-            (chain::OWNER, owner.as_deref()),
-            (chain::USER, user_id.as_deref()),
-            (chain::TARGET, target.map(<[u8; 32]>::as_slice)),
-            (chain::PAYLOAD, Some(payload.as_slice())),
-            (chain::REQUEST, request_id.as_deref()),
-            (chain::EXTRAS, Some(extras.as_slice())),
-        ];
-        let json = |column: &'_ [u8]| -> Option<(Option<i64>, usize)> {
-            match Packed::read(column)? {
-                Packed::Template { id, arguments } => Some((Some(i64::from(id)), column.len() - arguments.len())),
-                Packed::Text(text) => Some((None, column.len() - text.len())),
-            }
+        let items = Items {
+            owner: owner.as_deref(),
+            user_id: user_id.as_deref(),
+            target: *target,
+            request_id: request_id.as_deref(),
+            payload,
+            extras,
+            tags,
+            created_at,
         };
-        for (number, part) in parts {
-            if let Some(commitment) = proof.erased(number) {
-                if part.is_some_and(|part| !part.is_empty()) {
-                    return Err(CHANGED);
-                }
-                body.add(number, commitment);
-                continue;
-            }
-            let Some(part) = part else { continue };
-            if number == chain::PAYLOAD || number == chain::EXTRAS {
-                let (template, from) = json(part).ok_or(CHANGED)?;
-                let rest = part.get(from..).unwrap_or_default();
-                match template {
-                    Some(id) => {
-                        let template = text(id)?;
-                        body.json(
-                            number,
-                            JsonItem::Template {
-                                template,
-                                arguments: rest,
-                            },
-                        );
-                    }
-                    None => body.json(number, JsonItem::Text(rest)),
-                }
-            } else {
-                body.part(number, part);
-            }
-        }
-        for (number, tag) in (chain::FIRST_TAG..).zip(Tags::read(tags, owner.as_deref(), created_at)) {
-            match tag.ok_or(CHANGED)? {
-                PackedTag::Erased(commitment) => body.add(number, commitment),
-                PackedTag::Tag {
-                    kind,
-                    fingerprint,
-                    owner,
-                    created_at,
-                    detail,
-                } => {
-                    let detail = match detail.is_empty() {
-                        true => JsonItem::Nothing,
-                        false => match Packed::read(detail).ok_or(CHANGED)? {
-                            Packed::Template { id, arguments } => JsonItem::Template {
-                                template: text(i64::from(id))?,
-                                arguments,
-                            },
-                            Packed::Text(text) => JsonItem::Text(text),
-                        },
-                    };
-                    body.tag(
-                        number,
-                        &TagItem {
-                            fingerprint,
-                            kind: text(i64::from(kind))?,
-                            owner: owner.as_deref(),
-                            created_at,
-                            detail,
-                        },
-                    );
-                }
-            }
-        }
-        let leaf = body.leaf(&Header {
+        let header = Header {
             instance: self.writer.instance,
             seq: *seq,
             at: *at,
             created_at,
             event_type: self
                 .types
-                .get(&i32::try_from(*event_type).unwrap_or(0))
+                .get(event_type)
                 .ok_or("the event's type is not known, or was changed")?,
             actor: text(*actor)?,
             recipient: recipient.map(text).transpose()?,
             outcome_of: *outcome_of,
-        });
+        };
+        let leaf = match &proof.body {
+            Some(_) if !items.is_stub() => return Err(CHANGED),
+            Some(_) if !self.retained.cover(*event_type, *at) => {
+                return Err("the event was reduced to a stub, and no record of a retention covers it");
+            }
+            Some(body) => header.leaf(body),
+            None => {
+                let mut body = Body::new(proof.salts.clone());
+                items.commit(&proof, text, &mut body)?;
+                body.leaf(&header)
+            }
+        };
         if leaf != proof.leaf {
             return Err(CHANGED);
         }
@@ -630,15 +581,15 @@ impl<'w> Leaves<'w> {
     }
 }
 
-// Numbers as wide as the file may hold them: a narrower read would cut off what was changed.
+// A number of a file may be wider than it is read: `typed` says that it is not.
 type Row = (
     i64,
     i64,
     i64,
-    i64,
-    i64,
-    Option<i64>,
-    Option<i64>,
+    i32,
+    i32,
+    Option<i32>,
+    Option<i32>,
     Option<i64>,
     Option<Vec<u8>>,
     Option<Vec<u8>>,
@@ -654,10 +605,10 @@ type Columns = (
     BigInt,
     BigInt,
     BigInt,
-    BigInt,
-    BigInt,
-    Nullable<BigInt>,
-    Nullable<BigInt>,
+    Integer,
+    Integer,
+    Nullable<Integer>,
+    Nullable<Integer>,
     Nullable<BigInt>,
     Nullable<Binary>,
     Nullable<Binary>,
@@ -690,6 +641,8 @@ fn read(connection: &mut Db<'_>, n: i64, from: i64) -> QueryResult<Vec<Row>> {
          payload, extras, tags, proof, \
          typeof(seq) = 'integer' AND typeof(at) = 'integer' AND typeof(after) = 'integer' \
          AND typeof(event_type) = 'integer' AND typeof(actor) = 'integer' \
+         AND event_type BETWEEN -2147483648 AND 2147483647 AND actor BETWEEN 0 AND 2147483647 \
+         AND ifnull(target, 0) BETWEEN 0 AND 2147483647 AND ifnull(recipient, 0) BETWEEN 0 AND 2147483647 \
          AND typeof(target) IN ('integer', 'null') AND typeof(recipient) IN ('integer', 'null') \
          AND typeof(outcome_of) IN ('integer', 'null') AND typeof(owner) IN ('blob', 'null') \
          AND typeof(user_id) IN ('blob', 'null') AND typeof(request_id) IN ('blob', 'null') \

@@ -1,6 +1,6 @@
 //! The one writer of an instance.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,6 +76,50 @@ pub(crate) struct SpillMark {
     pub(crate) offset: u64,
 }
 
+/// Rows of registered values that are no longer there: what erasures and retentions tell a writer.
+#[derive(Default)]
+pub(crate) struct Forgotten(Mutex<Vec<Forget>>);
+
+enum Forget {
+    These(Vec<(i64, i64)>),
+    AllBut(HashSet<(i64, i64)>),
+}
+
+impl Forgotten {
+    /// These are gone.
+    pub(crate) fn these(&self, rows: Vec<(i64, i64)>) {
+        if !rows.is_empty() {
+            self.tell(Forget::These(rows));
+        }
+    }
+
+    /// All that were there before are gone but these.
+    pub(crate) fn all_but(&self, rows: HashSet<(i64, i64)>) {
+        self.tell(Forget::AllBut(rows));
+    }
+
+    fn tell(&self, forget: Forget) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(forget);
+    }
+
+    fn apply(&self, known: &mut KnownValues, own: i64) {
+        let told = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for forget in told {
+            match forget {
+                Forget::These(rows) => {
+                    let rows: HashSet<_> = rows.into_iter().collect();
+                    known.retain(|_, row| !rows.contains(row));
+                }
+                Forget::AllBut(rows) => {
+                    // What this writer has added since it was looked.
+                    let last = rows.iter().filter(|(n, _)| *n == own).map(|(_, id)| *id).max();
+                    known.retain(|_, row| rows.contains(row) || row.0 == own && Some(row.1) > last);
+                }
+            }
+        }
+    }
+}
+
 /// The connection that writes.
 pub(crate) struct Writer {
     connection: SqliteConnection,
@@ -85,6 +129,7 @@ pub(crate) struct Writer {
     texts: Texts,
     known: KnownValues,
     learned: Learned,
+    forgotten: Arc<Forgotten>,
     next_batch: i64,
     chain: Hash,
     /// The last attempt failed in a way that may have left its batch in the file.
@@ -190,6 +235,7 @@ impl Writer {
             texts: Texts::default(),
             known: KnownValues::new(),
             learned: Learned::default(),
+            forgotten: Arc::default(),
             next_batch: 1,
             uncertain: false,
             catalog: Catalog::default(),
@@ -202,6 +248,11 @@ impl Writer {
             #[cfg(test)]
             fail_after_commit: false,
         })
+    }
+
+    /// Where this writer is told of values that others removed.
+    pub(crate) fn forgotten(&self) -> Arc<Forgotten> {
+        self.forgotten.clone()
     }
 
     /// What was registered before this start.
@@ -234,6 +285,7 @@ impl Writer {
     pub(crate) fn append(&mut self, batch: &[Record], mark: Option<SpillMark>) -> Result<(), Error> {
         self.same_file()?;
         self.known.extend(self.learned.take());
+        self.forgotten.apply(&mut self.known, self.place.n);
         let prepared = Prepared::new(&self.place, &mut self.texts, &self.known, batch)?;
         let connection = &mut self.connection;
         let mut chain = self.chain;

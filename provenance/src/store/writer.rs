@@ -1,8 +1,10 @@
 //! The writer of an instance, wherever it writes to.
 
+use std::sync::Arc;
+
 #[cfg(feature = "postgres-store")]
 use super::postgres;
-use super::write::{self, Head, Instance, Learned, Record, Restored, SpillMark};
+use super::write::{self, Forgotten, Head, Instance, Learned, Record, Restored, SpillMark};
 use crate::Error;
 use crate::config::Storage;
 use crate::key::Keys;
@@ -110,13 +112,11 @@ impl Writer {
     ///
     /// # Errors
     /// The evidence cannot be read.
-    #[expect(dead_code, reason = "for spilled records")]
     pub(crate) fn replayed(&mut self, id: &[u8; 16]) -> Result<u64, Error> {
         delegate!(self, writer => writer.replayed(id))
     }
 
     /// Where the chain stands.
-    #[expect(dead_code, reason = "for checkpoints")]
     pub(crate) fn head(&self) -> Head {
         delegate!(self, writer => writer.head())
     }
@@ -127,6 +127,16 @@ impl Writer {
     /// The evidence cannot be written.
     pub(crate) fn end(&mut self) -> Result<(), Error> {
         delegate!(self, writer => writer.end())
+    }
+
+    /// Where it is told which values are no longer stored.
+    pub(crate) fn forgotten(&self) -> Arc<Forgotten> {
+        match self {
+            Writer::File(writer) => writer.forgotten(),
+            // Nothing is erased there yet.
+            #[cfg(feature = "postgres-store")]
+            Writer::Server(_) => Arc::default(),
+        }
     }
 
     /// The number of the instance, and where it is told which values others have stored.

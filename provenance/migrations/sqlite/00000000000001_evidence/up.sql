@@ -144,3 +144,21 @@ CREATE TABLE replays (
     spill BLOB NOT NULL PRIMARY KEY,
     "offset" BIGINT NOT NULL
 ) WITHOUT ROWID;
+
+-- People who were erased: a load of their old rows does not register them again.
+CREATE TABLE erasures (
+    -- Keyed hash of an identifier's pseudonym.
+    person BLOB NOT NULL PRIMARY KEY,
+    -- Counts the changes of this table, for those who follow them.
+    version BIGINT NOT NULL,
+    -- The same for all identifiers of a person.
+    erasure BLOB NOT NULL,
+    -- The pseudonym itself, until nothing of it is left.
+    owner BLOB,
+    at BIGINT NOT NULL,
+    touched_at BIGINT NOT NULL,
+    done_at BIGINT,
+    -- The person came back.
+    lifted_at BIGINT
+) WITHOUT ROWID;
+CREATE INDEX erasures_by_version ON erasures (version);
