@@ -37,6 +37,7 @@
 //! | `server` | yes | [`init`], [`spawn`], [`Server`] |
 //! | `cli` | yes | the commands |
 //! | `bundled` | yes | SQLite compiled in |
+//! | `postgres-store` | | evidence in PostgreSQL |
 
 mod access;
 pub mod api;

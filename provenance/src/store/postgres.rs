@@ -26,6 +26,16 @@ const START_MILLIS: u32 = 30_000;
 /// Tries to make what others are making at the same time.
 const ATTEMPTS: usize = 50;
 
+diesel::table! {
+    /// Which events a term is in.
+    event_terms (term, at, n, seq) {
+        term -> BigInt,
+        at -> BigInt,
+        n -> BigInt,
+        seq -> BigInt,
+    }
+}
+
 /// A database, by its URL.
 #[derive(Clone)]
 pub(crate) struct Server {

@@ -17,6 +17,19 @@ where
     T: Table + CopyTarget<Table = T> + Clone + QueryFragment<diesel::pg::Pg>,
     R: Row,
 {
+    copy_of(table, rows, |row, column| row.columns(column), connection)
+}
+
+/// As [`copy`]; `columns` gives those of an item.
+pub(super) fn copy_of<T, I>(
+    table: T,
+    rows: &[I],
+    columns: impl for<'b> Fn(&'b I, &mut dyn FnMut(Column<'b>) -> QueryResult<()>) -> QueryResult<()>,
+    connection: &mut PgConnection,
+) -> QueryResult<()>
+where
+    T: Table + CopyTarget<Table = T> + Clone + QueryFragment<diesel::pg::Pg>,
+{
     if rows.is_empty() {
         return Ok(());
     }
@@ -24,7 +37,7 @@ where
         .from_raw_data(table, |out: &mut dyn std::io::Write| -> QueryResult<()> {
             let mut bytes = HEADER.to_vec();
             for row in rows {
-                put(row, &mut bytes)?;
+                put(row, &columns, &mut bytes)?;
                 if bytes.len() >= CHUNK {
                     out.write_all(&bytes).map_err(unsent)?;
                     bytes.clear();
@@ -42,12 +55,16 @@ fn unsent(error: std::io::Error) -> diesel::result::Error {
     diesel::result::Error::SerializationError(Box::new(error))
 }
 
-fn put<R: Row>(row: &R, out: &mut Vec<u8>) -> QueryResult<()> {
+fn put<I>(
+    row: &I,
+    columns: impl for<'b> Fn(&'b I, &mut dyn FnMut(Column<'b>) -> QueryResult<()>) -> QueryResult<()>,
+    out: &mut Vec<u8>,
+) -> QueryResult<()> {
     let start = out.len();
     out.extend([0; 2]);
-    let mut columns: i16 = 0;
-    row.columns(&mut |column| {
-        columns += 1;
+    let mut count: i16 = 0;
+    columns(row, &mut |column| {
+        count += 1;
         match column {
             Column::Big(value) => field(out, &value.to_be_bytes()),
             Column::Int(value) => field(out, &value.to_be_bytes()),
@@ -62,8 +79,8 @@ fn put<R: Row>(row: &R, out: &mut Vec<u8>) -> QueryResult<()> {
             }
         }
     })?;
-    if let Some(count) = out.get_mut(start..start + 2) {
-        count.copy_from_slice(&columns.to_be_bytes());
+    if let Some(columns) = out.get_mut(start..start + 2) {
+        columns.copy_from_slice(&count.to_be_bytes());
     }
     Ok(())
 }

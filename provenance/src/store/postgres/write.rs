@@ -8,8 +8,8 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer};
 
-use super::copy::copy;
-use super::{START_MILLIS, STATEMENT_MILLIS, Server};
+use super::copy::{copy, copy_of};
+use super::{START_MILLIS, STATEMENT_MILLIS, Server, event_terms};
 use crate::Error;
 use crate::key::Keys;
 use crate::store::batch::{KnownValues, Place, Prepared};
@@ -17,7 +17,7 @@ use crate::store::chain::{self, Hash};
 use crate::store::db::Db;
 use crate::store::index::{self, Digest};
 use crate::store::schema::{batches, event_counts, events, fingerprints, instances, keys, owner_links, replays};
-use crate::store::statement::statement;
+use crate::store::statement::{Column, statement};
 use crate::store::texts::{Catalog, Texts};
 use crate::store::write::{
     Head, Instance, InstanceRow, Learned, Record, Refusal, Restored, SpillMark, StoredValue, check_key, kinds, owners,
@@ -404,7 +404,7 @@ fn round(connection: &mut PgConnection, catalog: &mut Catalog, known: &KnownValu
             return Ok(false);
         }
         let upto = digest.upto;
-        put(connection, digest, known)?;
+        put(connection, digest, indexed, known)?;
         diesel::update(instances::table.find(n))
             .set(instances::indexed.eq(upto))
             .execute(connection)?;
@@ -412,18 +412,37 @@ fn round(connection: &mut PgConnection, catalog: &mut Catalog, known: &KnownValu
     })
 }
 
-fn put(connection: &mut PgConnection, digest: Digest, known: &KnownValues) -> QueryResult<()> {
-    let mut entries = digest.postings;
+fn put(connection: &mut PgConnection, digest: Digest, indexed: i64, known: &KnownValues) -> QueryResult<()> {
+    let mut entries: Vec<[i64; 4]> = digest
+        .postings
+        .iter()
+        .map(|(term, spot)| [term.number(), spot.at, spot.n, spot.seq])
+        .collect();
     entries.sort_unstable();
-    let column = |of: fn(&super::super::postings::Entry) -> i64| entries.iter().map(of).collect::<Vec<i64>>();
-    diesel::sql_query(
-        "INSERT INTO event_terms (term, at, n, seq) SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-    )
-    .bind::<Array<BigInt>, _>(column(|(term, _)| term.number()))
-    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.at))
-    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.n))
-    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.seq))
-    .execute(connection)?;
+    entries.dedup();
+    // What came with an outcome stands at its share, which an earlier round may have put there already.
+    let (new, late): (Vec<_>, Vec<_>) = entries.into_iter().partition(|[.., seq]| *seq > indexed);
+    copy_of(
+        event_terms::table,
+        &new,
+        |entry, put| entry.iter().try_for_each(|value| put(Column::Big(value))),
+        connection,
+    )?;
+    if !late.is_empty() {
+        let column = |at: usize| {
+            late.iter()
+                .filter_map(|entry| entry.get(at).copied())
+                .collect::<Vec<i64>>()
+        };
+        diesel::sql_query(
+            "INSERT INTO event_terms (term, at, n, seq) SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind::<Array<BigInt>, _>(column(0))
+        .bind::<Array<BigInt>, _>(column(1))
+        .bind::<Array<BigInt>, _>(column(2))
+        .bind::<Array<BigInt>, _>(column(3))
+        .execute(connection)?;
+    }
     // In the order of their keys: instances that meet at a value wait for each other, and never in a ring.
     let mut sights: Vec<_> = digest
         .sights
