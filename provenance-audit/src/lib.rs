@@ -39,6 +39,7 @@
 //! | `bundled` | yes | SQLite compiled in |
 
 mod access;
+mod answers;
 pub mod api;
 #[cfg(feature = "cli")]
 pub mod artifact;
@@ -47,6 +48,8 @@ pub mod call_sites;
 mod error;
 #[cfg(feature = "cli")]
 pub mod inventory_report;
+mod openapi;
+mod pages;
 mod params;
 #[cfg(feature = "server")]
 mod server;

@@ -318,6 +318,28 @@ impl EventBuilder {
     }
 }
 
+impl Tracker {
+    /// Records that somebody looked into the evidence of a person, or took evidence away: an AUDIT_ACCESS, on
+    /// disk when this returns. `by` is the name of a token, `what` what was asked, `reason` why; of a
+    /// `reason` that holds a registered value nothing is kept.
+    ///
+    /// # Errors
+    /// [`Error::is_evidence`]: it is not on disk after one second, or this tracker is closed.
+    pub fn record_access(&self, by: &str, what: &str, reason: &str, owner: Option<&Owner>) -> Result<(), Error> {
+        let recorded = self.attempt(|tracker| {
+            let mut event = Event::new(EventType::AuditAccess, format!("audit:{by}"));
+            event.target = Some(what.into());
+            event.owner = owner.cloned();
+            event.extras.insert("reason".into(), reason.into());
+            tracker
+                .record_durable(scrubbed(tracker, event))
+                .map(|_| ())
+                .map_err(|(_, error)| error)
+        });
+        recorded.unwrap_or_else(|| Err(Error::new(ErrorKind::Evidence, "the access cannot be recorded: recording has ended")))
+    }
+}
+
 /// Waits until everything recorded so far is on disk.
 ///
 /// # Errors

@@ -15,7 +15,9 @@ pub(crate) use entry::{build_hash, unvisited};
 
 #[cfg(feature = "runtime")]
 #[doc(hidden)]
-pub use crate::vocabulary::category::{is_known as is_known_category, nearest as nearest_category};
+pub use crate::vocabulary::category::{
+    canonical as canonical_category, is_known as is_known_category, nearest as nearest_category,
+};
 
 /// Leaves one line of JSON in the program's inventory section. Called by generated code:
 /// `head`, the item's path below the invoking module, and `tail` make one JSON object.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
-    COOKIE, Config, Durability, Egress, Fingerprints, HEADER, InputField, OnEvidenceFailure, OnViolation, Recipient,
+    AuditRole, AuditToken, COOKIE, Config, Durability, Egress, Fingerprints, HEADER, InputField, OnEvidenceFailure, OnViolation, Recipient,
     Storage, Streams, Token, TrackedModel,
 };
 use crate::Error;
@@ -80,10 +80,11 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
                 config.storage = storage_of(at.text()?, at.folder).map_err(|expected| at.error(expected))?
             }
             "audit_token" => config.audit_token = Token(at.text()?.to_owned()),
-            "audit" => at.section(&["bind", "query_token"], |key, at| {
+            "audit" => at.section(&["bind", "query_token", "tokens"], |key, at| {
                 match key {
                     "bind" => config.audit_bind = at.parsed("an address and port such as 127.0.0.1:8787")?,
-                    _ => config.audit_query_token = at.bool()?,
+                    "query_token" => config.audit_query_token = at.bool()?,
+                    _ => config.audit_tokens = at.elements("a list of tokens")?.map(audit_token).collect::<Result<_, _>>()?,
                 }
                 Ok(())
             })?,
@@ -199,6 +200,43 @@ fn recipient(_: &str, at: At<'_>) -> Result<Recipient, Error> {
         Ok(())
     })?;
     Ok(recipient)
+}
+
+fn audit_token(at: At<'_>) -> Result<AuditToken, Error> {
+    let mut given = AuditToken {
+        name: String::new(),
+        token: Token::default(),
+        roles: Vec::new(),
+    };
+    at.section(&["name", "token", "roles"], |key, at| {
+        match key {
+            "name" => {
+                let name = at.word()?;
+                let is_name = name.len() <= 64
+                    && name.starts_with(|c: char| c.is_ascii_lowercase())
+                    && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+                if !is_name {
+                    return Err(at.error("expected a name such as privacy-desk ([a-z][a-z0-9_-]*)"));
+                }
+                given.name = name.to_owned();
+            }
+            "token" => given.token = Token(at.word()?.to_owned()),
+            _ => {
+                let roles = [
+                    ("read", AuditRole::Read),
+                    ("subject", AuditRole::Subject),
+                    ("erase", AuditRole::Erase),
+                ];
+                let listed = at.elements("a list of roles")?;
+                given.roles = listed.map(|at| at.choice(&roles)).collect::<Result<_, _>>()?;
+            }
+        }
+        Ok(())
+    })?;
+    match (given.name.is_empty(), given.token.0.is_empty(), given.roles.is_empty()) {
+        (false, false, false) => Ok(given),
+        _ => Err(at.error("an audit token needs the keys name, token and roles")),
+    }
 }
 
 fn egress(at: At<'_>) -> Result<Egress, Error> {
@@ -332,6 +370,20 @@ impl<'a> At<'a> {
             .collect()
     }
 
+    /// Every element of a list.
+    fn elements(&self, expected: &str) -> Result<impl Iterator<Item = At<'a>> + use<'a>, Error> {
+        let Value::List(nodes) = &self.node.value else {
+            return Err(self.expected(expected));
+        };
+        let (file, folder, path) = (self.file, self.folder, self.path.clone());
+        Ok(nodes.iter().map(move |node| At {
+            file,
+            folder,
+            path: path.clone(),
+            node,
+        }))
+    }
+
     fn bool(&self) -> Result<bool, Error> {
         match self.node.value {
             Value::Bool(truth) => Ok(truth),
@@ -417,18 +469,8 @@ impl<'a> At<'a> {
     }
 
     fn hosts(&self) -> Result<Vec<String>, Error> {
-        let Value::List(nodes) = &self.node.value else {
-            return Err(self.expected("a list of host names"));
-        };
-        nodes
-            .iter()
-            .map(|node| {
-                let at = At {
-                    file: self.file,
-                    folder: self.folder,
-                    path: self.path.clone(),
-                    node,
-                };
+        self.elements("a list of host names")?
+            .map(|at| {
                 let host = at.word()?;
                 let is_range = host.contains('/') && host.trim().parse::<ipnet::IpNet>().is_ok();
                 if is_range {

@@ -21,7 +21,7 @@ pub(crate) fn is_well_formed(category: &str) -> bool {
 ///
 /// Every key but `x.` and `system.` ones lives below `user.`, unknown ones too: `score.credit`
 /// and `user.score.credit` mean the same.
-pub(crate) fn canonical(written: &str) -> Cow<'_, str> {
+pub fn canonical(written: &str) -> Cow<'_, str> {
     let Key { head, tail } = Key::of(written);
     match (head, tail) {
         ("", tail) => Cow::Borrowed(tail),
