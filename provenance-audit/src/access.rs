@@ -27,8 +27,8 @@ pub(crate) struct Access {
     tokens: Vec<Known>,
     query_token: bool,
     cookie: String,
-    /// Makes form keys.
-    secret: [u8; 32],
+    /// Makes form keys; `None` where the system gave no random bytes: no form is taken then.
+    secret: Option<[u8; 32]>,
     sessions: Mutex<Sessions>,
     throttle: Mutex<Throttle>,
 }
@@ -108,7 +108,7 @@ impl Access {
             tokens: main.into_iter().chain(named).collect(),
             query_token: options.query_token,
             cookie: format!("provenance_audit_{a:02x}{b:02x}{c:02x}{d:02x}"),
-            secret: random().unwrap_or_default(),
+            secret: random(),
             sessions: Mutex::default(),
             throttle: Mutex::default(),
         }
@@ -243,7 +243,7 @@ impl Access {
             By::Session(id) => *id,
             _ => [0; 32],
         };
-        let key = digest(&[self.secret, id].concat());
+        let key = digest(&[self.secret.unwrap_or_default(), id].concat());
         key.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -255,7 +255,7 @@ impl Access {
     pub(crate) fn check_form(&self, caller: &Caller, given: Option<&str>) -> Result<(), Refusal> {
         let expected = self.form_key(caller);
         let brought = bool::from(given.unwrap_or("").as_bytes().ct_eq(expected.as_bytes()));
-        if brought || matches!(caller.by, By::Header) {
+        if brought && self.secret.is_some() || matches!(caller.by, By::Header) {
             return Ok(());
         }
         Err(Refusal::new(

@@ -237,7 +237,7 @@ impl Api {
     pub fn handle(&self, request: &Request) -> Response {
         let is_page = pages::is_page(&request.path);
         let reply = self.reply(request, is_page).unwrap_or_else(|refusal| match is_page {
-            true => pages::refused(self, request, refusal),
+            true => pages::refused(request, refusal),
             false => refusal.into_reply(),
         });
         reply.into_response()

@@ -8,7 +8,7 @@ use provenance::store::Flow;
 use super::{short, special};
 
 /// Most nodes of a column; the rest is one node.
-const MOST: usize = 14;
+const MOST: usize = 18;
 /// The name of that node, and of recipients that are our own.
 pub(crate) const OTHERS: &str = "others";
 pub(crate) const INTERNAL: &str = "internal recipients";
@@ -311,6 +311,7 @@ fn order(nodes: &mut Vec<Node>, links: &mut [Link], ends: impl Fn(&mut Link) -> 
 
 /// Categories of one colour.
 pub(crate) fn group(category: &str) -> usize {
+    const SETTINGS: usize = 6;
     const GROUPS: &[&[&str]] = &[
         &["contact", "social", "workplace", "job_title"],
         &["name", "account", "unique_id", "government_id", "device"],
@@ -321,7 +322,11 @@ pub(crate) fn group(category: &str) -> usize {
         &["location", "preferences", "privacy_preferences"],
         &["authorization", "security"],
     ];
-    let head = short(category).split('.').next().unwrap_or("");
+    let category = short(category);
+    if category.starts_with("account.settings") {
+        return SETTINGS;
+    }
+    let head = category.split('.').next().unwrap_or("");
     GROUPS
         .iter()
         .position(|group| group.contains(&head))

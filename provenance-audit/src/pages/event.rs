@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use provenance::store::{EventQuery, StoredEvent};
 use serde_json::{Map, Value as Json};
 
-use super::parts::{category, event_link, fingerprint, kind, link, outcome, pseudonym, time};
+use super::parts::{category, fingerprint, kind, link, outcome, pseudonym, time};
 use super::{Here, events};
 use crate::answers::{self, text};
 use crate::api::{Refusal, Reply};
@@ -129,7 +129,6 @@ fn shape(title: &str, map: &Map<String, Json>) -> Markup {
 fn rest(event: &StoredEvent) -> Markup {
     html! {
         (shape("Everything else that is recorded", &event.extras))
-        p.hint { "Event " (event_link(&event.event_id, &event.event_id)) " · the same as JSON: "
-            a href=(event.request_id.as_deref().map_or_else(|| "/runtime-audit/events".to_owned(), |request| link("events", &[("request_id", request)]))) { "events of this request" } }
+        p.hint { "The same as JSON: " a href=(event.request_id.as_deref().map_or_else(|| "/runtime-audit/events".to_owned(), |request| link("events", &[("request_id", request)]))) { "events of this request" } }
     }
 }

@@ -108,7 +108,7 @@ fn row(event: &StoredEvent) -> Markup {
     let owner = text(&event.extras, "owner");
     html! {
         tr {
-            td.time { (event_link(&event.event_id, time(event.created_at).into_string().split(['<', '>']).nth(2).unwrap_or("event"))) }
+            td.time { (event_link(&event.event_id, &time(event.created_at))) }
             td {
                 (kind(&event.event_type))
                 @if event.event_type == "DATA_SHARE" { " " (outcome(&answers::outcome(event))) }

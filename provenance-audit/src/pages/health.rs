@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use provenance::store::{EventQuery, Reader};
 use serde_json::{Map, Value as Json};
 
-use super::parts::{link, number, time};
+use super::parts::{event_link, link, number, time};
 use super::{Here, Pairs};
 use crate::answers::person::Asked;
 use crate::answers::text;
@@ -47,7 +47,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
             thead { tr { th scope="col" { "Time (UTC)" } th scope="col" { "Token" } th scope="col" { "What" } th scope="col" { "Reason" } } }
             tbody { @for event in &looks {
                 @let asked = Asked::of(event);
-                tr { td.time { a href=(link(&format!("view/events/{}", event.event_id), &[])) { (time(asked.at)) } } td { (asked.by) } td { (asked.what) } td { (asked.reason) } }
+                tr { td.time { (event_link(&event.event_id, &time(asked.at))) } td { (asked.by) } td { (asked.what) } td { (asked.reason) } }
             } }
         } } }
     };
@@ -61,7 +61,7 @@ fn chain(status: &Map<String, Json>) -> Markup {
     let head = chain.get("head").and_then(Json::as_object).unwrap_or(&empty);
     let count = |key: &str| chain.get(key).and_then(Json::as_i64).unwrap_or_default();
     html! {
-        @if holds { p.verdict.good { strong { "The newest batch holds." } " " (number(count("batches"))) " batches of " (number(count("instances"))) " instances." } }
+        @if holds { p.verdict.good { strong { "The newest batch holds." } " " "Batches: " (number(count("batches"))) ", instances: " (number(count("instances"))) "." } }
         @else {
             p.verdict.bad role="alert" { strong { "The newest batch does not hold." }
                 @if let Some(problem) = chain.get("problem").and_then(Json::as_object) { " " (text(problem, "what")) " " code { (text(problem, "event_id")) } } }
@@ -80,7 +80,7 @@ fn verdict(verified: &provenance::store::Verified) -> Markup {
             Some(problem) => p.verdict.bad role="alert" { strong { "The evidence was changed." } " " (problem.what) @if let Some(event) = &problem.event_id { ": event " code { (event) } } },
         }
         div.scroll tabindex="0" role="region" aria-label="Chains" { table {
-            thead { tr { th scope="col" { "Instance" } th.num scope="col" { "Events" } th.num scope="col" { "Batches" } th scope="col" { "State" } th scope="col" { "Head" } } }
+            thead { tr { th scope="col" { "Instance" } th.num scope="col" { "Records, outcomes included" } th.num scope="col" { "Batches" } th scope="col" { "State" } th scope="col" { "Head" } } }
             tbody { @for instance in &verified.instances { tr {
                 th scope="row" { code { (instance.instance) } }
                 td.num { (number(instance.events)) }

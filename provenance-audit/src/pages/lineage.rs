@@ -89,7 +89,7 @@ fn line(lineage: &Lineage) -> Markup {
 fn stop(step: &Step) -> Markup {
     html! {
         li class={ (step.stage) @if step.generation > 0 { " later" } } {
-            div.when { (event_link(&step.event_id, step.at.to_string().get(..19).unwrap_or("").replace('T', " "))) }
+            div.when { (event_link(&step.event_id, &time(step.at))) }
             div.stop {
                 p { (kind(&step.event_type)) " "
                     @if let Some(recipient) = &step.recipient { "with " strong { (recipient) } }
@@ -106,7 +106,7 @@ fn stop(step: &Step) -> Markup {
                     @if let Some(site) = &step.site { " · " code { (site) } }
                 }
                 @if step.recipient.is_some() { @if let Some(target) = &step.target { p.count { (target) } } }
-                @if step.generation > 0 { p.count { time datetime=(step.at) {} (category(&step.category)) } }
+                @if step.generation > 0 { p.count { (category(&step.category)) } }
             }
         }
     }

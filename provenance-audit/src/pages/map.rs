@@ -56,7 +56,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                             @else { a href=(address.with("internal", "each")) { "Unfold internal recipients" } }
                             ". "
                         }
-                        @if map.left_out > 0 { (number(map.left_out)) " kinds of values that are no personal data are left out." }
+                        @if map.left_out > 0 { "What is no personal data (" (number(map.left_out)) @if map.left_out == 1 { " category" } @else { " categories" } ") is left out." }
                     }
                 }
             }
@@ -141,7 +141,7 @@ fn legend(map: &DataMap) -> Markup {
 
 const WIDTH: f64 = 1120.0;
 /// Left edges and widths of the four columns.
-const COLUMNS: [(f64, f64); 4] = [(0.0, 210.0), (306.0, 230.0), (632.0, 150.0), (900.0, 220.0)];
+const COLUMNS: [(f64, f64); 4] = [(0.0, 210.0), (296.0, 256.0), (640.0, 150.0), (900.0, 220.0)];
 const HEADS: [&str; 4] = ["Comes in by", "Category", "Stored in", "Goes to"];
 const TOP: f64 = 40.0;
 const GAP: f64 = 10.0;
@@ -339,7 +339,7 @@ fn line(path: &str, width: f64, colour: usize, link: &Link, title: &str) -> Mark
 
 fn column(at: usize, nodes: &[Node], placed: &[Placed], filter: &str, address: &Address<'_>) -> Markup {
     let (x, width) = COLUMNS.get(at).copied().unwrap_or_default();
-    let room = (width / 7.6) as usize;
+    let room = (width / 7.1) as usize;
     html! {
         @for (node, place) in nodes.iter().zip(placed) {
             @let folded = node.name == OTHERS || node.name == INTERNAL;

@@ -125,7 +125,7 @@ pub(crate) fn answer(api: &Api, request: &Request, pairs: &Pairs<'_>, caller: &C
 }
 
 /// An error as a page; without access the way in.
-pub(crate) fn refused(api: &Api, request: &Request, refusal: Refusal) -> Reply {
+pub(crate) fn refused(request: &Request, refusal: Refusal) -> Reply {
     let asks_for_token = refusal.status == 401 || refusal.status == 429;
     let mut reply = if asks_for_token {
         sign_in::show(request, &refusal)
@@ -135,8 +135,9 @@ pub(crate) fn refused(api: &Api, request: &Request, refusal: Refusal) -> Reply {
             p.lead { (refusal.message) }
             p { a href=(ROOT) { "To the map" } }
         };
-        // Navigation only for who may be here.
-        frame("Not shown", Some(api.is_protected()).filter(|_| refusal.status != 403).map(|_| ""), None, body)
+        // What pages there are is told to who may be here.
+        let is_inside = !matches!(refusal.status, 403 | 413 | 414);
+        frame("Not shown", is_inside.then_some("none of them"), None, body)
     };
     reply.status = refusal.status;
     reply.headers.extend(refusal.headers);

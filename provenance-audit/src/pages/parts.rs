@@ -45,12 +45,13 @@ pub(super) fn link(page: &str, query: &[(&str, &str)]) -> String {
 
 /// A category with its colour and a mark where it is special.
 pub(super) fn category(name: &str) -> Markup {
-    let short = answers::short(name);
+    // As it was written, in the colour of what it means.
+    let canonical = provenance::inventory::canonical_category(name);
     html! {
         span.category {
-            span class={ "dot g" (map::group(short)) } aria-hidden="true" {}
-            (short)
-            @if let Some(why) = answers::special(short) { " " (special(why)) }
+            span class={ "dot g" (map::group(&canonical)) } aria-hidden="true" {}
+            (answers::short(name))
+            @if let Some(why) = answers::special(&canonical) { " " (special(why)) }
         }
     }
 }
@@ -67,7 +68,7 @@ pub(super) fn pseudonym(owner: &str) -> Markup {
         Some((kind, value)) if value.len() > 12 => format!("{kind}:{}…", value.chars().take(10).collect::<String>()),
         _ => owner.to_owned(),
     };
-    html! { code title=(owner) { (short) } }
+    html! { code.one title=(owner) { (short) } }
 }
 
 /// The beginning of a fingerprint, as a link to its lineage.
@@ -75,7 +76,7 @@ pub(super) fn fingerprint(fingerprint: &str) -> Markup {
     let short = fingerprint.get(..10).unwrap_or(fingerprint);
     html! {
         a href=(link("view/lineage", &[("fingerprint", fingerprint)])) title={ "Lineage of " (fingerprint) } {
-            code { (short) "…" }
+            code.one { (short) "…" }
         }
     }
 }
@@ -96,9 +97,9 @@ pub(super) fn kind(event_type: &str) -> Markup {
     html! { span class={ "chip " (class) } title=(event_type) { (words) } }
 }
 
-/// The id of an event, as a link to it.
-pub(super) fn event_link(event_id: &str, words: impl std::fmt::Display) -> Markup {
-    html! { a href=(link(&format!("view/events/{event_id}"), &[])) { (words.to_string()) } }
+/// A link to an event.
+pub(super) fn event_link(event_id: &str, words: &Markup) -> Markup {
+    html! { a href=(link(&format!("view/events/{event_id}"), &[])) { (words) } }
 }
 
 /// How a share ended.
@@ -159,8 +160,17 @@ pub(super) fn service(here: &Here<'_>) -> String {
 pub(super) fn site(event: &StoredEvent) -> Markup {
     html! {
         @match answers::site(event) {
-            Some((place, path)) => { code title=(path) { (place) } }
+            Some((place, path)) => { code.one title={ (place) ", " (path) } { (tail(&place)) } }
             None => span.none { "–" }
         }
+    }
+}
+
+/// The end of a long path: `…/src/app.rs:109`.
+fn tail(place: &str) -> String {
+    let mut parts = place.rsplitn(3, '/');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(file), Some(folder), Some(_)) if place.chars().count() > 24 => format!("…/{folder}/{file}"),
+        _ => place.to_owned(),
     }
 }
