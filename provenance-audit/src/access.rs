@@ -167,9 +167,9 @@ impl Access {
         // All that are given are compared with all that are known, so that time tells nothing.
         let mut found = None;
         for (index, known) in self.tokens.iter().enumerate() {
-            let equal = given
-                .iter()
-                .fold(false, |equal, given| equal | bool::from(digest(given).ct_eq(&known.digest)));
+            let equal = given.iter().fold(false, |equal, given| {
+                equal | bool::from(digest(given).ct_eq(&known.digest))
+            });
             if equal {
                 found = found.or(Some(index));
             }

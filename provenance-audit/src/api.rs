@@ -135,7 +135,8 @@ impl Request {
 
     /// Whether the client came by TLS, as far as a proxy in front of us tells.
     pub(crate) fn is_https(&self) -> bool {
-        self.header("x-forwarded-proto").is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
+        self.header("x-forwarded-proto")
+            .is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
     }
 
     pub(crate) fn is_reading(&self) -> bool {
@@ -395,7 +396,11 @@ impl Api {
         if !question.identifiers.is_empty() {
             let pseudonyms = self.pseudonyms()?;
             for (kind, identifier) in &question.identifiers {
-                given.push(pseudonyms.owner(kind, identifier).map(|owner| owner.as_str().to_owned()));
+                given.push(
+                    pseudonyms
+                        .owner(kind, identifier)
+                        .map(|owner| owner.as_str().to_owned()),
+                );
             }
         }
         let what = format!("affected:{}", question.query.recipient.as_deref().unwrap_or(""));
@@ -408,7 +413,9 @@ impl Api {
         if let Some(pseudonyms) = &*kept {
             return Ok(pseudonyms.clone());
         }
-        let loaded = Pseudonyms::load(&self.config).map(Arc::new).map_err(|error| no_key(&error))?;
+        let loaded = Pseudonyms::load(&self.config)
+            .map(Arc::new)
+            .map_err(|error| no_key(&error))?;
         *kept = Some(loaded.clone());
         Ok(loaded)
     }
@@ -417,7 +424,10 @@ impl Api {
         let recorder = self.recorder()?;
         let recorded = recorder.record_access(caller.name(), what, reason, owner);
         recorded.map_err(|error| {
-            Refusal::new(503, format!("nothing is shown of a person before it is recorded, and it cannot be: {error}"))
+            Refusal::new(
+                503,
+                format!("nothing is shown of a person before it is recorded, and it cannot be: {error}"),
+            )
         })
     }
 
@@ -501,7 +511,8 @@ enum Endpoint<'a> {
     Affected,
 }
 
-const UNKNOWN_PATH: &str = "unknown path: the pages begin at /runtime-audit/, /runtime-audit/openapi.json lists the others";
+const UNKNOWN_PATH: &str =
+    "unknown path: the pages begin at /runtime-audit/, /runtime-audit/openapi.json lists the others";
 
 impl<'a> Endpoint<'a> {
     fn at(path: &'a str) -> Option<Self> {
@@ -666,7 +677,9 @@ fn no_key(error: &provenance::Error) -> Refusal {
 /// A target without the token.
 pub(crate) fn without_token(path: &str, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
     let kept = pairs.iter().filter(|(name, _)| name != QUERY_TOKEN);
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish();
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(kept)
+        .finish();
     match query.is_empty() {
         true => path.to_owned(),
         false => format!("{path}?{query}"),

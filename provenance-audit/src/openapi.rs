@@ -7,7 +7,11 @@ pub(crate) fn document() -> Json {
     let mut paths = Map::new();
     for (path, summary, parameters, schema) in READ {
         let parameters: Vec<Json> = parameters.iter().map(|name| parameter(name)).collect();
-        let media = if *path == "/metrics" { "text/plain" } else { "application/json" };
+        let media = if *path == "/metrics" {
+            "text/plain"
+        } else {
+            "application/json"
+        };
         let operation = json!({
             "operationId": path.trim_matches('/').replace(['/', '{', '}', '.'], "_"),
             "summary": summary,
@@ -52,19 +56,52 @@ pub(crate) fn document() -> Json {
 
 /// Path, summary, parameters, schema.
 const READ: &[(&str, &str, &[&str], &str)] = &[
-    ("/status", "State of the evidence and of the running service", &[], "Status"),
+    (
+        "/status",
+        "State of the evidence and of the running service",
+        &[],
+        "Status",
+    ),
     (
         "/events",
         "Events, newest first; a share is one event with its outcome",
         &[
-            "limit", "event_type", "since", "until", "category", "recipient", "request_id", "fingerprint", "cursor",
+            "limit",
+            "event_type",
+            "since",
+            "until",
+            "category",
+            "recipient",
+            "request_id",
+            "fingerprint",
+            "cursor",
         ],
         "EventPage",
     ),
-    ("/fingerprints", "Values, by first appearance, newest first", &["limit", "category", "cursor"], "FingerprintPage"),
-    ("/lineage/{fingerprint}", "What became of one value, and of what was derived from it", &["{fingerprint}"], "Lineage"),
-    ("/recipients", "Who gets personal data, undeclared ones first", &[], "Recipients"),
-    ("/flows", "What went where, summed by UTC day", &["since", "until"], "Flows"),
+    (
+        "/fingerprints",
+        "Values, by first appearance, newest first",
+        &["limit", "category", "cursor"],
+        "FingerprintPage",
+    ),
+    (
+        "/lineage/{fingerprint}",
+        "What became of one value, and of what was derived from it",
+        &["{fingerprint}"],
+        "Lineage",
+    ),
+    (
+        "/recipients",
+        "Who gets personal data, undeclared ones first",
+        &[],
+        "Recipients",
+    ),
+    (
+        "/flows",
+        "What went where, summed by UTC day",
+        &["since", "until"],
+        "Flows",
+    ),
     ("/inventory", "Declared against observed", &[], "Comparison"),
     ("/coverage", "What the hooks cannot see", &[], "Coverage"),
     ("/metrics", "Figures in Prometheus' text format", &[], ""),
@@ -74,7 +111,12 @@ const READ: &[(&str, &str, &[&str], &str)] = &[
 /// Path, summary, schema of the body, schema.
 const ASK: &[(&str, &str, &str, &str)] = &[
     ("/subjects", "What was observed of one person", "Subject", "Person"),
-    ("/affected", "Who was affected by what a recipient got", "Incident", "Affected"),
+    (
+        "/affected",
+        "Who was affected by what a recipient got",
+        "Incident",
+        "Affected",
+    ),
 ];
 
 fn reference(schema: &str) -> Json {
@@ -137,9 +179,18 @@ fn parameter(name: &str) -> Json {
             "Any spelling of a category",
             json!({ "type": "string", "maxLength": 128, "pattern": "^([a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*)?$" }),
         ),
-        "recipient" => ("Only shares with this recipient", json!({ "type": "string", "maxLength": 256 })),
-        "cursor" => ("The `next_cursor` of the page before", json!({ "type": "string", "maxLength": 256 })),
-        _ => ("Only events of this request", json!({ "type": "string", "maxLength": 256 })),
+        "recipient" => (
+            "Only shares with this recipient",
+            json!({ "type": "string", "maxLength": 256 }),
+        ),
+        "cursor" => (
+            "The `next_cursor` of the page before",
+            json!({ "type": "string", "maxLength": 256 }),
+        ),
+        _ => (
+            "Only events of this request",
+            json!({ "type": "string", "maxLength": 256 }),
+        ),
     };
     let is_path = name.starts_with('{');
     json!({

@@ -36,7 +36,15 @@ pub(crate) const MAP: &[&str] = &["since", "until", "source", "category", "table
 /// What the search for a person takes: an identifier, or the pseudonym that an answer named.
 pub(crate) const PERSON: &[&str] = &["kind", "identifier", "owner", "reason", "as"];
 /// What the question of an incident takes.
-pub(crate) const INCIDENT: &[&str] = &["recipient", "since", "until", "category", "reason", "kind", "identifiers"];
+pub(crate) const INCIDENT: &[&str] = &[
+    "recipient",
+    "since",
+    "until",
+    "category",
+    "reason",
+    "kind",
+    "identifiers",
+];
 
 /// Most identifiers that are matched at once.
 const MAX_IDENTIFIERS: usize = 1000;
@@ -77,7 +85,10 @@ pub(crate) struct PersonQuestion {
 }
 
 pub(crate) enum Who {
-    Identifier { kind: String, identifier: String },
+    Identifier {
+        kind: String,
+        identifier: String,
+    },
     /// As an answer named them.
     Pseudonym(String),
 }
@@ -137,16 +148,25 @@ pub(crate) struct Form(Vec<(String, String)>);
 impl Form {
     pub(crate) fn read(body: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(body);
-        Form(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+        Form(
+            pairs
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+        )
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn pairs(&self) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
         let pairs = self.0.iter().filter(|(name, _)| name != FORM_KEY);
-        pairs.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect()
+        pairs
+            .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+            .collect()
     }
 
     pub(crate) fn person(&self) -> Result<PersonQuestion, Refusal> {
@@ -229,7 +249,11 @@ impl<'a> Params<'a> {
                 is_token,
                 "a request id, at most 256 printable ASCII characters",
             )?,
-            fingerprint: self.checked("fingerprint", is_fingerprint, "a fingerprint: 64 hex digits, in lower case")?,
+            fingerprint: self.checked(
+                "fingerprint",
+                is_fingerprint,
+                "a fingerprint: 64 hex digits, in lower case",
+            )?,
             cursor: self.cursor()?,
             ..EventQuery::default()
         })
@@ -388,7 +412,9 @@ fn kind(text: &str) -> Result<String, Refusal> {
     let text = text.trim();
     let is_kind = text.len() <= 32
         && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     match is_kind {
         true => Ok(text.to_owned()),
         false => Err(bad("kind", "expected the kind of identifier: email, user, phone, ..")),
@@ -412,7 +438,10 @@ fn reason(text: &str, identifiers: &[String]) -> Result<String, Refusal> {
     let lower = text.to_lowercase();
     let names = |identifier: &String| identifier.chars().count() > 3 && lower.contains(&identifier.to_lowercase());
     if identifiers.iter().any(names) || text.contains('@') {
-        return Err(bad("reason", "it is recorded, so it must not hold an identifier: give a case number"));
+        return Err(bad(
+            "reason",
+            "it is recorded, so it must not hold an identifier: give a case number",
+        ));
     }
     Ok(text.to_owned())
 }

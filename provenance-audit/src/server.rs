@@ -173,7 +173,10 @@ impl Connections {
     fn try_slot(self: &Arc<Self>) -> Option<Slot> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.by_number.len() >= MAX_CONNECTIONS {
-            let idle = open.by_number.iter().filter_map(|(number, idle)| Some((idle.since?, *number)));
+            let idle = open
+                .by_number
+                .iter()
+                .filter_map(|(number, idle)| Some((idle.since?, *number)));
             let (_, oldest) = idle.min()?;
             if let Some(gone) = open.by_number.remove(&oldest) {
                 gone.close.notify_one();

@@ -336,7 +336,12 @@ impl Tracker {
                 .map(|_| ())
                 .map_err(|(_, error)| error)
         });
-        recorded.unwrap_or_else(|| Err(Error::new(ErrorKind::Evidence, "the access cannot be recorded: recording has ended")))
+        recorded.unwrap_or_else(|| {
+            Err(Error::new(
+                ErrorKind::Evidence,
+                "the access cannot be recorded: recording has ended",
+            ))
+        })
     }
 }
 

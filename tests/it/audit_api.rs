@@ -970,10 +970,19 @@ fn after_signing_in_only_pages_of_ours_are_gone_to() {
 fn form(pairs: &[(&str, &str)]) -> String {
     let encode = |text: &str| -> String {
         text.bytes()
-            .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+            .map(|b| {
+                if b.is_ascii_alphanumeric() {
+                    char::from(b).to_string()
+                } else {
+                    format!("%{b:02X}")
+                }
+            })
             .collect()
     };
-    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    let pairs: Vec<_> = pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
     pairs.join("&")
 }
 
@@ -1011,7 +1020,11 @@ fn guessing_is_slowed_down_and_sessions_go_on() {
     for n in 0..25 {
         statuses.push(sign_in(&host, &format!("guess-{n}")).status);
     }
-    assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 20, "{statuses:?}");
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 401).count(),
+        20,
+        "{statuses:?}"
+    );
     assert_eq!(statuses.last(), Some(&429));
     let wait = host.with("/runtime-audit/status", &[("x-audit-token", TOKEN)]);
     assert_eq!(wait.status, 429, "not even the right one is listened to");
@@ -1026,7 +1039,11 @@ fn roles_open_what_they_say() {
     let (reader, desk) = ([("x-audit-token", READER)], [("x-audit-token", DESK)]);
     host.with("/runtime-audit/events", &reader).ok();
     assert_eq!(host.with("/runtime-audit/", &reader).status, 200);
-    assert!(subjects(addr, "alice@example.com", &reader).error(403).contains("`subject`"));
+    assert!(
+        subjects(addr, "alice@example.com", &reader)
+            .error(403)
+            .contains("`subject`")
+    );
     assert_eq!(host.with("/runtime-audit/view/person", &reader).status, 403);
     subjects(addr, "alice@example.com", &desk).ok();
     assert_eq!(host.with("/runtime-audit/view/person", &desk).status, 200);
@@ -1042,7 +1059,11 @@ fn named_tokens_are_read_from_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("runtime_tracking.yaml");
     let load = |tokens: &str| {
-        std::fs::write(&file, format!("audit:\n  bind: 127.0.0.1:0\n  tokens:\n    - {tokens}\n")).unwrap();
+        std::fs::write(
+            &file,
+            format!("audit:\n  bind: 127.0.0.1:0\n  tokens:\n    - {tokens}\n"),
+        )
+        .unwrap();
         Config::load(Some(&file))
     };
     let config = load("{name: privacy-desk, token: s3cret, roles: [read, subject]}").unwrap();
@@ -1056,7 +1077,10 @@ fn named_tokens_are_read_from_the_configuration() {
         ("{name: desk, token: s3cret, roles: [reed]}", "did you mean `read`"),
         ("{name: desk, token: s3cret}", "needs the keys name, token and roles"),
         ("{name: The Desk, token: s3cret, roles: [read]}", "expected a name"),
-        ("{name: desk, token: s3cret, roles: [read], rolls: 1}", "did you mean `roles`"),
+        (
+            "{name: desk, token: s3cret, roles: [read], rolls: 1}",
+            "did you mean `roles`",
+        ),
         ("desk", "expected a map"),
     ] {
         let error = load(bad).unwrap_err().to_string();
@@ -1098,7 +1122,10 @@ fn other_sites_change_nothing() {
         post(addr, "/runtime-audit/subjects", media, body, &[]).error(415);
     }
     assert!(host.evidence.of("AUDIT_ACCESS").is_empty());
-    assert_eq!(search(&key, &[("origin", &origin), ("sec-fetch-site", "same-origin")]), 200);
+    assert_eq!(
+        search(&key, &[("origin", &origin), ("sec-fetch-site", "same-origin")]),
+        200
+    );
     assert_eq!(search(&key, &[("origin", "null")]), 200);
     assert_eq!(host.evidence.of("AUDIT_ACCESS").len(), 2);
 }
@@ -1136,7 +1163,10 @@ fn people(host: &Host) {
 }
 
 fn share_with(recipient: &str, text: &str) {
-    let share = provenance::share("smtp.example.com").recipient(recipient).purpose("letters").payload(text);
+    let share = provenance::share("smtp.example.com")
+        .recipient(recipient)
+        .purpose("letters")
+        .payload(text);
     share.begin().unwrap().sent();
 }
 
@@ -1169,7 +1199,12 @@ fn a_person_is_answered_by_category_and_it_is_recorded_first() {
     assert_eq!(email["stored"]["patients"]["events"], 1);
     assert_eq!(email["shared"].as_object().unwrap().len(), 2);
     assert_eq!(email["purposes"], serde_json::json!(["letters"]));
-    assert!(category("health_and_medical.genetic")["special"].as_str().unwrap().contains("Art. 9"));
+    assert!(
+        category("health_and_medical.genetic")["special"]
+            .as_str()
+            .unwrap()
+            .contains("Art. 9")
+    );
     let told = person["recipients"].as_array().unwrap();
     assert_eq!(told[0]["recipient"], "stranger", "undeclared first: {person}");
     assert_eq!(told[1]["legal_name"], "Mailer <b>Ltd</b>");
@@ -1212,7 +1247,11 @@ fn a_reason_is_asked_for_and_names_nobody() {
     }
     // A pseudonym that is none would be kept as it is.
     let page = host.get("/runtime-audit/view/person");
-    let body = form(&[("form_key", &form_key(&page.text)), ("owner", "email:ada@example.com"), ("reason", "case 7")]);
+    let body = form(&[
+        ("form_key", &form_key(&page.text)),
+        ("owner", "email:ada@example.com"),
+        ("reason", "case 7"),
+    ]);
     assert_eq!(post(addr, "/runtime-audit/view/person", FORM, &body, &[]).status, 400);
     assert!(host.evidence.of("AUDIT_ACCESS").is_empty());
 }
@@ -1224,8 +1263,10 @@ fn an_incident_tells_who_was_affected() {
     let addr = host.server.addr();
     let ask = |body: Json| post(addr, "/runtime-audit/affected", JSON, &body.to_string(), &[]).ok();
     let named = |identifier: &str| serde_json::json!({ "kind": "email", "identifier": identifier });
-    let all = ask(serde_json::json!({ "recipient": "mailer", "reason": "case 8", "identifiers":
-        [named("nobody@example.com"), named("ALAN@example.com")] }));
+    let all = ask(
+        serde_json::json!({ "recipient": "mailer", "reason": "case 8", "identifiers":
+        [named("nobody@example.com"), named("ALAN@example.com")] }),
+    );
     assert_eq!((&all["people"], &all["shares"]), (&2.into(), &2.into()), "{all}");
     assert_eq!(all["matched"], serde_json::json!([1]));
     assert_eq!(all["unmatched_people"], 1);
@@ -1261,16 +1302,24 @@ fn a_lineage_follows_what_was_derived() {
     let event = &host.evidence.of("DATA_COLLECTION")[0];
     let fingerprint = event["matched_tags"][0]["fingerprint"].as_str().unwrap();
     let lineage = host.get(&format!("/runtime-audit/lineage/{fingerprint}")).ok();
-    let stages: Vec<_> = lineage["steps"].as_array().unwrap().iter().map(|step| step["stage"].as_str().unwrap()).collect();
+    let stages: Vec<_> = lineage["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["stage"].as_str().unwrap())
+        .collect();
     assert_eq!(stages, ["collected", "derived", "shared"], "{lineage}");
     assert_eq!(lineage["steps"][2]["generation"], 1);
     assert_eq!(lineage["steps"][2]["recipient"], "scorer");
     let derived = lineage["steps"][2]["fingerprint"].as_str().unwrap();
     let back = host.get(&format!("/runtime-audit/lineage/{derived}")).ok();
     assert_eq!(back["derived_from"][0]["fingerprint"], fingerprint, "{back}");
-    let events = host.get(&format!("/runtime-audit/events?fingerprint={fingerprint}")).ok();
+    let events = host
+        .get(&format!("/runtime-audit/events?fingerprint={fingerprint}"))
+        .ok();
     assert_eq!(events["events"].as_array().unwrap().len(), 2);
-    host.get(&format!("/runtime-audit/lineage/{}", "0".repeat(64))).error(404);
+    host.get(&format!("/runtime-audit/lineage/{}", "0".repeat(64)))
+        .error(404);
     host.get("/runtime-audit/lineage/ada").error(400);
 }
 
@@ -1287,19 +1336,44 @@ fn recipients_flows_coverage_and_metrics_say_what_was_seen() {
     let recipients = recipients["recipients"].as_array().unwrap();
     assert_eq!(recipients[0]["recipient"], "stranger");
     assert_eq!(recipients[0]["declared"], false);
-    let mailer = recipients.iter().find(|recipient| recipient["recipient"] == "mailer").unwrap();
+    let mailer = recipients
+        .iter()
+        .find(|recipient| recipient["recipient"] == "mailer")
+        .unwrap();
     assert_eq!(mailer["categories"]["contact.email"], 2, "{mailer}");
     assert_eq!(mailer["outcomes"]["sent"], 2);
     let flows = host.get("/runtime-audit/flows?since=2001-01-01").ok();
-    assert!(flows["flows"].as_array().unwrap().iter().any(|flow| flow["recipient"] == "stranger"));
-    assert!(host.get("/runtime-audit/flows?until=2001-01-01").ok()["flows"].as_array().unwrap().is_empty());
+    assert!(
+        flows["flows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|flow| flow["recipient"] == "stranger")
+    );
+    assert!(
+        host.get("/runtime-audit/flows?until=2001-01-01").ok()["flows"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
     let inventory = host.get("/runtime-audit/inventory").ok();
     assert_eq!(inventory["undeclared_recipients"]["stranger"], 1, "{inventory}");
     let coverage = host.get("/runtime-audit/coverage").ok();
     assert_eq!(coverage["embedded"], true);
     let metrics = host.get("/runtime-audit/metrics");
-    assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
-    assert!(metrics.text.contains("provenance_events{event_type=\"DATA_SHARE\"} 3\n"), "{}", metrics.text);
+    assert!(
+        metrics.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    assert!(
+        metrics
+            .text
+            .contains("provenance_events{event_type=\"DATA_SHARE\"} 3\n"),
+        "{}",
+        metrics.text
+    );
     assert!(metrics.text.contains("provenance_chain_ok 1\n"));
 }
 
@@ -1385,18 +1459,37 @@ fn hostile_names_are_shown_and_not_obeyed() {
     }
     pages.push(format!("view/events?{}", form(&[("recipient", BAD)])));
     pages.push(format!("view/incident?{}", form(&[("recipient", BAD)])));
-    let mut answers: Vec<Answer> = pages.iter().map(|page| host.get(&format!("/runtime-audit/{page}"))).collect();
+    let mut answers: Vec<Answer> = pages
+        .iter()
+        .map(|page| host.get(&format!("/runtime-audit/{page}")))
+        .collect();
     let key = form_key(&host.get("/runtime-audit/view/person").text);
     for kind in ["", "annex"] {
-        let body = form(&[("form_key", &key), ("kind", "email"), ("identifier", "ada@example.com"), ("reason", BAD), ("as", kind)]);
+        let body = form(&[
+            ("form_key", &key),
+            ("kind", "email"),
+            ("identifier", "ada@example.com"),
+            ("reason", BAD),
+            ("as", kind),
+        ]);
         answers.push(post(host.server.addr(), "/runtime-audit/view/person", FORM, &body, &[]));
     }
     let body = form(&[("form_key", &key), ("recipient", BAD), ("reason", BAD)]);
-    answers.push(post(host.server.addr(), "/runtime-audit/view/incident", FORM, &body, &[]));
+    answers.push(post(
+        host.server.addr(),
+        "/runtime-audit/view/incident",
+        FORM,
+        &body,
+        &[],
+    ));
     let mut shown = 0;
     for answer in answers {
         assert_eq!(answer.status, 200, "{}", answer.text);
-        assert!(!answer.text.contains("<script") && !answer.text.contains("<img"), "{}", answer.text);
+        assert!(
+            !answer.text.contains("<script") && !answer.text.contains("<img"),
+            "{}",
+            answer.text
+        );
         assert!(!answer.text.contains("\"&gt;<"), "{}", answer.text);
         assert!(!answer.text.contains("ada@"), "{}", answer.text);
         shown += usize::from(answer.text.contains("&lt;script&gt;"));
@@ -1412,7 +1505,10 @@ fn an_event_page_names_its_code_and_leads_on() {
     let host = mailer();
     people(&host);
     for event in host.evidence.events() {
-        let page = host.get(&format!("/runtime-audit/view/events/{}", event["event_id"].as_str().unwrap()));
+        let page = host.get(&format!(
+            "/runtime-audit/view/events/{}",
+            event["event_id"].as_str().unwrap()
+        ));
         assert_eq!(page.status, 200);
         for tag in event["matched_tags"].as_array().unwrap() {
             let link = format!("view/lineage?fingerprint={}", tag["fingerprint"].as_str().unwrap());
@@ -1449,7 +1545,13 @@ fn internal_recipients_are_folded_until_asked() {
     host.evidence.tracker.flush(PATIENCE).unwrap();
     let picture = |query: &str| {
         let page = host.get(&format!("/runtime-audit/{query}")).text;
-        page.split("<svg").nth(1).unwrap().split("</svg>").next().unwrap().to_owned()
+        page.split("<svg")
+            .nth(1)
+            .unwrap()
+            .split("</svg>")
+            .next()
+            .unwrap()
+            .to_owned()
     };
     assert!(picture("").contains("internal recipients") && !picture("").contains("warehouse-one"));
     assert!(picture("?internal=each").contains("warehouse-one"));

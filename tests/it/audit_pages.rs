@@ -61,7 +61,9 @@ impl Host {
                 .value("financial.income", "income", income)
                 .unwrap()
                 .submit();
-            let share = provenance::share("smtp.example.com").recipient("mailer").purpose("letters");
+            let share = provenance::share("smtp.example.com")
+                .recipient("mailer")
+                .purpose("letters");
             share.payload(&format!("To: {email}")).begin().unwrap().sent();
         }
         let _scope = provenance::Scope::new("HTTP POST /loan").enter();
@@ -117,12 +119,31 @@ fn the_questions_of_an_auditor_are_answered_from_the_pages() {
     browser.fill("input[name=identifier]", "Ada@Example.com");
     browser.fill("input[name=reason]", "Art. 15 request, case 117");
     browser.follow("main button[type=submit]");
-    assert_eq!(browser.eval("location.pathname + location.search"), "/runtime-audit/view/person");
+    assert_eq!(
+        browser.eval("location.pathname + location.search"),
+        "/runtime-audit/view/person"
+    );
     let answer = browser.text("main");
-    for told in ["Mailer Limited", "IE", "adequacy", "lender", "people", "HTTP POST /signup", "letters", "loan", "Art. 9"] {
+    for told in [
+        "Mailer Limited",
+        "IE",
+        "adequacy",
+        "lender",
+        "people",
+        "HTTP POST /signup",
+        "letters",
+        "loan",
+        "Art. 9",
+    ] {
         assert!(answer.contains(told), "{told} in {answer}");
     }
-    assert!(!browser.eval("document.documentElement.outerHTML").to_string().to_lowercase().contains("ada@"));
+    assert!(
+        !browser
+            .eval("document.documentElement.outerHTML")
+            .to_string()
+            .to_lowercase()
+            .contains("ada@")
+    );
 
     // The annex, on paper and as a file.
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +153,10 @@ fn the_questions_of_an_auditor_are_answered_from_the_pages() {
     assert_eq!(file["recipients"].as_array().unwrap().len(), 2, "{file}");
     browser.follow("button[value=annex]");
     let annex = browser.text("article");
-    assert!(annex.contains("no copy of the data") && annex.contains("Mailer Limited"), "{annex}");
+    assert!(
+        annex.contains("no copy of the data") && annex.contains("Mailer Limited"),
+        "{annex}"
+    );
     assert!(annex.contains("TO COMPLETE"), "{annex}");
     let paper = browser.call("Page.printToPDF", serde_json::json!({}));
     assert!(paper["data"].as_str().unwrap().starts_with("JVBERi"), "a PDF");
@@ -144,7 +168,8 @@ fn the_questions_of_an_auditor_are_answered_from_the_pages() {
     browser.follow("a[href*='view/lineage?fingerprint=']");
     assert!(browser.text("h1").starts_with("What became of"));
     let line = browser.text(".timeline");
-    let order = ["collected", "stored", "shared"].map(|stage| line.find(stage).unwrap_or_else(|| panic!("{stage}: {line}")));
+    let order =
+        ["collected", "stored", "shared"].map(|stage| line.find(stage).unwrap_or_else(|| panic!("{stage}: {line}")));
     assert!(order.is_sorted(), "{line}");
 
     // Who was affected by the mailer?
@@ -163,7 +188,10 @@ fn the_questions_of_an_auditor_are_answered_from_the_pages() {
     browser.follow("main a.button");
     assert!(browser.text(".verdict[role=status]").contains("Every chain holds"));
     let log = browser.text("[aria-label='Access log']");
-    assert!(log.contains("case 117") && log.contains("case 118") && log.contains("subject:json"), "{log}");
+    assert!(
+        log.contains("case 117") && log.contains("case 118") && log.contains("subject:json"),
+        "{log}"
+    );
 
     browser.follow(".out button");
     assert_eq!(browser.text("h1"), "Sign in");
@@ -190,7 +218,15 @@ fn the_map_is_a_picture_that_leads_on() {
     let mut browser = Browser::start();
     browser.go(&host.page(""));
     let names = browser.text("svg");
-    for name in ["contact.email", "financial.income", "health_and_medical", "people", "mailer", "lender", "◆"] {
+    for name in [
+        "contact.email",
+        "financial.income",
+        "health_and_medical",
+        "people",
+        "mailer",
+        "lender",
+        "◆",
+    ] {
         assert!(names.contains(name), "{name} in {names}");
     }
     // No two boxes of a column overlap, and all of them are inside.
@@ -213,7 +249,10 @@ fn the_map_is_a_picture_that_leads_on() {
     }
     assert!(browser.text(".filters").contains("lender"));
     let table = browser.text("table");
-    assert!(table.contains("financial.income") && !table.contains("health_and_medical"), "{table}");
+    assert!(
+        table.contains("financial.income") && !table.contains("health_and_medical"),
+        "{table}"
+    );
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 

@@ -22,7 +22,11 @@ impl Sessions {
     pub(super) fn open(&mut self, id: [u8; 32], name: &str) {
         self.0.retain(|_, session| session.lives());
         if self.0.len() >= MOST
-            && let Some(oldest) = self.0.iter().min_by_key(|(_, session)| session.begun).map(|(id, _)| *id)
+            && let Some(oldest) = self
+                .0
+                .iter()
+                .min_by_key(|(_, session)| session.begun)
+                .map(|(id, _)| *id)
         {
             self.0.remove(&oldest);
         }
@@ -35,7 +39,10 @@ impl Sessions {
 
     /// The name of the token that opened it.
     pub(super) fn get(&self, id: &[u8; 32]) -> Option<String> {
-        self.0.get(id).filter(|session| session.lives()).map(|session| session.name.clone())
+        self.0
+            .get(id)
+            .filter(|session| session.lives())
+            .map(|session| session.name.clone())
     }
 
     pub(super) fn close(&mut self, id: &[u8; 32]) {

@@ -31,8 +31,10 @@ impl Throttle {
     pub(super) fn admit(&self, client: Option<IpAddr>) -> Result<(), Refusal> {
         let account = self.0.get(&self.name(client));
         match account.is_some_and(|account| account.now() >= CREDIT) {
-            true => Err(Refusal::new(429, "too many wrong tokens came from here: wait some seconds")
-                .with("retry-after", PAUSE.as_secs().to_string())),
+            true => Err(
+                Refusal::new(429, "too many wrong tokens came from here: wait some seconds")
+                    .with("retry-after", PAUSE.as_secs().to_string()),
+            ),
             false => Ok(()),
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use provenance::store::{EventQuery, Reader};
 use provenance::Error;
+use provenance::store::{EventQuery, Reader};
 use serde::Serialize;
 
 use super::{Seen, each_event, short, text};
@@ -109,7 +109,9 @@ pub(crate) fn of(reader: &mut Reader, query: &EventQuery, given: &[Option<String
     }
     affected.unmatched_people = named.iter().filter(|named| !**named).count();
     affected.listed = people;
-    affected.listed.sort_by_key(|person| std::cmp::Reverse(person.seen.events));
+    affected
+        .listed
+        .sort_by_key(|person| std::cmp::Reverse(person.seen.events));
     affected.listed.truncate(LISTED);
     Ok(affected)
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use provenance::Error;
 use provenance::config::Config;
 use provenance::inventory::{Entry, canonical_category};
 use provenance::store::{EventQuery, Flow, FlowQuery, Reader};
-use provenance::Error;
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -109,12 +109,14 @@ fn unknown_inputs(comparison: &mut Comparison, flows: &[Flow]) {
             *unknown.entry((key.actor.clone(), key.field.clone())).or_default() += flow.events;
         }
     }
-    comparison.undeclared.extend(unknown.into_iter().map(|((actor, field), events)| Undeclared {
-        what: "input",
-        name: format!("{field} of {actor}"),
-        category: "unknown".to_owned(),
-        events,
-    }));
+    comparison
+        .undeclared
+        .extend(unknown.into_iter().map(|((actor, field), events)| Undeclared {
+            what: "input",
+            name: format!("{field} of {actor}"),
+            category: "unknown".to_owned(),
+            events,
+        }));
 }
 
 fn columns(comparison: &mut Comparison, flows: &[Flow], config: &Config, declared: &[Entry]) {
@@ -125,7 +127,9 @@ fn columns(comparison: &mut Comparison, flows: &[Flow], config: &Config, declare
         for field in fields.into_iter().flatten() {
             let text = |key: &str| field.get(key).and_then(Json::as_str).unwrap_or("").to_owned();
             let column = (table.to_owned(), text("name"));
-            columns.entry(column).or_insert_with(|| (text("category"), model.at.clone()));
+            columns
+                .entry(column)
+                .or_insert_with(|| (text("category"), model.at.clone()));
         }
     }
     for (model, fields) in &config.tracked_models {
@@ -138,7 +142,9 @@ fn columns(comparison: &mut Comparison, flows: &[Flow], config: &Config, declare
     for flow in flows.iter().filter(|flow| flow.key.event_type == "DATA_STORAGE") {
         let target = flow.key.target.as_deref().unwrap_or("");
         let table = target.strip_prefix("db:").unwrap_or(target);
-        let seen = stored.entry((table, &flow.key.field)).or_insert((&flow.key.category, 0));
+        let seen = stored
+            .entry((table, &flow.key.field))
+            .or_insert((&flow.key.category, 0));
         seen.1 += flow.events;
     }
     for ((table, field), (category, at)) in &columns {
@@ -172,7 +178,9 @@ fn allowed(comparison: &mut Comparison, flows: &[Flow], declared: &[Entry]) {
         };
         let listed = egress.rest.get("allow").and_then(Json::as_array).map(|listed| {
             let listed = listed.iter().filter_map(Json::as_str);
-            listed.map(|category| canonical_category(category).into_owned()).collect::<BTreeSet<_>>()
+            listed
+                .map(|category| canonical_category(category).into_owned())
+                .collect::<BTreeSet<_>>()
         });
         match (allows.entry(recipient).or_insert_with(|| Some(BTreeSet::new())), listed) {
             (Some(known), Some(listed)) => known.extend(listed),
@@ -182,8 +190,12 @@ fn allowed(comparison: &mut Comparison, flows: &[Flow], declared: &[Entry]) {
     let mut over: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     for flow in flows {
         let key = &flow.key;
-        let Some(recipient) = key.recipient.as_deref() else { continue };
-        let Some(Some(allowed)) = allows.get(recipient) else { continue };
+        let Some(recipient) = key.recipient.as_deref() else {
+            continue;
+        };
+        let Some(Some(allowed)) = allows.get(recipient) else {
+            continue;
+        };
         let within = |allowed: &String| {
             key.category
                 .strip_prefix(allowed.as_str())
@@ -193,12 +205,14 @@ fn allowed(comparison: &mut Comparison, flows: &[Flow], declared: &[Entry]) {
             *over.entry((recipient, short(&key.category))).or_default() += flow.events;
         }
     }
-    comparison.undeclared.extend(over.into_iter().map(|((recipient, category), events)| Undeclared {
-        what: "category of a recipient",
-        name: recipient.to_owned(),
-        category: category.to_owned(),
-        events,
-    }));
+    comparison
+        .undeclared
+        .extend(over.into_iter().map(|((recipient, category), events)| Undeclared {
+            what: "category of a recipient",
+            name: recipient.to_owned(),
+            category: category.to_owned(),
+            events,
+        }));
 }
 
 /// Items whose attributes made one of the newest events.

@@ -113,7 +113,9 @@ pub(crate) fn of(reader: &mut Reader, fingerprint: &str) -> Result<Option<Lineag
     if lineage.steps.is_empty() {
         return Ok(None);
     }
-    lineage.steps.sort_by(|a, b| (a.at, &a.event_id).cmp(&(b.at, &b.event_id)));
+    lineage
+        .steps
+        .sort_by(|a, b| (a.at, &a.event_id).cmp(&(b.at, &b.event_id)));
     lineage.values = values.into_iter().collect();
     lineage.values.sort_by_key(|value| value.generation);
     lineage.derived_from = from.into_iter().collect();
@@ -135,7 +137,9 @@ fn step(steps: &mut Vec<Step>, values: &mut BTreeSet<Met>, event: &StoredEvent, 
         return;
     };
     values.insert(met(tag, generation));
-    let form = [text(tag, "form"), text(tag, "role")].into_iter().find(|form| !form.is_empty());
+    let form = [text(tag, "form"), text(tag, "role")]
+        .into_iter()
+        .find(|form| !form.is_empty());
     // The result of a derivation is told by the step of what it came from.
     if generation > 0 && text(tag, "role") == "result" {
         return;

@@ -102,12 +102,19 @@ pub(crate) fn of(flows: &[Flow], config: &Config, filter: &Filter) -> DataMap {
     map.rows = rows.into_values().filter(|row| row.weight() > 0).collect();
     narrow(&mut map.rows, filter);
     // Of one group together, the most frequent first.
-    map.rows.sort_by_key(|row| (group(&row.category), std::cmp::Reverse(row.weight())));
+    map.rows
+        .sort_by_key(|row| (group(&row.category), std::cmp::Reverse(row.weight())));
     let is_internal = |name: &str| {
-        let role = config.recipients.get(name).and_then(|recipient| recipient.role.as_deref());
+        let role = config
+            .recipients
+            .get(name)
+            .and_then(|recipient| recipient.role.as_deref());
         role == Some("internal")
     };
-    map.has_internal = map.rows.iter().any(|row| row.recipients.keys().any(|name| is_internal(name)));
+    map.has_internal = map
+        .rows
+        .iter()
+        .any(|row| row.recipients.keys().any(|name| is_internal(name)));
     let folded = |name: &str| match is_internal(name) && !filter.unfolded && filter.recipient.is_none() {
         true => INTERNAL.to_owned(),
         false => name.to_owned(),
@@ -118,9 +125,17 @@ pub(crate) fn of(flows: &[Flow], config: &Config, filter: &Filter) -> DataMap {
         true => row.category.clone(),
         false => OTHERS.to_owned(),
     };
-    let mut sources = Column::new(map.rows.iter().flat_map(|row| row.sources.iter().map(|(n, e)| (n.clone(), *e))));
+    let mut sources = Column::new(
+        map.rows
+            .iter()
+            .flat_map(|row| row.sources.iter().map(|(n, e)| (n.clone(), *e))),
+    );
     let mut categories = Column::all();
-    let mut tables = Column::new(map.rows.iter().flat_map(|row| row.tables.iter().map(|(n, e)| (n.clone(), *e))));
+    let mut tables = Column::new(
+        map.rows
+            .iter()
+            .flat_map(|row| row.tables.iter().map(|(n, e)| (n.clone(), *e))),
+    );
     let sent = map.rows.iter().flat_map(|row| row.recipients.iter());
     let mut recipients = Column::new(sent.map(|(name, sent)| (folded(name), sent.events)));
     let (mut collected, mut stored, mut shared) = (Links::new(), Links::new(), Links::new());
@@ -195,15 +210,18 @@ fn narrow(rows: &mut Vec<Row>, filter: &Filter) {
     }
     if let Some(name) = &filter.source {
         rows.retain(|row| row.sources.contains_key(name));
-        rows.iter_mut().for_each(|row| row.sources.retain(|known, _| known == name));
+        rows.iter_mut()
+            .for_each(|row| row.sources.retain(|known, _| known == name));
     }
     if let Some(name) = &filter.table {
         rows.retain(|row| row.tables.contains_key(name));
-        rows.iter_mut().for_each(|row| row.tables.retain(|known, _| known == name));
+        rows.iter_mut()
+            .for_each(|row| row.tables.retain(|known, _| known == name));
     }
     if let Some(name) = &filter.recipient {
         rows.retain(|row| row.recipients.contains_key(name));
-        rows.iter_mut().for_each(|row| row.recipients.retain(|known, _| known == name));
+        rows.iter_mut()
+            .for_each(|row| row.recipients.retain(|known, _| known == name));
     }
 }
 

@@ -13,7 +13,11 @@ pub(crate) fn of(file: &Summary, status: Option<&Map<String, Json>>) -> String {
     for (event_type, events) in &file.events {
         text.line("provenance_events", &[("event_type", event_type)], *events);
     }
-    text.one("provenance_fingerprints", "Distinct values in the evidence.", file.fingerprints);
+    text.one(
+        "provenance_fingerprints",
+        "Distinct values in the evidence.",
+        file.fingerprints,
+    );
     let chain = |key: &str| file.chain.get(key).and_then(Json::as_i64).unwrap_or_default();
     let holds = file.chain.get("ok").and_then(Json::as_bool) == Some(true);
     text.one(
@@ -21,7 +25,11 @@ pub(crate) fn of(file: &Summary, status: Option<&Map<String, Json>>) -> String {
         "1 where the newest batch of the newest instance holds, 0 where it does not.",
         i64::from(holds),
     );
-    text.one("provenance_chain_instances", "Instances that have written.", chain("instances"));
+    text.one(
+        "provenance_chain_instances",
+        "Instances that have written.",
+        chain("instances"),
+    );
     text.one("provenance_chain_batches", "Batches of all chains.", chain("batches"));
     if let Some(status) = status {
         of_process(&mut text, status);
@@ -35,15 +43,60 @@ fn of_process(text: &mut Text, status: &Map<String, Json>) {
         section.and_then(|section| section.get(key)).and_then(Json::as_i64)
     };
     for (name, section, key, help) in [
-        ("provenance_queue_depth", "queue", "depth", "Records that are not on disk yet."),
-        ("provenance_queue_capacity", "queue", "capacity", "Most records that wait."),
-        ("provenance_queue_written", "queue", "written", "Records on disk, since the start."),
-        ("provenance_queue_retries", "queue", "retries", "Commits that were tried again, since the start."),
-        ("provenance_queue_refused", "queue", "refused", "Records that were lost, since the start."),
-        ("provenance_registry_values", "registry", "values", "Values that are recognised."),
-        ("provenance_registry_max_values", "registry", "max_values", "Most values that are recognised."),
-        ("provenance_registry_evicted", "registry", "evicted", "Values forgotten for want of room, since the start."),
-        ("provenance_registry_expired", "registry", "expired", "Values forgotten as nothing confirmed them, since the start."),
+        (
+            "provenance_queue_depth",
+            "queue",
+            "depth",
+            "Records that are not on disk yet.",
+        ),
+        (
+            "provenance_queue_capacity",
+            "queue",
+            "capacity",
+            "Most records that wait.",
+        ),
+        (
+            "provenance_queue_written",
+            "queue",
+            "written",
+            "Records on disk, since the start.",
+        ),
+        (
+            "provenance_queue_retries",
+            "queue",
+            "retries",
+            "Commits that were tried again, since the start.",
+        ),
+        (
+            "provenance_queue_refused",
+            "queue",
+            "refused",
+            "Records that were lost, since the start.",
+        ),
+        (
+            "provenance_registry_values",
+            "registry",
+            "values",
+            "Values that are recognised.",
+        ),
+        (
+            "provenance_registry_max_values",
+            "registry",
+            "max_values",
+            "Most values that are recognised.",
+        ),
+        (
+            "provenance_registry_evicted",
+            "registry",
+            "evicted",
+            "Values forgotten for want of room, since the start.",
+        ),
+        (
+            "provenance_registry_expired",
+            "registry",
+            "expired",
+            "Values forgotten as nothing confirmed them, since the start.",
+        ),
     ] {
         if let Some(value) = number(section, key) {
             text.one(name, help, value);
@@ -57,7 +110,11 @@ fn of_process(text: &mut Text, status: &Map<String, Json>) {
         let sum = kinds.entry(kind).or_default();
         *sum = sum.saturating_add(count);
     }
-    text.family("provenance_blind_spots", "gauge", "What hooks could not see since the start, by kind.");
+    text.family(
+        "provenance_blind_spots",
+        "gauge",
+        "What hooks could not see since the start, by kind.",
+    );
     for (kind, count) in kinds {
         text.line("provenance_blind_spots", &[("kind", kind)], count);
     }

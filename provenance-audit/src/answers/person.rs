@@ -118,7 +118,9 @@ pub(crate) fn of(reader: &mut Reader, owner: &Owner, config: &Config) -> Result<
     person.asked.sort_by_key(|asked| std::cmp::Reverse(asked.at));
     person.categories = categories.into_values().collect();
     person.recipients = recipients.into_values().collect();
-    person.recipients.sort_by_key(|told: &Told| (told.declared, told.recipient.clone()));
+    person
+        .recipients
+        .sort_by_key(|told: &Told| (told.declared, told.recipient.clone()));
     Ok(person)
 }
 
@@ -195,13 +197,22 @@ impl Told {
     fn of(event: &StoredEvent, recipient: &str, config: &Config) -> Self {
         let known = config.recipients.get(recipient);
         let then = |key: &str| Some(text(&event.extras, key).to_owned()).filter(|text| !text.is_empty());
-        let declared_then = event.extras.get("recipient_declared").and_then(serde_json::Value::as_bool);
+        let declared_then = event
+            .extras
+            .get("recipient_declared")
+            .and_then(serde_json::Value::as_bool);
         Told {
             recipient: recipient.to_owned(),
             legal_name: known.and_then(|known| known.legal_name.clone()),
-            role: known.and_then(|known| known.role.clone()).or_else(|| then("recipient_role")),
-            country: known.and_then(|known| known.country.clone()).or_else(|| then("recipient_country")),
-            safeguard: known.and_then(|known| known.safeguard.clone()).or_else(|| then("recipient_safeguard")),
+            role: known
+                .and_then(|known| known.role.clone())
+                .or_else(|| then("recipient_role")),
+            country: known
+                .and_then(|known| known.country.clone())
+                .or_else(|| then("recipient_country")),
+            safeguard: known
+                .and_then(|known| known.safeguard.clone())
+                .or_else(|| then("recipient_safeguard")),
             declared: known.is_some() || declared_then == Some(true),
             categories: BTreeSet::new(),
             purposes: BTreeSet::new(),

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use provenance::Error;
 use provenance::config::Config;
 use provenance::inventory::Entry;
 use provenance::store::{EventQuery, Flow, FlowQuery, Reader};
-use provenance::Error;
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -41,7 +41,7 @@ pub(crate) struct Recipient {
     pub(crate) last_day: Option<String>,
 }
 
-/// All recipients, undeclared ones first. `declared`: this program's inventory, if it is known.
+/// All recipients, undeclared ones first, and among them those who got something. `declared`: this program's inventory, if it is known.
 pub(crate) fn of(reader: &mut Reader, config: &Config, declared: &[Entry]) -> Result<Vec<Recipient>, Error> {
     let flows = reader.flows(&FlowQuery::default())?;
     let mut recipients: BTreeMap<String, Recipient> = BTreeMap::new();
@@ -56,7 +56,9 @@ pub(crate) fn of(reader: &mut Reader, config: &Config, declared: &[Entry]) -> Re
     for entry in declared.iter().filter(|entry| entry.kind == "egress") {
         if let Some(name) = entry.rest.get("recipient").and_then(Json::as_str) {
             let recipient = at(&mut recipients, name);
-            recipient.purposes.extend(entry.rest.get("purpose").and_then(Json::as_str).map(str::to_owned));
+            recipient
+                .purposes
+                .extend(entry.rest.get("purpose").and_then(Json::as_str).map(str::to_owned));
         }
     }
     for flow in &flows {
@@ -78,7 +80,8 @@ pub(crate) fn of(reader: &mut Reader, config: &Config, declared: &[Entry]) -> Re
         recipient.safeguard = recipient.safeguard.take().or_else(|| said("recipient_safeguard"));
     })?;
     let mut recipients: Vec<_> = recipients.into_values().collect();
-    recipients.sort_by(|a, b| (a.declared, &a.recipient).cmp(&(b.declared, &b.recipient)));
+    let unused = |recipient: &Recipient| recipient.categories.is_empty() && recipient.newest_shares == 0;
+    recipients.sort_by(|a, b| (a.declared, unused(a), &a.recipient).cmp(&(b.declared, unused(b), &b.recipient)));
     Ok(recipients)
 }
 
@@ -101,8 +104,16 @@ fn sum(recipients: &mut BTreeMap<String, Recipient>, flow: &Flow) {
             }
             *recipient.categories.entry(category).or_default() += flow.events;
             let day = || Some(key.day.clone());
-            recipient.first_day = recipient.first_day.take().map(|first| first.min(key.day.clone())).or_else(day);
-            recipient.last_day = recipient.last_day.take().map(|last| last.max(key.day.clone())).or_else(day);
+            recipient.first_day = recipient
+                .first_day
+                .take()
+                .map(|first| first.min(key.day.clone()))
+                .or_else(day);
+            recipient.last_day = recipient
+                .last_day
+                .take()
+                .map(|last| last.max(key.day.clone()))
+                .or_else(day);
         }
         "POLICY_VIOLATION" => *at(recipients, name).violations.entry(category).or_default() += flow.events,
         _ => {}

@@ -28,7 +28,10 @@ pub(super) fn show(here: &Here<'_>, event_id: &str) -> Result<Reply, Refusal> {
         }
         None => Vec::new(),
     };
-    let beside: Vec<StoredEvent> = beside.into_iter().filter(|other| other.event_id != event.event_id).collect();
+    let beside: Vec<StoredEvent> = beside
+        .into_iter()
+        .filter(|other| other.event_id != event.event_id)
+        .collect();
     let recipient = text(&event.extras, "recipient");
     let title = match (&event.target, recipient) {
         (_, recipient) if !recipient.is_empty() => format!("{} → {recipient}", event.actor),

@@ -100,7 +100,11 @@ pub(super) fn table(events: &[StoredEvent]) -> Markup {
 }
 
 fn row(event: &StoredEvent) -> Markup {
-    let mut categories: Vec<&str> = event.matched_tags.iter().map(|tag| answers::short(text(tag, "category"))).collect();
+    let mut categories: Vec<&str> = event
+        .matched_tags
+        .iter()
+        .map(|tag| answers::short(text(tag, "category")))
+        .collect();
     categories.sort_unstable();
     categories.dedup();
     let more = categories.len().saturating_sub(4);

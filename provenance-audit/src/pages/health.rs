@@ -98,7 +98,12 @@ fn recording(status: &Map<String, Json>) -> Markup {
     let queue = status.get("queue").and_then(Json::as_object);
     let events = status.get("events").and_then(Json::as_object).unwrap_or(&empty);
     let total: i64 = events.values().filter_map(Json::as_i64).fold(0, i64::saturating_add);
-    let of = |key: &str| queue.and_then(|queue| queue.get(key)).and_then(Json::as_i64).unwrap_or_default();
+    let of = |key: &str| {
+        queue
+            .and_then(|queue| queue.get(key))
+            .and_then(Json::as_i64)
+            .unwrap_or_default()
+    };
     let notes = status.get("notes").and_then(Json::as_array);
     html! {
         ul.facts {

@@ -14,12 +14,14 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
     let (days, filter) = params.map()?;
     let flows = here.api.ask(|reader| reader.flows(&days))?;
     let map = map::of(&flows, here.api.config(), &filter);
-    let address = Address {
-        pairs: params.all(),
-    };
+    let address = Address { pairs: params.all() };
     let violations: i64 = map.rows.iter().map(map::Row::violations).sum();
     let recipients: std::collections::BTreeSet<_> = map.rows.iter().flat_map(|row| row.recipients.keys()).collect();
-    let special_rows = map.rows.iter().filter(|row| crate::answers::special(&row.category).is_some()).count();
+    let special_rows = map
+        .rows
+        .iter()
+        .filter(|row| crate::answers::special(&row.category).is_some())
+        .count();
     let body = html! {
         div.title {
             div {
@@ -122,7 +124,15 @@ fn nothing(address: &Address<'_>) -> Markup {
 
 fn legend(map: &DataMap) -> Markup {
     const NAMES: [&str; 9] = [
-        "contact", "identity", "demographic", "financial", "health", "behaviour", "location, settings", "credentials", "other",
+        "contact",
+        "identity",
+        "demographic",
+        "financial",
+        "health",
+        "behaviour",
+        "location, settings",
+        "credentials",
+        "other",
     ];
     let groups: std::collections::BTreeSet<usize> = map.rows.iter().map(|row| map::group(&row.category)).collect();
     let violations = map.recipients.iter().any(|node| node.violations > 0);
@@ -191,7 +201,11 @@ fn picture(map: &DataMap, address: &Address<'_>) -> Markup {
     let all = map.collected.iter().chain(&map.stored).chain(&map.shared);
     let most = all.map(|link| link.events).max().unwrap_or(1);
     let sum = |links: &[Link], is: &dyn Fn(&Link) -> bool| -> f64 {
-        links.iter().filter(|link| is(link)).map(|link| thickness(link.events, most) + 1.0).sum()
+        links
+            .iter()
+            .filter(|link| is(link))
+            .map(|link| thickness(link.events, most) + 1.0)
+            .sum()
     };
     let mut sources = place(map.sources.len(), |n| sum(&map.collected, &|link| link.from == n), TOP);
     let mut categories = place(
@@ -210,7 +224,12 @@ fn picture(map: &DataMap, address: &Address<'_>) -> Markup {
     let mut y = lanes_at;
     for n in 0..map.recipients.len() {
         let height = sum(&map.shared, &|link| link.to == n);
-        lanes.push(Placed { y, height, left: 0.0, right: 0.0 });
+        lanes.push(Placed {
+            y,
+            height,
+            left: 0.0,
+            right: 0.0,
+        });
         y += height + GAP;
     }
     let height = [bottom(&sources), bottom(&categories), bottom(&recipients), y]
@@ -253,15 +272,26 @@ fn picture(map: &DataMap, address: &Address<'_>) -> Markup {
             continue;
         };
         let width = thickness(link.events, most);
-        let path = curve(right_of(0), leave(&mut from.right, width), left_of(1), leave(&mut to.left, width));
-        let title = format!("{} from {}", name(&map.categories, link.to), name(&map.sources, link.from));
+        let path = curve(
+            right_of(0),
+            leave(&mut from.right, width),
+            left_of(1),
+            leave(&mut to.left, width),
+        );
+        let title = format!(
+            "{} from {}",
+            name(&map.categories, link.to),
+            name(&map.sources, link.from)
+        );
         lines.push(line(&path, width, colour(link.to), link, &title));
     }
     let mut ordered: Vec<(bool, &Link)> = map.stored.iter().map(|link| (false, link)).collect();
     ordered.extend(map.shared.iter().map(|link| (true, link)));
     ordered.sort_by_key(|(shared, link)| (link.from, *shared, link.to));
     for (is_shared, link) in ordered {
-        let Some(from) = categories.get_mut(link.from) else { continue };
+        let Some(from) = categories.get_mut(link.from) else {
+            continue;
+        };
         let width = thickness(link.events, most);
         let start = leave(&mut from.right, width);
         let category = name(&map.categories, link.from);
@@ -328,7 +358,11 @@ fn bend(x0: f64, y0: f64, x1: f64, y1: f64) -> String {
 fn line(path: &str, width: f64, colour: usize, link: &Link, title: &str) -> Markup {
     let title = match link.violations {
         0 => format!("{title}: {} events", number(link.events)),
-        found => format!("{title}: {} events, {} against the policy", number(link.events), number(found)),
+        found => format!(
+            "{title}: {} events, {} against the policy",
+            number(link.events),
+            number(found)
+        ),
     };
     html! {
         path class={ "line s" (colour) @if link.violations > 0 { " over" } } d=(path) stroke-width=(format!("{width:.1}")) {

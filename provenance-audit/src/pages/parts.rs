@@ -36,7 +36,9 @@ pub(super) fn number(number: impl TryInto<i64>) -> String {
 
 /// A link with a query.
 pub(super) fn link(page: &str, query: &[(&str, &str)]) -> String {
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(query)
+        .finish();
     match query.is_empty() {
         true => format!("{ROOT}{page}"),
         false => format!("{ROOT}{page}?{query}"),

@@ -10,7 +10,9 @@ use crate::params::Params;
 pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal> {
     let params = Params::read(pairs, &["category"])?;
     let wanted = params.category()?;
-    let wanted = wanted.as_deref().map(|category| crate::answers::short(&provenance::inventory::canonical_category(category)).to_owned());
+    let wanted = wanted
+        .as_deref()
+        .map(|category| crate::answers::short(&provenance::inventory::canonical_category(category)).to_owned());
     let mut recipients = here.api.recipients()?;
     if let Some(wanted) = &wanted {
         recipients.retain(|recipient| recipient.categories.contains_key(wanted));

@@ -7,7 +7,11 @@ use crate::api::{Refusal, Reply, Request, without_token};
 
 /// The form, after a first visit or a wrong token.
 pub(super) fn show(request: &Request, refusal: &Refusal) -> Reply {
-    let tried = request.method == "POST" || request.query.as_deref().is_some_and(|query| query.contains("audit_token="));
+    let tried = request.method == "POST"
+        || request
+            .query
+            .as_deref()
+            .is_some_and(|query| query.contains("audit_token="));
     let problem = match refusal.status {
         429 => Some(refusal.message.as_str()),
         _ if tried => Some("That token is not known here."),

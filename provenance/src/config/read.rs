@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
-    AuditRole, AuditToken, COOKIE, Config, Durability, Egress, Fingerprints, HEADER, InputField, OnEvidenceFailure, OnViolation, Recipient,
-    Storage, Streams, Token, TrackedModel,
+    AuditRole, AuditToken, COOKIE, Config, Durability, Egress, Fingerprints, HEADER, InputField, OnEvidenceFailure,
+    OnViolation, Recipient, Storage, Streams, Token, TrackedModel,
 };
 use crate::Error;
 use crate::vocabulary::{EventType, Kind, category};
@@ -84,7 +84,12 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
                 match key {
                     "bind" => config.audit_bind = at.parsed("an address and port such as 127.0.0.1:8787")?,
                     "query_token" => config.audit_query_token = at.bool()?,
-                    _ => config.audit_tokens = at.elements("a list of tokens")?.map(audit_token).collect::<Result<_, _>>()?,
+                    _ => {
+                        config.audit_tokens = at
+                            .elements("a list of tokens")?
+                            .map(audit_token)
+                            .collect::<Result<_, _>>()?
+                    }
                 }
                 Ok(())
             })?,
@@ -214,7 +219,9 @@ fn audit_token(at: At<'_>) -> Result<AuditToken, Error> {
                 let name = at.word()?;
                 let is_name = name.len() <= 64
                     && name.starts_with(|c: char| c.is_ascii_lowercase())
-                    && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
                 if !is_name {
                     return Err(at.error("expected a name such as privacy-desk ([a-z][a-z0-9_-]*)"));
                 }
