@@ -660,6 +660,18 @@ fn is_pseudonym(stored: &str, config: &Config) -> bool {
     }
 }
 
+/// What is answered where a request could not be read, or its handler is gone.
+#[cfg(any(feature = "axum", feature = "server"))]
+pub(crate) fn unread(status: u16) -> Response {
+    let message = match status {
+        408 => "the body did not come in time",
+        413 => "the body is longer than 64 KiB",
+        500 => "the request was not answered",
+        _ => "the body cannot be read",
+    };
+    Refusal::new(status, message).into_reply().into_response()
+}
+
 fn unreadable(error: &provenance::Error) -> Refusal {
     Refusal::new(500, format!("the evidence cannot be read: {error}"))
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{self, StatusCode};
+use axum::http;
 use axum::routing::any;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use provenance::Tracker;
 
 use crate::Error;
-use crate::api::{Api, MAX_BODY, Options, Request, Source};
+use crate::api::{self, Api, MAX_BODY, Options, Request, Response, Source};
 
 /// The audit API and its pages below `/runtime-audit`, to be merged into a host's router.
 ///
@@ -54,7 +54,8 @@ async fn respond(api: Arc<Api>, request: http::Request<Body>) -> http::Response<
     let body = match head.method.as_str() {
         "POST" => match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes().to_vec(),
-            Err(_) => return status(StatusCode::PAYLOAD_TOO_LARGE),
+            Err(error) if error.is::<LengthLimitError>() => return answer(api::unread(413)),
+            Err(_) => return answer(api::unread(400)),
         },
         _ => Vec::new(),
     };
@@ -66,20 +67,16 @@ async fn respond(api: Arc<Api>, request: http::Request<Body>) -> http::Response<
         body,
         client,
     };
-    let Ok(response) = tokio::task::spawn_blocking(move || api.handle(&request)).await else {
-        return status(StatusCode::INTERNAL_SERVER_ERROR);
-    };
+    let response = tokio::task::spawn_blocking(move || api.handle(&request)).await;
+    answer(response.unwrap_or_else(|_| api::unread(500)))
+}
+
+fn answer(response: Response) -> http::Response<Body> {
     let mut builder = http::Response::builder().status(response.status);
     for (name, value) in response.headers {
         builder = builder.header(name, &*value);
     }
     builder
         .body(Body::from(response.body))
-        .unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
-}
-
-fn status(status: StatusCode) -> http::Response<Body> {
-    let mut response = http::Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
+        .unwrap_or_else(|_| http::Response::new(Body::empty()))
 }

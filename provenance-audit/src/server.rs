@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
-use crate::api::{Api, MAX_BODY, Request, Response};
+use crate::api::{self, Api, MAX_BODY, Request, Response};
 
 /// Requests that read the evidence at the same time.
 const READERS: usize = 4;
@@ -246,14 +246,14 @@ async fn respond(
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
     let request = match whole(request, client).await {
         Ok(request) => request,
-        Err(refused) => return Ok(status(refused)),
+        Err(status) => return Ok(answer(api::unread(status))),
     };
     slot.is_idle(false);
     let response = tokio::task::spawn_blocking(move || api.handle(&request)).await;
     slot.is_idle(true);
     Ok(match response {
         Ok(response) => answer(response),
-        Err(_) => status(500),
+        Err(_) => answer(api::unread(500)),
     })
 }
 
@@ -296,12 +296,5 @@ fn answer(response: Response) -> hyper::Response<Full<Bytes>> {
     }
     builder
         .body(Full::new(response.body.into()))
-        .unwrap_or_else(|_| status(500))
-}
-
-/// What is answered without the API: why a request could not be read.
-fn status(status: u16) -> hyper::Response<Full<Bytes>> {
-    let mut response = hyper::Response::new(Full::default());
-    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-    response
+        .unwrap_or_else(|_| hyper::Response::new(Full::default()))
 }

@@ -120,8 +120,10 @@ impl Browser {
         loop {
             if let Message::Text(text) = self.socket.read().unwrap() {
                 let message: Json = serde_json::from_str(&text).unwrap();
-                if message["method"] == "Log.entryAdded" {
-                    self.complaints.push(message["params"]["entry"].to_string());
+                let entry = &message["params"]["entry"];
+                if message["method"] == "Log.entryAdded" && matches!(entry["level"].as_str(), Some("error" | "warning"))
+                {
+                    self.complaints.push(entry.to_string());
                 }
                 return message;
             }

@@ -350,3 +350,96 @@ pub(crate) fn group(category: &str) -> usize {
         .position(|group| group.contains(&head))
         .unwrap_or(GROUPS.len())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use provenance::config::Recipient;
+    use provenance::store::FlowKey;
+
+    use super::*;
+
+    fn flow(event_type: &str, category: &str, at: &str, events: i64) -> Flow {
+        let is_share = matches!(event_type, "DATA_SHARE" | "POLICY_VIOLATION");
+        Flow {
+            key: FlowKey {
+                day: "2026-11-22".into(),
+                event_type: event_type.into(),
+                actor: at.into(),
+                target: (event_type == "DATA_STORAGE").then(|| format!("db:{at}")),
+                recipient: is_share.then(|| at.to_owned()),
+                category: category.into(),
+                field: "field".into(),
+                source: "HTTP POST /".into(),
+                pii: true,
+            },
+            events,
+        }
+    }
+
+    fn node<'a>(nodes: &'a [Node], name: &str) -> &'a Node {
+        nodes.iter().find(|node| node.name == name).unwrap()
+    }
+
+    #[test]
+    fn violations_and_undeclared_recipients_are_marked() {
+        let config = Config {
+            recipients: [("mailer".to_owned(), Recipient::default())].into(),
+            ..Config::default()
+        };
+        let flows = [
+            flow("DATA_COLLECTION", "user.biometric", "HTTP POST /", 3),
+            flow("DATA_SHARE", "user.biometric", "mailer", 2),
+            flow("DATA_SHARE", "user.contact.email", "stranger", 1),
+            flow("POLICY_VIOLATION", "user.biometric", "mailer", 1),
+        ];
+        let map = of(&flows, &config, &Filter::default());
+        assert_eq!(node(&map.recipients, "mailer").violations, 1);
+        assert!(!node(&map.recipients, "mailer").undeclared && node(&map.recipients, "stranger").undeclared);
+        assert!(node(&map.categories, "biometric").special.is_some());
+        assert!(node(&map.categories, "contact.email").special.is_none());
+        assert_eq!(map.shared.iter().map(|link| link.violations).sum::<i64>(), 1);
+        assert_eq!(map.rows.iter().map(Row::violations).sum::<i64>(), 1);
+    }
+
+    #[test]
+    fn many_are_folded_and_no_event_is_lost() {
+        let flows: Vec<_> = (0..100)
+            .map(|n| flow("DATA_SHARE", &format!("user.x{}", n % 40), &format!("r{n}"), n + 1))
+            .collect();
+        let map = of(&flows, &Config::default(), &Filter::default());
+        assert_eq!(map.recipients.len(), MOST);
+        assert_eq!(map.categories.len(), MOST);
+        assert_eq!(map.rows.len(), 40);
+        let all = (1..=100).sum::<i64>();
+        for sum in [
+            map.recipients.iter().map(|node| node.events).sum::<i64>(),
+            map.categories.iter().map(|node| node.events).sum(),
+            map.shared.iter().map(|link| link.events).sum(),
+        ] {
+            assert_eq!(sum, all);
+        }
+        assert!(map.shared.iter().all(|link| link.from < MOST && link.to < MOST));
+    }
+
+    #[test]
+    fn a_filter_leaves_what_is_connected() {
+        let flows = [
+            flow("DATA_COLLECTION", "user.name", "HTTP POST /a", 1),
+            flow("DATA_STORAGE", "user.name", "people", 1),
+            flow("DATA_SHARE", "user.name", "mailer", 1),
+            flow("DATA_SHARE", "user.name", "other", 1),
+            flow("DATA_COLLECTION", "user.contact.email", "HTTP POST /b", 1),
+        ];
+        let filter = Filter {
+            recipient: Some("mailer".into()),
+            ..Filter::default()
+        };
+        let map = of(&flows, &Config::default(), &filter);
+        let names = |nodes: &[Node]| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&map.sources), ["HTTP POST /a"]);
+        assert_eq!(names(&map.tables), ["people"]);
+        assert_eq!(names(&map.recipients), ["mailer"]);
+    }
+}
