@@ -1,8 +1,9 @@
 //! Who was affected by what a recipient got.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use provenance::Error;
+use provenance::inventory::canonical_category;
 use provenance::store::{EventQuery, Reader};
 use serde::Serialize;
 
@@ -44,7 +45,10 @@ pub(crate) struct AffectedPerson {
 
 /// Who is in the shares that `query` selects. `given`: pseudonyms to be matched.
 pub(crate) fn of(reader: &mut Reader, query: &EventQuery, given: &[Option<String>]) -> Result<Affected, Error> {
-    let wanted = query.category.as_deref().map(|category| short(category).to_owned());
+    let wanted = query
+        .category
+        .as_deref()
+        .map(|category| short(&canonical_category(category)).to_owned());
     let mut by_owner: BTreeMap<String, AffectedPerson> = BTreeMap::new();
     let mut affected = Affected {
         shares: 0,
@@ -58,14 +62,15 @@ pub(crate) fn of(reader: &mut Reader, query: &EventQuery, given: &[Option<String
     };
     affected.complete = each_event(reader, query, MOST, |event| {
         affected.shares += 1;
-        let mut people: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let mut people: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         let (mut unknown, mut names) = (false, BTreeSet::new());
         for tag in &event.matched_tags {
-            let category = short(text(tag, "category"));
-            if wanted.as_deref().is_some_and(|wanted| !is_same(wanted, category)) {
+            let canonical = canonical_category(text(tag, "category"));
+            let category = short(&canonical).to_owned();
+            if wanted.as_deref().is_some_and(|wanted| wanted != category) {
                 continue;
             }
-            names.insert(category);
+            names.insert(category.clone());
             let of_event = text(&event.extras, "owner");
             match text(tag, "owner") {
                 "" if of_event.is_empty() => unknown = true,
@@ -79,7 +84,7 @@ pub(crate) fn of(reader: &mut Reader, query: &EventQuery, given: &[Option<String
         }
         affected.shares_of_unknown_people += usize::from(unknown);
         for name in names {
-            *affected.categories.entry(name.to_owned()).or_default() += 1;
+            *affected.categories.entry(name).or_default() += 1;
         }
         for (owner, categories) in people {
             let person = by_owner.entry(owner.to_owned()).or_insert_with(|| AffectedPerson {
@@ -88,37 +93,29 @@ pub(crate) fn of(reader: &mut Reader, query: &EventQuery, given: &[Option<String
                 seen: Seen::at(event.created_at),
             });
             person.seen.again(event.created_at);
-            person.categories.extend(categories.into_iter().map(str::to_owned));
+            person.categories.extend(categories);
         }
     })?;
     let people = joined(reader, by_owner)?;
     affected.people = people.len();
-    let mut named = vec![false; people.len()];
+    let mut by_identifier: HashMap<&str, usize> = HashMap::new();
+    for (index, person) in people.iter().enumerate() {
+        by_identifier.extend(person.identifiers.iter().map(|identifier| (identifier.as_str(), index)));
+    }
+    let mut named = HashSet::new();
     for (index, identifier) in given.iter().enumerate() {
-        let Some(identifier) = identifier else { continue };
-        let mut found = false;
-        for (person, named) in people.iter().zip(&mut named) {
-            if person.identifiers.contains(identifier) {
-                *named = true;
-                found = true;
-            }
-        }
-        if found {
+        if let Some(person) = identifier.as_deref().and_then(|known| by_identifier.get(known)) {
+            named.insert(*person);
             affected.matched.push(index);
         }
     }
-    affected.unmatched_people = named.iter().filter(|named| !**named).count();
+    affected.unmatched_people = people.len().saturating_sub(named.len());
     affected.listed = people;
     affected
         .listed
         .sort_by_key(|person| std::cmp::Reverse(person.seen.events));
     affected.listed.truncate(LISTED);
     Ok(affected)
-}
-
-/// The query selects events by canonical keys; a tag beside the one that was meant may be another.
-fn is_same(wanted: &str, category: &str) -> bool {
-    provenance::inventory::canonical_category(wanted) == provenance::inventory::canonical_category(category)
 }
 
 /// Identifiers of one person are one person.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use provenance::config::Config;
+use provenance::inventory::canonical_category;
 use provenance::store::{EventQuery, Reader, StoredEvent};
 use provenance::{Error, Owner, Timestamp};
 use serde::Serialize;
@@ -147,13 +148,17 @@ fn take(
     // A value that stands in several places of one event is one value.
     let mut names = BTreeSet::new();
     for tag in &tags {
+        // Of several spellings of one category the newest is shown.
         let name = short(text(tag, "category"));
+        let canonical = canonical_category(name);
         let is_new = names.insert(name.to_owned());
-        let category = categories.entry(name.to_owned()).or_insert_with(|| Category {
-            category: name.to_owned(),
-            special: special(name),
-            ..Category::default()
-        });
+        let category = categories
+            .entry(canonical.clone().into_owned())
+            .or_insert_with(|| Category {
+                category: name.to_owned(),
+                special: special(&canonical),
+                ..Category::default()
+            });
         category.fields.insert(text(tag, "field").to_owned());
         let description = text(tag, "description");
         if !description.is_empty() {
