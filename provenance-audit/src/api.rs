@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use provenance::config::{AuditRole, AuditToken, InputField, Storage};
+use provenance::config::{AuditRole, AuditToken, InputField, Storage, Token};
 use provenance::inventory::{Entry, inventory};
 use provenance::store::Reader;
 use provenance::{Config, Owner, Pseudonyms, Tracker};
@@ -53,6 +53,9 @@ const MAX_TARGET: usize = 8 * 1024;
 pub const MAX_BODY: usize = 64 * 1024;
 /// Most rows of `/flows`.
 const MAX_FLOWS: usize = 20_000;
+
+/// The master key, as the service gets it.
+const KEY_VARIABLE: &str = "RUNTIME_TRACKING_KEY";
 
 const JSON: &str = "application/json; charset=utf-8";
 const HEADERS: [(&str, &str); 4] = [
@@ -84,8 +87,8 @@ pub struct Api {
 pub enum Source {
     /// In a running service: status also shows its registry, queue and blind spots.
     Tracker(Tracker),
-    /// In a file, which a service may be writing at the same time. Questions about people need its key, and are
-    /// recorded in it.
+    /// In a file, which a service may be writing at the same time. Questions about people need its key (of the
+    /// configuration in [`Options::of`], else of `RUNTIME_TRACKING_KEY`, else beside the file), and are recorded in it.
     File(PathBuf),
 }
 
@@ -201,6 +204,9 @@ impl Api {
             Source::File(path) => {
                 let mut config = options.config.clone();
                 config.storage = Storage::Sqlite(path.clone());
+                // Where no configuration was loaded that has it already.
+                let given = || std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
+                config.key = config.key.or_else(|| given().map(Token));
                 (path.clone(), config)
             }
             Source::Tracker(tracker) => match &tracker.config().storage {

@@ -1729,6 +1729,25 @@ fn the_command_takes_its_token_from_the_environment() {
 }
 
 #[test]
+fn the_command_takes_the_key_from_the_environment() {
+    let key = "0123456789abcdef".repeat(4);
+    let host = Host::start(|config| config.key = Some(Token(key.clone())));
+    people(&host);
+    let mut with_key = command();
+    with_key.env("RUNTIME_TRACKING_KEY", &key);
+    let (_running, addr) = serve(with_key, &host.db(), &[]);
+    let person = subjects(addr, "ada@example.com", &[]).ok();
+    assert_eq!(person["recipients"].as_array().unwrap().len(), 2, "{person}");
+    for wrong in ["", "f", &"f".repeat(64)] {
+        let mut command = command();
+        command.env("RUNTIME_TRACKING_KEY", wrong);
+        let (_running, addr) = serve(command, &host.db(), &[]);
+        let error = subjects(addr, "ada@example.com", &[]).error(503);
+        assert!(error.contains("key") && !error.contains(&"f".repeat(9)), "{error}");
+    }
+}
+
+#[test]
 fn verify_tells_whole_from_broken_from_unknown() {
     let host = Host::open();
     let people = names(20);

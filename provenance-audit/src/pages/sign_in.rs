@@ -32,6 +32,8 @@ pub(super) fn show(request: &Request, refusal: &Refusal) -> Reply {
             }
             form.card method="post" action="/runtime-audit/sign-in" {
                 input type="hidden" name="next" value=(next);
+                // So that password managers know what the token belongs to.
+                input type="text" name="username" value="audit" autocomplete="username" hidden;
                 label for="token" { "Audit token" }
                 input type="password" id="token" name="token" required autofocus autocomplete="current-password"
                     spellcheck="false" aria-describedby=[problem.map(|_| "problem")];
