@@ -17,7 +17,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
 
 fn request(input: &[u8]) -> Request {
     let text = String::from_utf8_lossy(input);
-    let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let (head, body) = text.split_once("\n\n").unwrap_or((&*text, ""));
     let mut lines = head.lines();
     let (method, target) = lines.next().unwrap_or("").split_once(' ').unwrap_or(("GET", ""));
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
