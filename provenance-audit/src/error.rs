@@ -15,6 +15,8 @@ pub enum Error {
     Storage,
     /// The address is open to other machines, and no token protects it.
     Unprotected(SocketAddr),
+    /// A router of the host's is open to whoever reaches the host, and no token protects it.
+    NoToken,
     /// The address cannot be served on.
     Bind {
         /// As given or configured.
@@ -43,6 +45,10 @@ impl fmt::Display for Error {
                 f,
                 "the audit API may not listen on {addr}, which other machines can reach, without a token: set \
                  RUNTIME_TRACKING_AUDIT_TOKEN (or audit_token in the configuration), or listen on 127.0.0.1"
+            ),
+            Error::NoToken => f.write_str(
+                "the audit API may not be mounted in a server of the host's without a token: set \
+                 RUNTIME_TRACKING_AUDIT_TOKEN (or audit_token, or audit.tokens in the configuration)",
             ),
             Error::Bind { addr, source } => write!(
                 f,

@@ -24,12 +24,15 @@
 //!
 //! # Who may ask
 //! With a token (`audit_token`, or `RUNTIME_TRACKING_AUDIT_TOKEN`), requests bring it as `X-Audit-Token`,
-//! as `Authorization: Bearer`, or as the query parameter `audit_token` (which ends up in logs and
-//! histories: `audit: {query_token: false}` switches it off). Without one, only loopback addresses are
-//! served, and only to requests whose `Host` names them. The server speaks plain HTTP: put TLS in front
-//! of it where it leaves the machine.
+//! as `Authorization: Bearer`, or, to read, as the query parameter `audit_token` (which ends up in logs and
+//! histories: `audit: {query_token: false}` switches it off; pages move it into a cookie). People sign in with it at
+//! `/runtime-audit/`. Further tokens with names and roles stand in `audit: {tokens: [..]}`. Without any, only loopback
+//! addresses are served, and only to requests whose `Host` names them. The server speaks plain HTTP: put TLS in front
+//! of it where it leaves the machine (and let that say `X-Forwarded-Proto: https`, so that cookies are `Secure`).
 //!
-//! The paths and their parameters: [`api`].
+//! Questions about people are recorded in the evidence. Beside a service that takes the key that the service has.
+//!
+//! The paths and their parameters: [`api`]; what each answer and page says: `docs/audit.md`.
 //!
 //! # Features
 //! | feature | default | gives |
@@ -38,8 +41,10 @@
 //! | `cli` | yes | the commands |
 //! | `bundled` | yes | SQLite compiled in |
 //! | `postgres-store` | | evidence in PostgreSQL |
+//! | `axum` | | [`axum::router`]: the same to be mounted in a server of your own |
 
 mod access;
+mod answers;
 pub mod api;
 #[cfg(feature = "cli")]
 pub mod artifact;
@@ -60,6 +65,10 @@ pub mod inventory_page;
 pub mod inventory_report;
 #[cfg(feature = "cli")]
 pub mod lockfile;
+#[cfg(feature = "axum")]
+mod mount;
+mod openapi;
+mod pages;
 mod params;
 #[cfg(feature = "server")]
 mod server;
@@ -67,6 +76,12 @@ mod server;
 pub mod workspace;
 
 pub use error::Error;
+
+/// The audit API in an axum server of the host's own.
+#[cfg(feature = "axum")]
+pub mod axum {
+    pub use crate::mount::router;
+}
 #[cfg(feature = "server")]
 pub use {embedded::*, server::Server};
 

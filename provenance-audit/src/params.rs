@@ -1,11 +1,14 @@
-//! Query parameters, checked one by one. No error repeats a value: it may be personal.
+//! What a request says: query parameters, forms and JSON bodies, checked one by one. No error repeats a
+//! value: it may be personal.
 
 use std::borrow::Cow;
 
-use provenance::store::{EventQuery, FingerprintQuery};
+use provenance::store::{EventQuery, FingerprintQuery, FlowQuery};
 use provenance::{EventType, Timestamp};
+use serde::Deserialize;
 
-use crate::access::QUERY_TOKEN;
+use crate::access::{FORM_KEY, QUERY_TOKEN};
+use crate::answers::map::Filter;
 use crate::api::Refusal;
 
 const DEFAULT_LIMIT: usize = 100;
@@ -20,10 +23,196 @@ pub(crate) const EVENTS: &[&str] = &[
     "category",
     "recipient",
     "request_id",
+    "fingerprint",
     "cursor",
 ];
 /// What `/fingerprints` takes.
 pub(crate) const FINGERPRINTS: &[&str] = &["limit", "category", "cursor"];
+
+/// What `/flows` takes.
+pub(crate) const FLOWS: &[&str] = &["since", "until"];
+/// What the map takes.
+pub(crate) const MAP: &[&str] = &["since", "until", "source", "category", "table", "recipient", "internal"];
+/// What the search for a person takes: an identifier, or the pseudonym that an answer named.
+pub(crate) const PERSON: &[&str] = &["kind", "identifier", "owner", "reason", "as"];
+/// What the question of an incident takes.
+pub(crate) const INCIDENT: &[&str] = &[
+    "recipient",
+    "since",
+    "until",
+    "category",
+    "reason",
+    "kind",
+    "identifiers",
+];
+
+/// Most identifiers that are matched at once.
+const MAX_IDENTIFIERS: usize = 1000;
+
+/// The body of `/subjects`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Subject {
+    kind: String,
+    identifier: String,
+    reason: String,
+}
+
+/// The body of `/affected`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Incident {
+    recipient: String,
+    since: Option<String>,
+    until: Option<String>,
+    category: Option<String>,
+    reason: String,
+    #[serde(default)]
+    identifiers: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    kind: String,
+    identifier: String,
+}
+
+/// A person who is asked for, and why.
+pub(crate) struct PersonQuestion {
+    pub(crate) who: Who,
+    pub(crate) reason: String,
+}
+
+pub(crate) enum Who {
+    Identifier {
+        kind: String,
+        identifier: String,
+    },
+    /// As an answer named them.
+    Pseudonym(String),
+}
+
+/// Who was affected, and why that is asked.
+pub(crate) struct IncidentQuestion {
+    pub(crate) query: EventQuery,
+    /// Kind and identifier.
+    pub(crate) identifiers: Vec<(String, String)>,
+    pub(crate) reason: String,
+}
+
+impl Subject {
+    pub(crate) fn checked(self) -> Result<PersonQuestion, Refusal> {
+        let kind = kind(&self.kind)?;
+        let identifier = identifier(&self.identifier)?;
+        let reason = reason(&self.reason, std::slice::from_ref(&identifier))?;
+        Ok(PersonQuestion {
+            who: Who::Identifier { kind, identifier },
+            reason,
+        })
+    }
+}
+
+impl Incident {
+    pub(crate) fn checked(self) -> Result<IncidentQuestion, Refusal> {
+        let pairs = [
+            ("recipient", Some(self.recipient)),
+            ("since", self.since),
+            ("until", self.until),
+            ("category", self.category),
+        ];
+        let pairs: Vec<_> = pairs
+            .into_iter()
+            .filter_map(|(name, value)| Some((Cow::Borrowed(name), Cow::Owned(value?))))
+            .collect();
+        let query = Params::read(&pairs, INCIDENT)?.shares()?;
+        if self.identifiers.len() > MAX_IDENTIFIERS {
+            return Err(bad("identifiers", "at most 1000 at once"));
+        }
+        let named = self.identifiers.iter();
+        let identifiers = named
+            .map(|named| Ok((kind(&named.kind)?, identifier(&named.identifier)?)))
+            .collect::<Result<Vec<_>, Refusal>>()?;
+        let values: Vec<_> = identifiers.iter().map(|(_, identifier)| identifier.clone()).collect();
+        Ok(IncidentQuestion {
+            query,
+            reason: reason(&self.reason, &values)?,
+            identifiers,
+        })
+    }
+}
+
+/// What a form on a page sent.
+pub(crate) struct Form(Vec<(String, String)>);
+
+impl Form {
+    pub(crate) fn read(body: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(body);
+        Form(
+            pairs
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    fn pairs(&self) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+        let pairs = self.0.iter().filter(|(name, _)| name != FORM_KEY);
+        pairs
+            .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+            .collect()
+    }
+
+    pub(crate) fn person(&self) -> Result<PersonQuestion, Refusal> {
+        let pairs = self.pairs();
+        let params = Params::read(&pairs, PERSON)?;
+        let given = params.get("reason").unwrap_or("");
+        if let Some(owner) = params.get("owner").filter(|owner| !owner.is_empty()) {
+            return Ok(PersonQuestion {
+                who: Who::Pseudonym(owner.to_owned()),
+                reason: reason(given, &[])?,
+            });
+        }
+        let kind = kind(params.get("kind").unwrap_or(""))?;
+        let identifier = identifier(params.get("identifier").unwrap_or(""))?;
+        let reason = reason(given, std::slice::from_ref(&identifier))?;
+        Ok(PersonQuestion {
+            who: Who::Identifier { kind, identifier },
+            reason,
+        })
+    }
+
+    pub(crate) fn incident(&self) -> Result<IncidentQuestion, Refusal> {
+        let pairs = self.pairs();
+        let params = Params::read(&pairs, INCIDENT)?;
+        let query = params.shares()?;
+        let lines = params.get("identifiers").unwrap_or("").lines().map(str::trim);
+        let values: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        if values.len() > MAX_IDENTIFIERS {
+            return Err(bad("identifiers", "at most 1000 at once"));
+        }
+        let kind = match values.is_empty() {
+            true => String::new(),
+            false => kind(params.get("kind").unwrap_or(""))?,
+        };
+        let identifiers = values
+            .into_iter()
+            .map(|value| Ok((kind.clone(), identifier(value)?)))
+            .collect::<Result<Vec<_>, Refusal>>()?;
+        let values: Vec<_> = identifiers.iter().map(|(_, identifier)| identifier.clone()).collect();
+        Ok(IncidentQuestion {
+            query,
+            reason: reason(params.get("reason").unwrap_or(""), &values)?,
+            identifiers,
+        })
+    }
+}
 
 /// The parameters of one request: each known, none twice.
 pub(crate) struct Params<'a>(Vec<(&'static str, &'a str)>);
@@ -54,15 +243,58 @@ impl<'a> Params<'a> {
             since: self.time("since")?,
             until: self.time("until")?,
             category: self.category()?,
-            recipient: self.checked("recipient", is_recipient, "a recipient's name, at most 256 bytes")?,
+            recipient: self.recipient()?,
             request_id: self.checked(
                 "request_id",
                 is_token,
                 "a request id, at most 256 printable ASCII characters",
             )?,
+            fingerprint: self.checked(
+                "fingerprint",
+                is_fingerprint,
+                "a fingerprint: 64 hex digits, in lower case",
+            )?,
             cursor: self.cursor()?,
             ..EventQuery::default()
         })
+    }
+
+    pub(crate) fn flows(&self) -> Result<FlowQuery, Refusal> {
+        Ok(FlowQuery {
+            since: self.time("since")?,
+            until: self.time("until")?,
+        })
+    }
+
+    pub(crate) fn map(&self) -> Result<(FlowQuery, Filter), Refusal> {
+        let filter = Filter {
+            source: self.checked("source", is_recipient, "a source, at most 256 bytes")?,
+            category: self.category()?,
+            table: self.checked("table", is_recipient, "a table, at most 256 bytes")?,
+            recipient: self.recipient()?,
+            unfolded: self.get("internal") == Some("each"),
+        };
+        Ok((self.flows()?, filter))
+    }
+
+    /// The shares of an incident.
+    fn shares(&self) -> Result<EventQuery, Refusal> {
+        let recipient = self.recipient()?;
+        if recipient.is_none() {
+            return Err(bad("recipient", "missing: who got the data"));
+        }
+        Ok(EventQuery {
+            event_type: Some("DATA_SHARE".to_owned()),
+            recipient,
+            since: self.time("since")?,
+            until: self.time("until")?,
+            category: self.category()?,
+            ..EventQuery::default()
+        })
+    }
+
+    fn recipient(&self) -> Result<Option<String>, Refusal> {
+        self.checked("recipient", is_recipient, "a recipient's name, at most 256 bytes")
     }
 
     pub(crate) fn fingerprints(&self) -> Result<FingerprintQuery, Refusal> {
@@ -73,7 +305,12 @@ impl<'a> Params<'a> {
         })
     }
 
-    fn get(&self, name: &str) -> Option<&'a str> {
+    /// As they were given.
+    pub(crate) fn all(&self) -> Vec<(&'static str, &'a str)> {
+        self.0.clone()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
@@ -110,7 +347,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    fn category(&self) -> Result<Option<String>, Refusal> {
+    pub(crate) fn category(&self) -> Result<Option<String>, Refusal> {
         self.checked("category", is_category, "a category such as contact.email")
     }
 
@@ -164,6 +401,49 @@ fn is_category(text: &str) -> bool {
 
 fn is_recipient(text: &str) -> bool {
     text.len() <= 256 && !text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER)
+}
+
+/// A fingerprint as events show it.
+pub(crate) fn is_fingerprint(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn kind(text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    let is_kind = text.len() <= 32
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    match is_kind {
+        true => Ok(text.to_owned()),
+        false => Err(bad("kind", "expected the kind of identifier: email, user, phone, ..")),
+    }
+}
+
+fn identifier(text: &str) -> Result<String, Refusal> {
+    match text.trim() {
+        "" => Err(bad("identifier", "missing: an email address, a user id, ..")),
+        text if text.len() > 1024 => Err(bad("identifier", "at most 1024 bytes")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// Kept with the record of the question, so it may not name the person.
+fn reason(text: &str, identifiers: &[String]) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > 500 || text.chars().any(char::is_control) {
+        return Err(bad("reason", "say why in a line of at most 500 bytes: it is recorded"));
+    }
+    let lower = text.to_lowercase();
+    let names = |identifier: &String| identifier.chars().count() > 3 && lower.contains(&identifier.to_lowercase());
+    if identifiers.iter().any(names) || text.contains('@') {
+        return Err(bad(
+            "reason",
+            "it is recorded, so it must not hold an identifier: give a case number",
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn is_token(text: &str) -> bool {

@@ -4,32 +4,35 @@
 //! what `Content-Length` declares when it drops a request, so that one request without a token aborts
 //! the process; it also has no time-outs, no cap on the head, and a thread for every connection.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
-use crate::api::{Api, Request, Response};
+use crate::api::{self, Api, MAX_BODY, Request, Response};
 
 /// Requests that read the evidence at the same time.
 const READERS: usize = 4;
-/// Connections at the same time; more wait in the system's queue.
+/// Connections at the same time.
 const MAX_CONNECTIONS: usize = 256;
 /// The request line and all headers, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// How long a client may take to send a head, or to think of the next request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take to send a body.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// After this a connection finishes the request in hand and closes, so that a client which does not
 /// read its answer cannot hold it.
 const CONNECTION_AGE: Duration = Duration::from_secs(60);
@@ -114,15 +117,13 @@ impl Drop for Server {
 }
 
 async fn accept(listener: tokio::net::TcpListener, api: Arc<Api>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(slot) = slots.clone().acquire_owned().await {
+    let connections = Arc::new(Connections::default());
+    loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
+                let slot = connections.clone().slot().await;
                 let api = api.clone();
-                tokio::spawn(async move {
-                    connection(stream, api).await;
-                    drop(slot);
-                });
+                tokio::spawn(connection(stream, client.ip(), api, slot));
             }
             // Out of file descriptors, or a client that left already: the host may free some.
             Err(_) => sleep(Duration::from_millis(50)).await,
@@ -130,8 +131,97 @@ async fn accept(listener: tokio::net::TcpListener, api: Arc<Api>) {
     }
 }
 
-async fn connection(stream: TcpStream, api: Arc<Api>) {
-    let service = service_fn(|request| respond(api.clone(), request));
+/// The connections in hand. Where there are too many, the one that has said nothing for the longest time goes:
+/// slow clients take places from each other, not from who asks.
+#[derive(Default)]
+struct Connections {
+    open: Mutex<Open>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    last: u64,
+    by_number: BTreeMap<u64, Idle>,
+}
+
+struct Idle {
+    /// `None` while its request is answered.
+    since: Option<Instant>,
+    close: Arc<Notify>,
+}
+
+/// One connection's place.
+struct Slot {
+    number: u64,
+    close: Arc<Notify>,
+    connections: Arc<Connections>,
+}
+
+impl Connections {
+    async fn slot(self: Arc<Self>) -> Slot {
+        loop {
+            // Made before looking, so that a place that is freed in between wakes it.
+            let freed = self.freed.notified();
+            if let Some(slot) = self.try_slot() {
+                return slot;
+            }
+            freed.await;
+        }
+    }
+
+    fn try_slot(self: &Arc<Self>) -> Option<Slot> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.by_number.len() >= MAX_CONNECTIONS {
+            let idle = open
+                .by_number
+                .iter()
+                .filter_map(|(number, idle)| Some((idle.since?, *number)));
+            let (_, oldest) = idle.min()?;
+            if let Some(gone) = open.by_number.remove(&oldest) {
+                gone.close.notify_one();
+            }
+        }
+        open.last += 1;
+        let (number, close) = (open.last, Arc::new(Notify::new()));
+        let idle = Idle {
+            since: Some(Instant::now()),
+            close: close.clone(),
+        };
+        open.by_number.insert(number, idle);
+        Some(Slot {
+            number,
+            close,
+            connections: self.clone(),
+        })
+    }
+}
+
+impl Slot {
+    fn is_idle(&self, is_idle: bool) {
+        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(idle) = open.by_number.get_mut(&self.number) {
+            idle.since = is_idle.then(Instant::now);
+        }
+        drop(open);
+        if is_idle {
+            self.connections.freed.notify_one();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.by_number.remove(&self.number);
+        drop(open);
+        self.connections.freed.notify_one();
+    }
+}
+
+async fn connection(stream: TcpStream, client: IpAddr, api: Arc<Api>, slot: Slot) {
+    let slot = Arc::new(slot);
+    let service = service_fn(|request| respond(api.clone(), client, request, slot.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
@@ -139,51 +229,72 @@ async fn connection(stream: TcpStream, api: Arc<Api>) {
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // Errors are the client's: it left, or does not speak HTTP.
-    if timeout(CONNECTION_AGE, connection.as_mut()).await.is_err() {
-        connection.as_mut().graceful_shutdown();
-        let _ = timeout(LAST_PATIENCE, connection).await;
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = slot.close.notified() => return,
+        () = sleep(CONNECTION_AGE) => {}
     }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(LAST_PATIENCE, connection).await;
 }
 
-async fn respond(api: Arc<Api>, request: hyper::Request<Incoming>) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
-    let request = head(&request);
+async fn respond(
+    api: Arc<Api>,
+    client: IpAddr,
+    request: hyper::Request<Incoming>,
+    slot: Arc<Slot>,
+) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
+    let request = match whole(request, client).await {
+        Ok(request) => request,
+        Err(status) => return Ok(answer(api::unread(status))),
+    };
+    slot.is_idle(false);
     let response = tokio::task::spawn_blocking(move || api.handle(&request)).await;
+    slot.is_idle(true);
     Ok(match response {
         Ok(response) => answer(response),
-        Err(_) => status(500),
+        Err(_) => answer(api::unread(500)),
     })
 }
 
-/// The request without its body, which is never read.
-fn head(request: &hyper::Request<Incoming>) -> Request {
-    let mut headers: Vec<_> = request
-        .headers()
+/// The request with its body, if it may have one; else the status of the refusal.
+async fn whole(request: hyper::Request<Incoming>, client: IpAddr) -> Result<Request, u16> {
+    let (head, body) = request.into_parts();
+    let mut headers: Vec<_> = head
+        .headers
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_owned()))
         .collect();
-    if let Some(authority) = request.uri().authority() {
+    if let Some(authority) = head.uri.authority() {
         headers.push(("host".into(), authority.as_str().into()));
     }
-    Request {
-        method: request.method().as_str().to_owned(),
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().map(str::to_owned),
+    let body = match head.method.as_str() {
+        "POST" if body.size_hint().lower() > MAX_BODY as u64 => return Err(413),
+        "POST" => match timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
+            Ok(Ok(body)) => body.to_bytes().to_vec(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(413),
+            Ok(Err(_)) => return Err(400),
+            Err(_) => return Err(408),
+        },
+        // Never read.
+        _ => Vec::new(),
+    };
+    Ok(Request {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
         headers,
-    }
+        body,
+        client: Some(client),
+    })
 }
 
 fn answer(response: Response) -> hyper::Response<Full<Bytes>> {
     let mut builder = hyper::Response::builder().status(response.status);
     for (name, value) in response.headers {
-        builder = builder.header(name, value);
+        builder = builder.header(name, &*value);
     }
     builder
         .body(Full::new(response.body.into()))
-        .unwrap_or_else(|_| status(500))
-}
-
-fn status(status: u16) -> hyper::Response<Full<Bytes>> {
-    let mut response = hyper::Response::new(Full::default());
-    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-    response
+        .unwrap_or_else(|_| hyper::Response::new(Full::default()))
 }

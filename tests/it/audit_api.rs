@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use diesel::{Connection, RunQueryDsl, SqliteConnection};
 use proptest::prelude::*;
-use provenance::config::{Config, InputField, Token, TrackedModel};
+use provenance::config::{AuditRole, AuditToken, Config, InputField, Recipient, Token, TrackedModel};
 use provenance::record_event;
+use provenance::store::Reader;
 use provenance_audit::api::{Api, Options, Request, Source};
 use provenance_audit::{Error, Server, spawn_for};
 use provenance_tests::Evidence;
@@ -453,8 +454,8 @@ fn unknown_paths_and_wrong_methods() {
     let host = Host::open();
     for path in [
         "/",
-        "/runtime-audit",
-        "/runtime-audit/",
+        "/runtime-audit.",
+        "/runtime-audit/view",
         "/runtime-audit/events/",
         "/runtime-audit/Events",
         "/runtime-audit/events%2F..%2Fstatus",
@@ -773,24 +774,33 @@ fn hostile_text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_request_gets_json_and_a_fitting_status(
-        method in prop_oneof![Just("GET".to_owned()), Just("HEAD".to_owned()), any::<String>()],
+    fn any_request_gets_json_or_a_page_and_a_fitting_status(
+        method in prop_oneof![3 => Just("GET".to_owned()), 3 => Just("POST".to_owned()), 1 => Just("HEAD".to_owned()), 1 => any::<String>()],
         path in prop_oneof![
-            "/runtime-audit/(status|events|fingerprints)",
+            "/runtime-audit/(status|events|fingerprints|recipients|flows|inventory|coverage|metrics|openapi.json|subjects|affected)",
+            "/runtime-audit/lineage/([0-9a-f]{64}|.{0,20})",
+            "/runtime-audit/(|sign-in|sign-out|style.css|view/(events|lineage|person|recipients|incident|declared|health|.{0,20}))",
+            "/runtime-audit/view/events/([0-9a-f]{16}-[0-9]{1,3}|.{0,20})",
             any::<String>(),
         ],
         query in proptest::option::of(hostile_text()),
         headers in proptest::collection::vec(
             (
-                prop_oneof!["(?i)(host|authorization|x-audit-token)", any::<String>()],
+                prop_oneof!["(?i)(host|authorization|x-audit-token|cookie|origin|sec-fetch-site|content-type)", any::<String>()],
                 prop_oneof![
                     Just(b"localhost".to_vec()),
+                    Just(b"application/json".to_vec()),
                     Just(TOKEN.as_bytes().to_vec()),
                     proptest::collection::vec(any::<u8>(), 0..40),
                 ],
             ),
             0..4,
         ),
+        body in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..60),
+            "(kind|identifier|reason|recipient|owner|as|token|next|form_key|since)=[%A-Za-z0-9:._+@/-]{0,40}(&(kind|reason|identifiers)=.{0,20}){0,3}".prop_map(String::into_bytes),
+            "\\{\"(kind|recipient)\":\"[a-z<]{0,9}\",\"identifier\":\"[ -~]{0,9}\",\"reason\":\"[ -~]{0,20}\"\\}".prop_map(String::into_bytes),
+        ],
         protected in any::<bool>(),
     ) {
         static HOST: OnceLock<(Host, Api, Api)> = OnceLock::new();
@@ -801,13 +811,821 @@ proptest! {
             let (open, closed) = (api(""), api(TOKEN));
             (host, open, closed)
         });
-        let request = Request { method, path, query, headers };
+        let request = Request { method, path, query, headers, body, client: None };
         let response = if protected { closed } else { open }.handle(&request);
-        let body: Json = serde_json::from_slice(&response.body).unwrap();
-        let statuses: &[u16] = if protected { &[200, 400, 401, 404, 405, 414] } else { &[200, 400, 403, 404, 405, 414] };
-        prop_assert!(statuses.contains(&response.status), "{}: {body}", response.status);
-        prop_assert_eq!(response.status != 200, body.get("error").is_some());
+        let text = String::from_utf8(response.body).unwrap();
+        let statuses: &[u16] = if protected {
+            &[200, 303, 400, 401, 403, 404, 405, 413, 414, 415, 429]
+        } else {
+            &[200, 303, 400, 403, 404, 405, 413, 414, 415]
+        };
+        prop_assert!(statuses.contains(&response.status), "{}: {text}", response.status);
+        prop_assert!(response.headers.iter().all(|(_, value)| !value.chars().any(char::is_control)));
+        let media = response.headers.iter().find(|(name, _)| *name == "content-type").map(|(_, value)| value.to_string());
+        if media.as_deref() == Some("application/json; charset=utf-8") {
+            let body: Json = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(response.status != 200, body.get("error").is_some());
+        } else if response.status != 303 && media.as_deref() == Some("text/html; charset=utf-8") {
+            prop_assert!(text.starts_with("<!DOCTYPE html>") && text.ends_with("</html>"));
+        }
     }
+}
+
+// ---- signing in ----
+
+const READER: &str = "reader-token-of-some-length";
+const DESK: &str = "desk-token-of-some-length";
+
+/// With a main token, one that may read, and one that may ask for people alone.
+fn guarded() -> Host {
+    Host::start(|config| {
+        config.audit_token = Token(TOKEN.into());
+        config.audit_tokens = vec![
+            AuditToken {
+                name: "reader".into(),
+                token: Token(READER.into()),
+                roles: vec![AuditRole::Read],
+            },
+            AuditToken {
+                name: "desk".into(),
+                token: Token(DESK.into()),
+                roles: vec![AuditRole::Subject],
+            },
+        ];
+    })
+}
+
+/// Sends a body; redirects are not followed.
+fn post(addr: SocketAddr, path: &str, media: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+    let agent = ureq::Agent::new_with_config(
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .timeout_global(Some(PATIENCE))
+            .build(),
+    );
+    let mut request = agent.post(format!("http://{addr}{path}")).header("content-type", media);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut response = request.send(body).unwrap();
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        text: response.body_mut().read_to_string().unwrap(),
+    }
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+
+fn subjects(addr: SocketAddr, identifier: &str, headers: &[(&str, &str)]) -> Answer {
+    let body = serde_json::json!({ "kind": "email", "identifier": identifier, "reason": "case 7" });
+    post(addr, "/runtime-audit/subjects", JSON, &body.to_string(), headers)
+}
+
+/// The cookie of an answer, as the next request sends it.
+fn cookie(answer: &Answer) -> String {
+    let cookie = answer.headers["set-cookie"].to_str().unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+fn sign_in(host: &Host, token: &str) -> Answer {
+    post(
+        host.server.addr(),
+        "/runtime-audit/sign-in",
+        FORM,
+        &format!("token={token}&next=%2Fruntime-audit%2Fview%2Fhealth"),
+        &[],
+    )
+}
+
+/// The hidden field of a page's forms.
+fn form_key(page: &str) -> String {
+    let rest = page.split("name=\"form_key\" value=\"").nth(1).unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn signing_in_opens_a_session_and_signing_out_ends_it() {
+    let host = guarded();
+    let page = host.get("/runtime-audit/view/health");
+    assert_eq!(page.status, 401);
+    assert!(page.text.contains("type=\"password\""), "{}", page.text);
+    assert!(!page.text.contains("view/declared"), "the pages are told only inside");
+
+    let answer = sign_in(&host, TOKEN);
+    assert_eq!(answer.status, 303);
+    assert_eq!(answer.headers["location"], "/runtime-audit/view/health");
+    let set = answer.headers["set-cookie"].to_str().unwrap();
+    for word in ["HttpOnly", "SameSite=Strict", "Path=/runtime-audit"] {
+        assert!(set.contains(word), "{set}");
+    }
+    assert!(!set.contains("Secure") && !set.contains(TOKEN), "{set}");
+    let cookie = cookie(&answer);
+    let session = [("cookie", cookie.as_str())];
+    let page = host.with("/runtime-audit/view/health", &session);
+    assert_eq!(page.status, 200);
+    host.with("/runtime-audit/status", &session).ok();
+
+    let out = |key: &str| {
+        let body = format!("form_key={key}");
+        post(host.server.addr(), "/runtime-audit/sign-out", FORM, &body, &session)
+    };
+    assert_eq!(out("0123").status, 403);
+    assert_eq!(out(&form_key(&page.text)).status, 303);
+    host.with("/runtime-audit/status", &session).error(401);
+
+    let https = post(
+        host.server.addr(),
+        "/runtime-audit/sign-in",
+        FORM,
+        &format!("token={TOKEN}"),
+        &[("x-forwarded-proto", "https")],
+    );
+    assert!(https.headers["set-cookie"].to_str().unwrap().contains("; Secure"));
+}
+
+#[test]
+fn after_signing_in_only_pages_of_ours_are_gone_to() {
+    let host = guarded();
+    for next in [
+        "https://evil.example/",
+        "//evil.example/",
+        "/runtime-audit/view/..%5c..%5cevil",
+        "/runtime-audit@evil.example",
+        "/runtime-audit/sign-out",
+        "/runtime-audit/view/a%0d%0aset-cookie: x=1",
+    ] {
+        let body: String = form(&[("token", TOKEN), ("next", next)]);
+        let answer = post(host.server.addr(), "/runtime-audit/sign-in", FORM, &body, &[]);
+        let to = answer.headers["location"].to_str().unwrap();
+        assert!(to.starts_with("/runtime-audit/"), "{next}: {to}");
+        assert!(answer.headers.get_all("set-cookie").iter().count() == 1, "{next}");
+    }
+}
+
+fn form(pairs: &[(&str, &str)]) -> String {
+    let encode = |text: &str| -> String {
+        text.bytes()
+            .map(|b| {
+                if b.is_ascii_alphanumeric() {
+                    char::from(b).to_string()
+                } else {
+                    format!("%{b:02X}")
+                }
+            })
+            .collect()
+    };
+    let pairs: Vec<_> = pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    pairs.join("&")
+}
+
+#[test]
+fn a_token_in_the_address_is_moved_out_of_it_and_changes_nothing() {
+    let host = guarded();
+    let target = format!("/runtime-audit/view/events?category=contact.email&audit_token={TOKEN}");
+    let answer = raw(
+        host.server.addr(),
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
+    );
+    assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
+    assert!(
+        answer.contains("location: /runtime-audit/view/events?category=contact.email\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("set-cookie: ") && !answer.contains(TOKEN), "{answer}");
+    let body = serde_json::json!({ "kind": "email", "identifier": "a@example.com", "reason": "case 7" }).to_string();
+    post(
+        host.server.addr(),
+        &format!("/runtime-audit/subjects?audit_token={TOKEN}"),
+        JSON,
+        &body,
+        &[],
+    )
+    .error(401);
+    assert!(host.evidence.of("AUDIT_ACCESS").is_empty());
+}
+
+#[test]
+fn guessing_is_slowed_down_and_sessions_go_on() {
+    let host = guarded();
+    let cookie = cookie(&sign_in(&host, TOKEN));
+    let mut statuses = Vec::new();
+    for n in 0..25 {
+        statuses.push(sign_in(&host, &format!("guess-{n}")).status);
+    }
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 401).count(),
+        20,
+        "{statuses:?}"
+    );
+    assert_eq!(statuses.last(), Some(&429));
+    let wait = host.with("/runtime-audit/status", &[("x-audit-token", TOKEN)]);
+    assert_eq!(wait.status, 429, "not even the right one is listened to");
+    assert!(wait.headers["retry-after"].to_str().unwrap().parse::<u32>().is_ok());
+    host.with("/runtime-audit/status", &[("cookie", &cookie)]).ok();
+}
+
+#[test]
+fn roles_open_what_they_say() {
+    let host = guarded();
+    let addr = host.server.addr();
+    let (reader, desk) = ([("x-audit-token", READER)], [("x-audit-token", DESK)]);
+    host.with("/runtime-audit/events", &reader).ok();
+    assert_eq!(host.with("/runtime-audit/", &reader).status, 200);
+    assert!(
+        subjects(addr, "alice@example.com", &reader)
+            .error(403)
+            .contains("`subject`")
+    );
+    assert_eq!(host.with("/runtime-audit/view/person", &reader).status, 403);
+    subjects(addr, "alice@example.com", &desk).ok();
+    assert_eq!(host.with("/runtime-audit/view/person", &desk).status, 200);
+    assert!(host.with("/runtime-audit/events", &desk).error(403).contains("`read`"));
+    assert_eq!(host.with("/runtime-audit/", &desk).status, 403);
+    let recorded = host.evidence.of("AUDIT_ACCESS");
+    assert_eq!(recorded.len(), 1, "{recorded:?}");
+    assert_eq!(recorded[0]["actor"], "audit:desk");
+}
+
+#[test]
+fn named_tokens_are_read_from_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runtime_tracking.yaml");
+    let load = |tokens: &str| {
+        std::fs::write(
+            &file,
+            format!("audit:\n  bind: 127.0.0.1:0\n  tokens:\n    - {tokens}\n"),
+        )
+        .unwrap();
+        Config::load(Some(&file))
+    };
+    let config = load("{name: privacy-desk, token: s3cret, roles: [read, subject]}").unwrap();
+    let [desk] = config.audit_tokens.as_slice() else {
+        panic!("{config:?}");
+    };
+    assert_eq!((desk.name.as_str(), desk.token.0.as_str()), ("privacy-desk", "s3cret"));
+    assert_eq!(desk.roles, [AuditRole::Read, AuditRole::Subject]);
+    assert!(!format!("{config:?}").contains("s3cret"));
+    for (bad, problem) in [
+        ("{name: desk, token: s3cret, roles: [reed]}", "did you mean `read`"),
+        ("{name: desk, token: s3cret}", "needs the keys name, token and roles"),
+        ("{name: The Desk, token: s3cret, roles: [read]}", "expected a name"),
+        (
+            "{name: desk, token: s3cret, roles: [read], rolls: 1}",
+            "did you mean `roles`",
+        ),
+        ("desk", "expected a map"),
+    ] {
+        let error = load(bad).unwrap_err().to_string();
+        assert!(error.contains(problem) && error.contains(".yaml:4"), "{bad}: {error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn other_sites_change_nothing() {
+    let host = Host::open();
+    let addr = host.server.addr();
+    let page = host.get("/runtime-audit/view/person");
+    let key = form_key(&page.text);
+    let search = |key: &str, headers: &[(&str, &str)]| {
+        let body = form(&[
+            ("form_key", key),
+            ("kind", "email"),
+            ("identifier", "alice@example.com"),
+            ("reason", "case 7"),
+        ]);
+        post(addr, "/runtime-audit/view/person", FORM, &body, headers).status
+    };
+    let origin = format!("http://{addr}");
+    for headers in [
+        [("origin", "http://evil.example")],
+        [("origin", "http://127.0.0.1:1")],
+        [("sec-fetch-site", "cross-site")],
+        [("sec-fetch-site", "same-site")],
+    ] {
+        assert_eq!(search(&key, &headers), 403, "{headers:?}");
+        assert_eq!(subjects(addr, "alice@example.com", &headers).status, 403, "{headers:?}");
+    }
+    assert_eq!(search("", &[]), 403);
+    assert_eq!(search("00", &[("origin", "null")]), 403);
+    // What a form of another site can send.
+    let body = r#"{"kind":"email","identifier":"alice@example.com","reason":"case 7"}"#;
+    for media in ["text/plain", FORM, "multipart/form-data"] {
+        post(addr, "/runtime-audit/subjects", media, body, &[]).error(415);
+    }
+    assert!(host.evidence.of("AUDIT_ACCESS").is_empty());
+    assert_eq!(
+        search(&key, &[("origin", &origin), ("sec-fetch-site", "same-origin")]),
+        200
+    );
+    assert_eq!(search(&key, &[("origin", "null")]), 200);
+    assert_eq!(host.evidence.of("AUDIT_ACCESS").len(), 2);
+}
+
+// ---- questions ----
+
+/// What happens to Ada's data, and to Alan's address.
+fn people(host: &Host) {
+    let _in_force = host.evidence.scoped();
+    {
+        let _scope = provenance::Scope::new("HTTP POST /signup").enter();
+        provenance::set_owner("email", "ada@example.com");
+        record_event("DATA_COLLECTION".parse().unwrap())
+            .value("contact.email", "email", "ada@example.com")
+            .unwrap()
+            .value("health_and_medical.genetic", "blood", "AB negative, tested twice")
+            .unwrap()
+            .submit();
+        record_event("DATA_STORAGE".parse().unwrap())
+            .target("db:patients")
+            .value("contact.email", "email", "ada@example.com")
+            .unwrap()
+            .submit();
+        share_with("mailer", "To: ada@example.com");
+        share_with("stranger", "To: ada@example.com");
+    }
+    let _scope = provenance::Scope::new("HTTP POST /signup").enter();
+    provenance::set_owner("email", "alan@example.com");
+    record_event("DATA_COLLECTION".parse().unwrap())
+        .value("contact.email", "email", "alan@example.com")
+        .unwrap()
+        .submit();
+    share_with("mailer", "To: alan@example.com");
+    host.evidence.tracker.flush(PATIENCE).unwrap();
+}
+
+fn share_with(recipient: &str, text: &str) {
+    let share = provenance::share("smtp.example.com")
+        .recipient(recipient)
+        .purpose("letters")
+        .payload(text);
+    share.begin().unwrap().sent();
+}
+
+fn mailer() -> Host {
+    Host::start(|config| {
+        let mailer = Recipient {
+            role: Some("processor".into()),
+            legal_name: Some("Mailer <b>Ltd</b>".into()),
+            country: Some("IE".into()),
+            ..Recipient::default()
+        };
+        config.recipients.insert("mailer".into(), mailer);
+    })
+}
+
+#[test]
+fn a_person_is_answered_by_category_and_it_is_recorded_first() {
+    let host = mailer();
+    people(&host);
+    let answer = subjects(host.server.addr(), "Ada@Example.com", &[]);
+    let person = answer.ok();
+    assert!(!answer.text.to_lowercase().contains("ada@"), "{person}");
+    assert_eq!(person["complete"], true);
+    let category = |name: &str| {
+        let categories = person["categories"].as_array().unwrap();
+        categories.iter().find(|category| category["category"] == name).unwrap()
+    };
+    let email = category("contact.email");
+    assert_eq!(email["from"]["HTTP POST /signup"]["events"], 1, "{person}");
+    assert_eq!(email["stored"]["patients"]["events"], 1);
+    assert_eq!(email["shared"].as_object().unwrap().len(), 2);
+    assert_eq!(email["purposes"], serde_json::json!(["letters"]));
+    assert!(
+        category("health_and_medical.genetic")["special"]
+            .as_str()
+            .unwrap()
+            .contains("Art. 9")
+    );
+    let told = person["recipients"].as_array().unwrap();
+    assert_eq!(told[0]["recipient"], "stranger", "undeclared first: {person}");
+    assert_eq!(told[1]["legal_name"], "Mailer <b>Ltd</b>");
+    assert_eq!(told[1]["country"], "IE");
+    assert_eq!(told[1]["events"], 1, "Alan's share is not Ada's: {person}");
+
+    let recorded = host.evidence.of("AUDIT_ACCESS");
+    assert_eq!(recorded[0]["actor"], "audit:local");
+    assert_eq!(recorded[0]["extras"]["reason"], "case 7");
+    assert_eq!(recorded[0]["extras"]["owner"], person["identifiers"][0]);
+    assert!(Reader::open(&host.db()).unwrap().verify().unwrap().is_ok());
+    // She can be told who looked.
+    let again = subjects(host.server.addr(), "ada@example.com", &[]).ok();
+    assert_eq!(again["asked"].as_array().unwrap().len(), 2, "{again}");
+    let nobody = subjects(host.server.addr(), "nobody@example.com", &[]).ok();
+    assert_eq!(nobody["events"], 0);
+    assert!(!host.evidence.holds("nobody@example.com"));
+}
+
+#[test]
+fn a_reason_is_asked_for_and_names_nobody() {
+    let host = Host::open();
+    let addr = host.server.addr();
+    for reason in ["", "  ", "case of ada@example.com", "she is Ada Lovelace", "two\nlines"] {
+        let body = serde_json::json!({ "kind": "name", "identifier": "Ada Lovelace", "reason": reason });
+        let error = post(addr, "/runtime-audit/subjects", JSON, &body.to_string(), &[]).error(400);
+        assert!(error.starts_with("reason: ") && !error.contains("Ada"), "{error}");
+    }
+    for body in [
+        "",
+        "[]",
+        "{}",
+        r#"{"kind":"email","identifier":"ada@example.com"}"#,
+        r#"{"kind":"email","identifier":"ada@example.com","reason":"x","secret":"ada@example.com"}"#,
+        r#"{"kind":"ada@example.com","identifier":"ada@example.com","reason":"case 7"}"#,
+        r#"{"kind":7,"identifier":"ada@example.com","reason":"case 7"}"#,
+    ] {
+        let error = post(addr, "/runtime-audit/subjects", JSON, body, &[]).error(400);
+        assert!(!error.contains("ada@"), "{error}");
+    }
+    // A pseudonym that is none would be kept as it is.
+    let page = host.get("/runtime-audit/view/person");
+    let body = form(&[
+        ("form_key", &form_key(&page.text)),
+        ("owner", "email:ada@example.com"),
+        ("reason", "case 7"),
+    ]);
+    assert_eq!(post(addr, "/runtime-audit/view/person", FORM, &body, &[]).status, 400);
+    assert!(host.evidence.of("AUDIT_ACCESS").is_empty());
+}
+
+#[test]
+fn an_incident_tells_who_was_affected() {
+    let host = mailer();
+    people(&host);
+    let addr = host.server.addr();
+    let ask = |body: Json| post(addr, "/runtime-audit/affected", JSON, &body.to_string(), &[]).ok();
+    let named = |identifier: &str| serde_json::json!({ "kind": "email", "identifier": identifier });
+    let all = ask(
+        serde_json::json!({ "recipient": "mailer", "reason": "case 8", "identifiers":
+        [named("nobody@example.com"), named("ALAN@example.com")] }),
+    );
+    assert_eq!((&all["people"], &all["shares"]), (&2.into(), &2.into()), "{all}");
+    assert_eq!(all["matched"], serde_json::json!([1]));
+    assert_eq!(all["unmatched_people"], 1);
+    assert_eq!(all["categories"]["contact.email"], 2);
+    for (more, people) in [
+        (serde_json::json!({ "category": "user.contact.email" }), 2),
+        (serde_json::json!({ "category": "financial.income" }), 0),
+        (serde_json::json!({ "until": "2001-01-01" }), 0),
+        (serde_json::json!({ "since": "2001-01-01" }), 2),
+    ] {
+        let mut body = serde_json::json!({ "recipient": "mailer", "reason": "case 8" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert_eq!(ask(body.clone())["people"], people, "{body}");
+    }
+    assert_eq!(host.evidence.of("AUDIT_ACCESS").len(), 5);
+}
+
+#[test]
+fn a_lineage_follows_what_was_derived() {
+    let host = Host::open();
+    {
+        let _in_force = host.evidence.scoped();
+        let _scope = provenance::Scope::new("HTTP POST /score").enter();
+        provenance::set_owner("email", "ada@example.com");
+        record_event("DATA_COLLECTION".parse().unwrap())
+            .value("contact.email", "email", "ada@example.com")
+            .unwrap()
+            .submit();
+        let score = initials("ada@example.com");
+        share_with("scorer", &score);
+    }
+    host.evidence.tracker.flush(PATIENCE).unwrap();
+    let event = &host.evidence.of("DATA_COLLECTION")[0];
+    let fingerprint = event["matched_tags"][0]["fingerprint"].as_str().unwrap();
+    let lineage = host.get(&format!("/runtime-audit/lineage/{fingerprint}")).ok();
+    let stages: Vec<_> = lineage["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["stage"].as_str().unwrap())
+        .collect();
+    assert_eq!(stages, ["collected", "derived", "shared"], "{lineage}");
+    assert_eq!(lineage["steps"][2]["generation"], 1);
+    assert_eq!(lineage["steps"][2]["recipient"], "scorer");
+    let derived = lineage["steps"][2]["fingerprint"].as_str().unwrap();
+    let back = host.get(&format!("/runtime-audit/lineage/{derived}")).ok();
+    assert_eq!(back["derived_from"][0]["fingerprint"], fingerprint, "{back}");
+    let events = host
+        .get(&format!("/runtime-audit/events?fingerprint={fingerprint}"))
+        .ok();
+    assert_eq!(events["events"].as_array().unwrap().len(), 2);
+    host.get(&format!("/runtime-audit/lineage/{}", "0".repeat(64)))
+        .error(404);
+    host.get("/runtime-audit/lineage/ada").error(400);
+}
+
+#[provenance::derived("x.handle", description = "A handle")]
+fn initials(email: &str) -> String {
+    format!("handle-of-{}-and-more", email.len())
+}
+
+#[test]
+fn recipients_flows_coverage_and_metrics_say_what_was_seen() {
+    let host = mailer();
+    people(&host);
+    let recipients = host.get("/runtime-audit/recipients").ok();
+    let recipients = recipients["recipients"].as_array().unwrap();
+    assert_eq!(recipients[0]["recipient"], "stranger");
+    assert_eq!(recipients[0]["declared"], false);
+    let mailer = recipients
+        .iter()
+        .find(|recipient| recipient["recipient"] == "mailer")
+        .unwrap();
+    assert_eq!(mailer["categories"]["contact.email"], 2, "{mailer}");
+    assert_eq!(mailer["outcomes"]["sent"], 2);
+    let flows = host.get("/runtime-audit/flows?since=2001-01-01").ok();
+    assert!(
+        flows["flows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|flow| flow["recipient"] == "stranger")
+    );
+    assert!(
+        host.get("/runtime-audit/flows?until=2001-01-01").ok()["flows"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let inventory = host.get("/runtime-audit/inventory").ok();
+    assert_eq!(inventory["undeclared_recipients"]["stranger"], 1, "{inventory}");
+    let coverage = host.get("/runtime-audit/coverage").ok();
+    assert_eq!(coverage["embedded"], true);
+    let metrics = host.get("/runtime-audit/metrics");
+    assert!(
+        metrics.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    assert!(
+        metrics
+            .text
+            .contains("provenance_events{event_type=\"DATA_SHARE\"} 3\n"),
+        "{}",
+        metrics.text
+    );
+    assert!(metrics.text.contains("provenance_chain_ok 1\n"));
+}
+
+#[test]
+fn beside_a_service_people_are_looked_up_with_its_key_alone() {
+    let host = mailer();
+    people(&host);
+    host.evidence.tracker.close();
+    let serve = |db: &Path| {
+        let api = Api::new(Source::File(db.to_owned()), &Options::new()).unwrap();
+        Server::start(api, "127.0.0.1:0").unwrap()
+    };
+    let server = serve(&host.db());
+    let person = subjects(server.addr(), "ada@example.com", &[]).ok();
+    assert_eq!(person["recipients"].as_array().unwrap().len(), 2);
+    drop(server);
+    let mut reader = Reader::open(&host.db()).unwrap();
+    assert!(reader.verify().unwrap().is_ok());
+    assert_eq!(reader.summary().unwrap().events["AUDIT_ACCESS"], 1);
+
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(host.db(), &copy).unwrap();
+    let before = std::fs::read(&copy).unwrap();
+    let server = serve(&copy);
+    let error = subjects(server.addr(), "ada@example.com", &[]).error(503);
+    assert!(error.contains("key"), "{error}");
+    get(server.addr(), "/runtime-audit/events", &[]).ok();
+    drop(server);
+    assert!(before == std::fs::read(&copy).unwrap(), "nothing was written");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no key was made");
+}
+
+// ---- pages ----
+
+const PAGES: [&str; 8] = [
+    "",
+    "view/events",
+    "view/lineage",
+    "view/person",
+    "view/recipients",
+    "view/incident",
+    "view/declared",
+    "view/health?check=all",
+];
+
+#[test]
+fn hostile_names_are_shown_and_not_obeyed() {
+    const BAD: &str = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'";
+    let host = Host::start(|config| {
+        let recipient = Recipient {
+            legal_name: Some(BAD.into()),
+            ..Recipient::default()
+        };
+        config.recipients.insert(BAD.into(), recipient);
+    });
+    {
+        let _in_force = host.evidence.scoped();
+        let _scope = provenance::Scope::new(format!("HTTP GET /{BAD}")).enter();
+        provenance::set_owner("email", "ada@example.com");
+        for event_type in ["DATA_COLLECTION", "DATA_STORAGE", "DATA_SHARE", "X_OWN"] {
+            record_event(event_type.parse().unwrap())
+                .target(&format!("db:{BAD}"))
+                .extra("recipient", BAD)
+                .extra("purpose", BAD)
+                .extra("reason", BAD)
+                .value("contact.email", BAD, "ada@example.com")
+                .unwrap()
+                .submit();
+        }
+        share_with(BAD, "To: ada@example.com");
+    }
+    host.evidence.tracker.flush(PATIENCE).unwrap();
+    let event = &host.evidence.of("DATA_COLLECTION")[0];
+    let fingerprint = event["matched_tags"][0]["fingerprint"].as_str().unwrap();
+    let mut pages: Vec<String> = PAGES.iter().map(|page| (*page).to_owned()).collect();
+    pages.push(format!("view/lineage?fingerprint={fingerprint}"));
+    for event in host.evidence.events() {
+        pages.push(format!("view/events/{}", event["event_id"].as_str().unwrap()));
+    }
+    for (name, value) in [("recipient", BAD), ("source", BAD), ("table", BAD)] {
+        pages.push(format!("?{}", form(&[(name, value)])));
+    }
+    pages.push(format!("view/events?{}", form(&[("recipient", BAD)])));
+    pages.push(format!("view/incident?{}", form(&[("recipient", BAD)])));
+    let mut answers: Vec<Answer> = pages
+        .iter()
+        .map(|page| host.get(&format!("/runtime-audit/{page}")))
+        .collect();
+    let key = form_key(&host.get("/runtime-audit/view/person").text);
+    for kind in ["", "annex"] {
+        let body = form(&[
+            ("form_key", &key),
+            ("kind", "email"),
+            ("identifier", "ada@example.com"),
+            ("reason", BAD),
+            ("as", kind),
+        ]);
+        answers.push(post(host.server.addr(), "/runtime-audit/view/person", FORM, &body, &[]));
+    }
+    let body = form(&[("form_key", &key), ("recipient", BAD), ("reason", BAD)]);
+    answers.push(post(
+        host.server.addr(),
+        "/runtime-audit/view/incident",
+        FORM,
+        &body,
+        &[],
+    ));
+    let mut shown = 0;
+    for answer in answers {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert!(
+            !answer.text.contains("<script") && !answer.text.contains("<img"),
+            "{}",
+            answer.text
+        );
+        assert!(!answer.text.contains("\"&gt;<"), "{}", answer.text);
+        assert!(!answer.text.contains("ada@"), "{}", answer.text);
+        shown += usize::from(answer.text.contains("&lt;script&gt;"));
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe") && !policy.contains("script"));
+        assert_eq!(answer.headers["referrer-policy"], "no-referrer");
+    }
+    assert!(shown > 10, "the names were shown on {shown} pages only");
+}
+
+#[test]
+fn an_event_page_names_its_code_and_leads_on() {
+    let host = mailer();
+    people(&host);
+    for event in host.evidence.events() {
+        let page = host.get(&format!(
+            "/runtime-audit/view/events/{}",
+            event["event_id"].as_str().unwrap()
+        ));
+        assert_eq!(page.status, 200);
+        for tag in event["matched_tags"].as_array().unwrap() {
+            let link = format!("view/lineage?fingerprint={}", tag["fingerprint"].as_str().unwrap());
+            assert!(page.text.contains(&link), "{}", page.text);
+        }
+    }
+    for nothing in ["view/events/0000000000000000-1", "view/events/x", "view/nothing"] {
+        assert_eq!(host.get(&format!("/runtime-audit/{nothing}")).status, 404, "{nothing}");
+    }
+    assert_eq!(host.get("/runtime-audit/view/events?limit=x").status, 400);
+}
+
+#[test]
+fn internal_recipients_are_folded_until_asked() {
+    let host = Host::start(|config| {
+        for name in ["warehouse-one", "warehouse-two"] {
+            let recipient = Recipient {
+                role: Some("internal".into()),
+                ..Recipient::default()
+            };
+            config.recipients.insert(name.into(), recipient);
+        }
+    });
+    {
+        let _in_force = host.evidence.scoped();
+        let _scope = provenance::Scope::new("HTTP POST /signup").enter();
+        record_event("DATA_COLLECTION".parse().unwrap())
+            .value("contact.email", "email", "ada@example.com")
+            .unwrap()
+            .submit();
+        share_with("warehouse-one", "ada@example.com");
+        share_with("warehouse-two", "ada@example.com");
+    }
+    host.evidence.tracker.flush(PATIENCE).unwrap();
+    let picture = |query: &str| {
+        let page = host.get(&format!("/runtime-audit/{query}")).text;
+        page.split("<svg")
+            .nth(1)
+            .unwrap()
+            .split("</svg>")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(picture("").contains("internal recipients") && !picture("").contains("warehouse-one"));
+    assert!(picture("?internal=each").contains("warehouse-one"));
+}
+
+// ---- load ----
+
+#[test]
+fn slow_clients_take_places_from_each_other_alone() {
+    let host = Host::open();
+    let addr = host.server.addr();
+    let begin = |start: &[u8]| {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.write_all(start).unwrap();
+        stream
+    };
+    let mut slow = Vec::new();
+    for n in 0..300 {
+        slow.push(match n % 3 {
+            0 => begin(b"GET /runtime-audit/status HTT"),
+            1 => begin(b""),
+            _ => begin(b"POST /runtime-audit/subjects HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"),
+        });
+    }
+    let begun = Instant::now();
+    host.get("/runtime-audit/status").ok();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_body_is_capped() {
+    let host = Host::open();
+    let addr = host.server.addr();
+    let long = "x".repeat(70_000);
+    assert_eq!(post(addr, "/runtime-audit/subjects", JSON, &long, &[]).status, 413);
+    // Of a length that is not told.
+    let chunk = format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
+    let head = "POST /runtime-audit/subjects HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = stream.write_all((head.to_owned() + &chunk).as_bytes());
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 413");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_is_mounted_with_a_token_alone() {
+    let open = Evidence::default();
+    let Err(error) = provenance_audit::axum::router::<()>(open.tracker.clone()) else {
+        panic!("mounted without a token");
+    };
+    assert!(error.to_string().contains("RUNTIME_TRACKING_AUDIT_TOKEN"), "{error}");
+
+    let evidence = Evidence::new(|config| config.audit_token = Token(TOKEN.into()));
+    let app = axum::Router::new()
+        .route("/", axum::routing::get(|| async { "the host's own" }))
+        .merge(provenance_audit::axum::router(evidence.tracker.clone()).unwrap());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::task::spawn_blocking(move || {
+        assert_eq!(get(addr, "/", &[]).text, "the host's own");
+        get(addr, "/runtime-audit/status", &[]).error(401);
+        get(addr, "/runtime-audit/status", &[("x-audit-token", TOKEN)]).ok();
+        assert_eq!(get(addr, "/runtime-audit/", &[]).status, 401);
+        assert_eq!(get(addr, "/runtime-audit", &[("x-audit-token", TOKEN)]).status, 200);
+        subjects(addr, "ada@example.com", &[("x-audit-token", TOKEN)]).ok();
+        let long = "x".repeat(70_000);
+        assert_eq!(post(addr, "/runtime-audit/subjects", JSON, &long, &[]).status, 413);
+    })
+    .await
+    .unwrap();
+    evidence.tracker.close();
 }
 
 // ---- the command ----
@@ -907,6 +1725,25 @@ fn the_command_takes_its_token_from_the_environment() {
         let mut stderr = String::new();
         running.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         assert!(stderr.contains(problem), "{stderr}");
+    }
+}
+
+#[test]
+fn the_command_takes_the_key_from_the_environment() {
+    let key = "0123456789abcdef".repeat(4);
+    let host = Host::start(|config| config.key = Some(Token(key.clone())));
+    people(&host);
+    let mut with_key = command();
+    with_key.env("RUNTIME_TRACKING_KEY", &key);
+    let (_running, addr) = serve(with_key, &host.db(), &[]);
+    let person = subjects(addr, "ada@example.com", &[]).ok();
+    assert_eq!(person["recipients"].as_array().unwrap().len(), 2, "{person}");
+    for wrong in ["", "f", &"f".repeat(64)] {
+        let mut command = command();
+        command.env("RUNTIME_TRACKING_KEY", wrong);
+        let (_running, addr) = serve(command, &host.db(), &[]);
+        let error = subjects(addr, "ada@example.com", &[]).error(503);
+        assert!(error.contains("key") && !error.contains(&"f".repeat(9)), "{error}");
     }
 }
 

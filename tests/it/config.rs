@@ -280,7 +280,7 @@ fn mistakes_are_named_with_file_line_key_expectation_and_the_nearest_key() {
     );
     yaml(
         "audit:\n  bnid: 127.0.0.1:1\n",
-        "a.yaml:2: audit.bnid: unknown key (did you mean `bind`?); expected one of bind, query_token",
+        "a.yaml:2: audit.bnid: unknown key (did you mean `bind`?); expected one of bind, query_token, tokens",
     );
     yaml(
         "enabled: yes\n",
@@ -411,7 +411,7 @@ fn every_syntax_names_the_line() {
     );
     assert_eq!(
         error("a.toml", "enabled = true\n\n[audit]\nbnid = 7\n"),
-        "a.toml:4: audit.bnid: unknown key (did you mean `bind`?); expected one of bind, query_token"
+        "a.toml:4: audit.bnid: unknown key (did you mean `bind`?); expected one of bind, query_token, tokens"
     );
     assert_eq!(
         error("a.toml", "registry.max_values = 2020-01-01\n"),

@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod audit_api;
+mod audit_pages;
 mod axum_layer;
 mod budget_tracker;
 mod checkpoints;

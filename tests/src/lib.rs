@@ -1,6 +1,7 @@
 //! What the tests share: a tracker on a folder of its own, and its evidence read back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod browser;
 pub mod postgres;
 
 use std::path::{Path, PathBuf};

@@ -19,6 +19,7 @@ impl Default for Config {
             audit_token: Token::default(),
             audit_bind: SocketAddr::from(([127, 0, 0, 1], 8787)),
             audit_query_token: true,
+            audit_tokens: Vec::new(),
             fingerprints: Fingerprints::HmacSha256,
             owners_clear: false,
             key_file: None,

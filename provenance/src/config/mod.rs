@@ -47,6 +47,10 @@ pub(crate) use load::from_text;
 /// | `audit_token` | text | none | protects the audit API |
 /// | `audit.bind` | address and port | `127.0.0.1:8787` | where the embedded audit server listens |
 /// | `audit.query_token` | `true`, `false` | `true` | whether the token is also taken from the `audit_token` query parameter |
+/// | `audit.tokens` | list of maps | none | further tokens, each with a name and roles of its own |
+/// | .. `name` | `[a-z][a-z0-9_-]*` | required | who asked, in the access log |
+/// | .. `token` | text | required | the token |
+/// | .. `roles` | list of `read`, `subject`, `erase` | required | `read`: every page but those of one person; `subject`: look people up, and who was affected; `erase`: erase them. `audit_token` has `read` and `subject` |
 /// | `fingerprints` | `hmac-sha256`, `sha256` | `hmac-sha256` | keyed, or recomputable by anyone who holds the value |
 /// | `owners` | `keyed`, `clear` | `keyed` | how data subjects are written to the store |
 /// | `key_file` | path | beside the database | file with the master key |
@@ -104,6 +108,8 @@ pub struct Config {
     pub audit_bind: SocketAddr,
     /// Whether the audit token is also taken from the `audit_token` query parameter.
     pub audit_query_token: bool,
+    /// Further audit tokens, with names and roles.
+    pub audit_tokens: Vec<AuditToken>,
     /// How fingerprints are made.
     pub fingerprints: Fingerprints,
     /// Whether owners are stored in clear (`owners: clear`) instead of keyed.
@@ -160,6 +166,28 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "(none)" } else { "(set)" })
     }
+}
+
+/// One of `audit.tokens`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditToken {
+    /// Who asked, in the access log.
+    pub name: String,
+    /// The token. Never shown.
+    pub token: Token,
+    /// What it opens.
+    pub roles: Vec<AuditRole>,
+}
+
+/// What an audit token opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditRole {
+    /// Everything but what is about one person.
+    Read,
+    /// Look people up, and who was affected; each time is recorded.
+    Subject,
+    /// Erase a person's records.
+    Erase,
 }
 
 /// `storage_path`.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
-    COOKIE, CheckpointPlace, Checkpoints, Config, Durability, Egress, Fingerprints, HEADER, InputField,
-    OnEvidenceFailure, OnViolation, Recipient, Storage, Streams, Suppress, Token, TrackedModel, Unregistered,
+    AuditRole, AuditToken, COOKIE, CheckpointPlace, Checkpoints, Config, Durability, Egress, Fingerprints, HEADER,
+    InputField, OnEvidenceFailure, OnViolation, Recipient, Storage, Streams, Suppress, Token, TrackedModel,
+    Unregistered,
 };
 use crate::Error;
 use crate::vocabulary::{EventType, Kind, Timestamp, category};
@@ -87,10 +88,16 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
                 config.storage = storage_of(at.text()?, at.folder).map_err(|expected| at.error(expected))?
             }
             "audit_token" => config.audit_token = Token(at.text()?.to_owned()),
-            "audit" => at.section(&["bind", "query_token"], |key, at| {
+            "audit" => at.section(&["bind", "query_token", "tokens"], |key, at| {
                 match key {
                     "bind" => config.audit_bind = at.parsed("an address and port such as 127.0.0.1:8787")?,
-                    _ => config.audit_query_token = at.bool()?,
+                    "query_token" => config.audit_query_token = at.bool()?,
+                    _ => {
+                        config.audit_tokens = at
+                            .list("a list of tokens")?
+                            .map(audit_token)
+                            .collect::<Result<_, _>>()?
+                    }
                 }
                 Ok(())
             })?,
@@ -238,6 +245,45 @@ fn suppress(at: At<'_>) -> Result<Suppress, Error> {
         return Err(at.error("would leave every finding out; expected a category, a recipient or a place"));
     }
     Ok(rule)
+}
+
+fn audit_token(at: At<'_>) -> Result<AuditToken, Error> {
+    let mut given = AuditToken {
+        name: String::new(),
+        token: Token::default(),
+        roles: Vec::new(),
+    };
+    at.section(&["name", "token", "roles"], |key, at| {
+        match key {
+            "name" => {
+                let name = at.word()?;
+                let is_name = name.len() <= 64
+                    && name.starts_with(|c: char| c.is_ascii_lowercase())
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+                if !is_name {
+                    return Err(at.error("expected a name such as privacy-desk ([a-z][a-z0-9_-]*)"));
+                }
+                given.name = name.to_owned();
+            }
+            "token" => given.token = Token(at.word()?.to_owned()),
+            _ => {
+                let roles = [
+                    ("read", AuditRole::Read),
+                    ("subject", AuditRole::Subject),
+                    ("erase", AuditRole::Erase),
+                ];
+                let listed = at.list("a list of roles")?;
+                given.roles = listed.map(|at| at.choice(&roles)).collect::<Result<_, _>>()?;
+            }
+        }
+        Ok(())
+    })?;
+    match (given.name.is_empty(), given.token.0.is_empty(), given.roles.is_empty()) {
+        (false, false, false) => Ok(given),
+        _ => Err(at.error("an audit token needs the keys name, token and roles")),
+    }
 }
 
 fn egress(at: At<'_>) -> Result<Egress, Error> {
