@@ -69,7 +69,6 @@ const HEADERS: [(&str, &str); 4] = [
 pub struct Api {
     source: Source,
     storage: Storage,
-    path: PathBuf,
     config: Config,
     access: Access,
     /// What this process declares.
@@ -218,9 +217,9 @@ impl Api {
             let given = || std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
             config.key = config.key.or_else(|| given().map(Token));
         }
-        let path = match &storage {
-            Storage::Sqlite(path) => path.clone(),
-            Storage::Postgres(_) => PathBuf::from("postgresql"),
+        let place = match &storage {
+            Storage::Sqlite(path) => path.to_string_lossy().into_owned(),
+            Storage::Postgres(_) => "postgresql".to_owned(),
         };
         let (inventory, declared) = match &source {
             Source::Tracker(_) => {
@@ -232,8 +231,7 @@ impl Api {
         };
         Ok(Api {
             source,
-            access: Access::new(options, &path.to_string_lossy()),
-            path,
+            access: Access::new(options, &place),
             storage,
             config,
             inventory,

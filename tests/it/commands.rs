@@ -858,7 +858,7 @@ fn verify_gives_json_too() {
     let service = Service::new();
     service.0.tracker.close();
     let verified = service.run("verify", &["--json"]).ok().json();
-    assert_eq!(verified["ok"], true);
+    assert_eq!(verified["result"], "holds");
     assert_eq!(
         verified["instances"][0]["instance"],
         service.0.tracker.instance_id().as_str()

@@ -133,7 +133,7 @@ async fn serve(args: &Args, listener: TcpListener, app: App, audit: Option<&Audi
             tokio::task::spawn_blocking(move || demo::run(address, audit_at, &token)).await??;
         }
         if let Some(audit_at) = audit_at {
-            println!("\nThe audit API answers at http://{audit_at}/runtime-audit/events");
+            println!("\nThe audit pages are at http://{audit_at}/runtime-audit/");
         }
         if !args.exit_after_demo {
             println!("Serving on; Ctrl-C ends.");

@@ -60,7 +60,7 @@ impl Serve {
         // Whoever started this may not read what it prints; it serves all the same.
         let _ = writeln!(
             out,
-            "serving {shown} on http://{}/runtime-audit/status (Ctrl-C stops)",
+            "serving {shown} on http://{}/runtime-audit/ (Ctrl-C stops)",
             server.addr()
         );
         let _ = out.flush();

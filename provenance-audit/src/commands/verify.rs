@@ -32,10 +32,8 @@ The public key is on /status of a service that writes checkpoints, or printed fr
   provenance-audit key runtime_provenance.db.signing-key
 Note it when the service is set up: whoever can replace the checkpoints can sign them with another key.
 
-Exit codes:
-  0  everything holds
-  1  something does not hold: the evidence, a checkpoint's signature, or the two differ
-  2  something could not be checked: a file that cannot be read, or is no evidence, no checkpoint, no key";
+Exit codes: 0 everything holds; 1 something does not: the evidence, a checkpoint's signature, or the two differ;
+2 something could not be checked: a file that cannot be read, or is no evidence, no checkpoint, no key.";
 
 /// Check that the evidence was not changed since it was written
 ///

@@ -1,4 +1,5 @@
 //! What the store costs, against SQLite itself. `scripts/bench store`.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +57,7 @@ fn event(n: u64, people: u64, at: i64) -> Event {
     };
     let mut event = Event::new(
         event_type,
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             "HTTP POST /signup"
         } else {
             "HTTP POST /profile"

@@ -621,6 +621,7 @@ type Columns = (
 );
 
 fn read(connection: &mut Db<'_>, n: i64, from: i64) -> QueryResult<Vec<Row>> {
+    #[allow(clippy::infallible_destructuring_match, reason = "of files alone there is one kind")]
     let connection = match connection {
         Db::Sqlite(connection) => connection,
         #[cfg(feature = "postgres-store")]

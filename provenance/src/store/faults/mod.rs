@@ -1,4 +1,5 @@
 //! Sudden ends, many times: `scripts/faults` runs each 200 times, the tests a few.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
