@@ -55,6 +55,23 @@ fn another_program_comes_to_the_same_heads() {
 }
 
 #[test]
+fn another_program_follows_an_erasure_and_a_retention() {
+    let evidence = evidence().restart();
+    let before = Reader::open(&evidence.database()).unwrap().verify().unwrap();
+    let erased = evidence.tracker.erase("user", "7", "ticket 17").unwrap();
+    assert!(erased.events > 0, "{erased:?}");
+    let now = provenance::Timestamp::now();
+    let pruned = evidence.tracker.prune("X_ROUND", now, "ticket 18", false).unwrap();
+    assert_eq!(pruned.events, 20);
+    evidence.tracker.close();
+    let after = Reader::open(&evidence.database()).unwrap().verify().unwrap();
+    assert!(after.is_ok(), "{after:?}");
+    assert_eq!(after.instances[0].head, before.instances[0].head, "the leaves stay");
+    let (holds, text) = python(&evidence.database());
+    assert!(holds && text.contains(&after.instances[1].head), "{text}");
+}
+
+#[test]
 fn another_program_finds_what_was_changed() {
     use diesel::connection::SimpleConnection;
     use diesel::prelude::*;
