@@ -15,6 +15,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
+use sha2::Digest;
 
 use crate::Error;
 use crate::checkpoint::{Checkpointer, Plan};
@@ -295,11 +296,15 @@ pub(crate) fn with<R>(hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
     tracker.attempt(hook)
 }
 
-/// What the names of spill files begin with: beside an SQLite file; of PostgreSQL in the working folder.
+/// What the names of spill files begin with: beside an SQLite file; of PostgreSQL in the working folder, with
+/// a hash of where the database is, so that nobody brings them into another one.
 fn spill_base(storage: &Storage) -> PathBuf {
     match storage {
         Storage::Sqlite(path) => path.clone(),
-        Storage::Postgres(_) => PathBuf::from("runtime_provenance.postgres"),
+        Storage::Postgres(_) => {
+            let [a, b, c, d, ..]: [u8; 32] = sha2::Sha256::digest(storage.to_string()).into();
+            PathBuf::from(format!("runtime_provenance-{a:02x}{b:02x}{c:02x}{d:02x}"))
+        }
     }
 }
 
