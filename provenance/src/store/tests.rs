@@ -13,9 +13,9 @@ use diesel::prelude::*;
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
-use super::FlowQuery;
 use super::write::{Instance, Record, Value, Writer, is_empty};
 use super::{EventQuery, FingerprintQuery, Reader, StoredEvent};
+use super::{FlowQuery, postings};
 use crate::Error;
 use crate::detect::Entry;
 use crate::key::{Keys, Origin};
@@ -521,6 +521,53 @@ fn fingerprints_are_summed_up_over_batches() {
     };
     assert_eq!(reader.fingerprints(&query).unwrap().fingerprints.len(), 1);
     assert_eq!(reader.summary().unwrap().fingerprints, 2);
+}
+
+/// The writer has the rows in memory; an erasure by another process has not told it yet.
+#[test]
+fn what_others_changed_meanwhile_is_indexed_as_it_is_now() {
+    for changed in [false, true] {
+        let folder = Folder::new();
+        let mut writer = folder.writer(1);
+        let tags = vec![tag(1, "contact.email", Some("a"))];
+        writer
+            .append(&[record(event(EventType::DataStorage, 1, tags))], None)
+            .unwrap();
+        if changed {
+            folder.sql("UPDATE events SET tags = x''");
+        }
+        while writer.maintain(true).unwrap() {}
+        let mut entries = 0;
+        let term = postings::Term::fingerprint(&[1; 32]);
+        postings::each(&mut raw(&folder.db()), |entry| entries += usize::from(entry.0 == term)).unwrap();
+        assert_eq!(entries, usize::from(!changed));
+    }
+}
+
+#[test]
+fn what_a_process_that_died_left_is_indexed_by_one_that_knows_its_values() {
+    // Who was told of one value only cannot say in which events the others were.
+    for (most, taken_over) in [(1, false), (10, true)] {
+        let folder = Folder::new();
+        let mut writer = folder.writer(1);
+        let tags: Vec<_> = (0..5).map(|byte| tag(byte, "contact.email", Some("a"))).collect();
+        let mut batch: Vec<_> = tags.iter().cloned().map(value).collect();
+        batch.push(record(event(EventType::DataStorage, 1, tags)));
+        writer.append(&batch, None).unwrap();
+        drop(writer);
+        let mut next = folder.writer(2);
+        next.restore(most).unwrap();
+        while next.maintain(true).unwrap() {}
+        let mut entries = 0;
+        postings::each(&mut raw(&folder.db()), |_| entries += 1).unwrap();
+        assert_eq!(entries > 0, taken_over, "{most}");
+        let query = FingerprintQuery {
+            limit: 10,
+            ..FingerprintQuery::default()
+        };
+        let found = folder.reader().fingerprints(&query).unwrap().fingerprints;
+        assert!(found.iter().all(|value| value.count == 1), "{found:?}");
+    }
 }
 
 #[test]

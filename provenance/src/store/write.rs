@@ -141,7 +141,11 @@ pub(crate) struct Writer {
     pending: i64,
     /// Their rows, unless they have become too many.
     fresh: Vec<index::Row>,
-    /// What others left of the index was looked at.
+    /// SQLite's number for what others had written when the first of these was.
+    version: i64,
+    /// Every value that others had stored is known: who does not know one cannot count where it was seen.
+    knows_all: bool,
+    /// What others left of the index was taken over.
     adopted: bool,
     /// Segments may have to be merged.
     unsettled: bool,
@@ -242,6 +246,8 @@ impl Writer {
             merge: None,
             pending: 0,
             fresh: Vec::new(),
+            version: 0,
+            knows_all: false,
             adopted: false,
             unsettled: true,
             sync: SYNC,
@@ -269,6 +275,7 @@ impl Writer {
             .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(&mut self.connection)
             .map_err(failed)?;
         let values = take_in(rows, &kinds, &mut self.known, max_values).map_err(failed)?;
+        self.knows_all = self.known.len() < max_values.saturating_mul(4);
         let links = owner_links::table
             .select((owner_links::a, owner_links::b))
             .load::<(String, String)>(&mut self.connection)
@@ -288,6 +295,10 @@ impl Writer {
         self.forgotten.apply(&mut self.known, self.place.n);
         let prepared = Prepared::new(&self.place, &mut self.texts, &self.known, batch)?;
         let connection = &mut self.connection;
+        let version = match self.fresh.is_empty() {
+            true => data_version(connection).unwrap_or(-1),
+            false => self.version,
+        };
         let mut chain = self.chain;
         if self.uncertain
             && landed(
@@ -343,6 +354,10 @@ impl Writer {
             self.pending += events;
             // Rows in memory follow each other: with a gap they are read again.
             if self.pending <= 4 * index::ROUND {
+                if self.fresh.is_empty() {
+                    // Before anybody can change them.
+                    self.version = version;
+                }
                 self.fresh.extend(rows.into_iter().map(EventRow::into_index));
             } else {
                 self.fresh.clear();
@@ -358,7 +373,8 @@ impl Writer {
     /// The file cannot be written; nothing is lost by it.
     pub(crate) fn maintain(&mut self, idle: bool) -> Result<bool, Error> {
         let due = self.pending >= index::ROUND || idle && self.pending > 0;
-        if !due && !self.unsettled && self.adopted {
+        let adopts = idle && !self.adopted;
+        if !due && !self.unsettled && !adopts {
             return Ok(false);
         }
         self.same_file()?;
@@ -367,25 +383,28 @@ impl Writer {
         self.connection
             .batch_execute("PRAGMA synchronous = NORMAL")
             .map_err(failed)?;
-        let done = self.maintained(due);
+        let done = match adopts {
+            true => self.adopt().and_then(|()| self.maintained(due)),
+            false => self.maintained(due),
+        };
         let synced = self.connection.batch_execute(self.sync);
         let done = done.and_then(|more| synced.map(|()| more));
         done.map_err(|e| schema::failed(&self.path, &e))
     }
 
     fn maintained(&mut self, due: bool) -> QueryResult<bool> {
-        if !self.adopted {
-            self.adopt()?;
-            self.adopted = true;
-        }
         if !due {
             self.unsettled = Merge::step(&mut self.merge, self.place.n, &mut self.connection)?;
             return Ok(self.unsettled);
         }
-        let (n, catalog, known, fresh) = (self.place.n, &mut self.catalog, &self.known, &self.fresh);
-        let more = self
-            .connection
-            .immediate_transaction(|connection| index::round(connection, catalog, known, n, fresh))?;
+        let (n, catalog, known) = (self.place.n, &mut self.catalog, &self.known);
+        let (fresh, version) = (&self.fresh, self.version);
+        let more = self.connection.immediate_transaction(|connection| {
+            // What others have written may be an erasure: then the rows are no longer what they were.
+            let is_alone = data_version(connection)? == version;
+            let fresh = if is_alone { fresh.as_slice() } else { &[] };
+            index::round(connection, catalog, known, n, fresh)
+        })?;
         self.fresh.clear();
         if !more {
             self.pending = 0;
@@ -394,29 +413,38 @@ impl Writer {
         Ok(true)
     }
 
-    /// Takes over what processes that are gone have left of the index. One that is not gone after all goes on
-    /// from there.
+    /// Takes over what processes that are gone have left of the index: those that ended, and those that have
+    /// written nothing for a minute. One that is not gone after all goes on from there.
     fn adopt(&mut self) -> QueryResult<()> {
-        #[derive(QueryableByName)]
-        struct Left {
-            #[diesel(sql_type = diesel::sql_types::BigInt)]
-            n: i64,
+        const GONE_MILLIS: i64 = 60_000;
+        if !self.knows_all {
+            self.adopted = true;
+            return Ok(());
         }
-        let left: Vec<Left> = diesel::sql_query(
-            "SELECT n FROM instances i WHERE n <> ? AND (\
+        let left = statement!(
+            "SELECT n, ended_at IS NOT NULL OR \
+             coalesce((SELECT at FROM events e WHERE e.n = i.n ORDER BY seq DESC LIMIT 1), 0) < ? \
+             FROM instances i WHERE n <> ? AND (\
              EXISTS (SELECT 1 FROM events e WHERE e.n = i.n AND e.seq > i.indexed) OR \
              EXISTS (SELECT 1 FROM segments s WHERE s.n = i.n AND s.state = 0))",
+            Timestamp::now().0 / 1000 - GONE_MILLIS,
+            self.place.n
         )
-        .bind::<diesel::sql_types::BigInt, _>(self.place.n)
-        .load(&mut self.connection)?;
-        let left: Vec<i64> = left.into_iter().map(|row| row.n).collect();
-        if left.is_empty() {
+        .typed::<(diesel::sql_types::BigInt, diesel::sql_types::Bool)>()
+        .load::<(i64, bool)>(&mut self.connection)?;
+        self.adopted = left.iter().all(|(_, is_gone)| *is_gone);
+        let gone: Vec<i64> = left
+            .into_iter()
+            .filter(|(_, is_gone)| *is_gone)
+            .map(|(n, _)| n)
+            .collect();
+        if gone.is_empty() {
             return Ok(());
         }
         let (catalog, known) = (&mut self.catalog, &self.known);
         self.connection
-            .immediate_transaction(|connection| postings::abandon(connection, &left))?;
-        for n in left {
+            .immediate_transaction(|connection| postings::abandon(connection, &gone))?;
+        for n in gone {
             while self
                 .connection
                 .immediate_transaction(|connection| index::round(connection, catalog, known, n, &[]))?
@@ -627,6 +655,13 @@ fn landed(
         }
         _ => Ok(false),
     }
+}
+
+/// Changes with every commit of another connection.
+fn data_version(connection: &mut SqliteConnection) -> QueryResult<i64> {
+    statement!("SELECT data_version FROM pragma_data_version")
+        .typed::<diesel::sql_types::BigInt>()
+        .get_result(connection)
 }
 
 fn same_file(path: &Path, file: FileId) -> Result<(), Error> {
