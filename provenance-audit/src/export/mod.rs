@@ -111,6 +111,7 @@ pub(crate) fn text<'m>(map: &'m Map<String, Json>, key: &str) -> &'m str {
 }
 
 /// How often, from when to when.
+#[cfg(feature = "cli")]
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Span {
     pub(crate) first: Timestamp,
@@ -118,6 +119,7 @@ pub(crate) struct Span {
     pub(crate) events: u64,
 }
 
+#[cfg(feature = "cli")]
 impl Span {
     /// Counts an event in.
     pub(crate) fn see(&mut self, at: Timestamp) {
@@ -137,6 +139,7 @@ impl Span {
 }
 
 /// How a share ended, in the words of the evidence: `status 200`, `error timeout`, `blocked`.
+#[cfg(feature = "cli")]
 pub(crate) fn outcome(event: &StoredEvent) -> String {
     let word = text(&event.extras, "outcome");
     match (word, event.extras.get("status"), text(&event.extras, "error")) {

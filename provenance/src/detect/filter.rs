@@ -19,7 +19,7 @@ const CELLS: usize = 1 << 10;
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What the filter has of a piece of text: the keyed hash of its first bytes, and its length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Anchor {
     pub(super) hash: u32,
     pub(super) length: u32,

@@ -40,7 +40,9 @@ pub(super) struct Index {
     values: DashMap<u128, Vec<Known>, Spread>,
     /// Hash of an anchor -> lengths of what begins so, with their number. The number of a length
     /// may pass below zero while an insertion and a removal of one value overtake each other.
-    anchors: DashMap<u32, Lengths, Spread>,
+    lengths_of: DashMap<u32, Vec<(u32, i32)>, Spread>,
+    /// What the filter is built of, with its number. Apart from the lengths: very many values may begin alike.
+    anchors: DashMap<Anchor, i32>,
     filter: RwLock<Filters>,
     /// Keys in the filter, and those of them that were taken away.
     keys: AtomicUsize,
@@ -58,8 +60,6 @@ struct Filters {
     current: Arc<Filter>,
     next: Option<Arc<Filter>>,
 }
-
-type Lengths = Vec<(Anchor, i32)>;
 
 /// A value that a hash leads to.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,7 @@ impl Index {
             key: SipHasher13::new_with_key(&value_key),
             anchor_key: AnchorKey::new(&anchor_key),
             values: DashMap::default(),
+            lengths_of: DashMap::default(),
             anchors: DashMap::default(),
             filter: RwLock::new(Filters {
                 current: Arc::new(Filter::new(0, 0)),
@@ -168,16 +169,10 @@ impl Index {
     /// The lengths of the needles that begin with this anchor, ascending, into `lengths`.
     pub(super) fn lengths(&self, anchor: u32, lengths: &mut Vec<u32>) {
         lengths.clear();
-        if let Some(found) = self.anchors.get(&anchor) {
-            lengths.extend(
-                found
-                    .iter()
-                    .filter(|(_, count)| *count > 0)
-                    .map(|(anchor, _)| anchor.length),
-            );
+        if let Some(found) = self.lengths_of.get(&anchor) {
+            lengths.extend(found.iter().filter(|(_, count)| *count > 0).map(|(length, _)| *length));
         }
         lengths.sort_unstable();
-        lengths.dedup();
     }
 
     pub(super) fn insert(&self, entry: &Entry, fingerprint: Fingerprint) {
@@ -266,8 +261,8 @@ impl Index {
             filters.next = Some(next.clone());
             next
         };
-        for lengths in &self.anchors {
-            lengths.iter().for_each(|(anchor, _)| next.add(*anchor));
+        for anchor in &self.anchors {
+            next.add(*anchor.key());
         }
         for known in &self.values {
             if known.iter().any(|known| known.lane == Lane::Digest) {
@@ -308,19 +303,18 @@ impl Index {
     }
 
     fn count_anchor(&self, anchor: Anchor, change: i32) {
-        let mut lengths = self.anchors.entry(anchor.hash).or_default();
-        match lengths.iter_mut().find(|(known, _)| *known == anchor) {
+        *self.anchors.entry(anchor).or_default() += change;
+        self.anchors.remove_if(&anchor, |_, count| *count == 0);
+        let mut lengths = self.lengths_of.entry(anchor.hash).or_default();
+        match lengths.iter_mut().find(|(length, _)| *length == anchor.length) {
             Some((_, count)) => *count += change,
-            None => {
-                lengths.reserve_exact(1);
-                lengths.push((anchor, change));
-            }
+            None => lengths.push((anchor.length, change)),
         }
         lengths.retain(|(_, count)| *count != 0);
         let empty = lengths.is_empty();
         drop(lengths);
         if empty {
-            self.anchors.remove_if(&anchor.hash, |_, lengths| lengths.is_empty());
+            self.lengths_of.remove_if(&anchor.hash, |_, lengths| lengths.is_empty());
         }
     }
 }
