@@ -311,7 +311,6 @@ fn asking() {
             let query = EventQuery {
                 event_type: Some("DATA_SHARE".into()),
                 since: Some(Timestamp(since)),
-                until: Some(Timestamp(since + 60_000_000)),
                 ..page(50)
             };
             reader.events(&query).unwrap();

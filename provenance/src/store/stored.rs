@@ -119,7 +119,8 @@ pub(super) fn rows(connection: &mut Db<'_>, memory: &mut Memory, spots: &[Spot])
                 connection,
                 events::table
                     .filter(events::n.eq(n).and(events::outcome_of.eq_any(seqs)))
-                    .order(events::seq)
+                    // By seq alone SQLite would walk all events of the instance.
+                    .order((events::outcome_of, events::seq))
                     .select(EventRow::as_select())
                     .load(connection)
             )?;

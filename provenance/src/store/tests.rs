@@ -341,7 +341,7 @@ fn every_filter_has_an_index() {
             format!("SELECT at, n, seq FROM events WHERE outcome_of IS NULL AND event_type = 1 AND (at, n, seq) < (5, 1, 1) {order}"),
             "events_by_type (event_type=? AND (at,n,seq)<",
         ),
-        ("SELECT seq FROM events WHERE n = 1 AND outcome_of IN (1, 2)".into(), "events_by_share"),
+        ("SELECT seq FROM events WHERE n = 1 AND outcome_of IN (1, 2) ORDER BY outcome_of, seq".into(), "events_by_share"),
         (
             "SELECT id FROM postings WHERE segment = 1 AND (term, at, n, seq) < (1, 2, 3, 4) \
              ORDER BY term DESC, at DESC, n DESC, seq DESC LIMIT 1"
