@@ -32,10 +32,20 @@ pub(super) struct Digest {
 /// In which events a value was seen.
 #[derive(Clone, Copy)]
 pub(super) struct Sight {
-    pub(super) first: (i64, i64),
+    /// Of the first event: microseconds since 1970, `n`, `seq`.
+    pub(super) first: (i64, i64, i64),
     /// Microseconds since 1970.
     pub(super) last_at: i64,
     pub(super) events: i64,
+}
+
+impl Sight {
+    /// With what was seen elsewhere, before or after.
+    pub(super) fn join(&mut self, other: &Sight) {
+        self.first = self.first.min(other.first);
+        self.last_at = self.last_at.max(other.last_at);
+        self.events = self.events.saturating_add(other.events);
+    }
 }
 
 /// The key of a flow: numbers of texts, 0 for none.
@@ -228,13 +238,12 @@ impl Digest {
         kinds.dedup();
         self.postings.extend(terms.into_iter().map(|term| (term, place.spot)));
         for key in values {
-            let sight = self.sights.entry(key).or_insert(Sight {
-                first: (place.spot.n, place.spot.seq),
+            let sight = Sight {
+                first: (place.created_at, place.spot.n, place.spot.seq),
                 last_at: place.created_at,
-                events: 0,
-            });
-            sight.events += 1;
-            sight.last_at = sight.last_at.max(place.created_at);
+                events: 1,
+            };
+            self.sights.entry(key).and_modify(|s| s.join(&sight)).or_insert(sight);
         }
         for tag in kinds {
             let key = FlowIds {
@@ -257,13 +266,17 @@ impl Digest {
         let sights: BTreeMap<(i64, i64), Sight> = self.sights.into_iter().filter_map(rows).collect();
         for ((n, id), sight) in sights {
             statement!(
-                "INSERT INTO sights (n, id, first_n, first_seq, last_at, events) VALUES (?, ?, ?, ?, ?, ?) \
+                "INSERT INTO sights (n, id, first_at, first_n, first_seq, last_at, events) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?) \
                  ON CONFLICT (n, id) DO UPDATE SET events = events + excluded.events, \
-                 last_at = max(last_at, excluded.last_at)",
+                 last_at = max(last_at, excluded.last_at), first_at = min(first_at, excluded.first_at), \
+                 first_n = iif(excluded.first_at < first_at, excluded.first_n, first_n), \
+                 first_seq = iif(excluded.first_at < first_at, excluded.first_seq, first_seq)",
                 n,
                 id,
                 sight.first.0,
                 sight.first.1,
+                sight.first.2,
                 sight.last_at,
                 sight.events
             )

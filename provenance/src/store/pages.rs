@@ -320,9 +320,7 @@ impl Tail {
         self.upto = digest.upto;
         self.postings.extend(digest.postings);
         for (key, new) in digest.sights {
-            let sight = self.sights.entry(key).or_insert(index::Sight { events: 0, ..new });
-            sight.events += new.events;
-            sight.last_at = sight.last_at.max(new.last_at);
+            self.sights.entry(key).and_modify(|s| s.join(&new)).or_insert(new);
         }
         for (flow, events) in digest.flows {
             *self.flows.entry(flow).or_default() += events;

@@ -121,6 +121,7 @@ diesel::table! {
     sights (n, id) {
         n -> BigInt,
         id -> BigInt,
+        first_at -> BigInt,
         first_n -> BigInt,
         first_seq -> BigInt,
         last_at -> BigInt,

@@ -570,6 +570,35 @@ fn what_a_process_that_died_left_is_indexed_by_one_that_knows_its_values() {
     }
 }
 
+/// By time, not by who indexed it first: the first process's event is indexed last, or not yet.
+#[test]
+fn a_value_was_first_seen_where_it_was_seen_first() {
+    for is_indexed in [false, true] {
+        let folder = Folder::new();
+        let email = || tag(1, "contact.email", Some("a"));
+        // Of now: whose last event is older counts as gone, and its index is taken over.
+        let now = Timestamp::now().0;
+        let seen = |after| record(event(EventType::DataStorage, now + after, vec![email()]));
+        let mut first = folder.writer(1);
+        first.append(&[value(email()), seen(1_000)], None).unwrap();
+        let mut second = folder.writer(2);
+        second.restore(10).unwrap();
+        second.append(&[seen(2_000)], None).unwrap();
+        if is_indexed {
+            while second.maintain(true).unwrap() {}
+            while first.maintain(true).unwrap() {}
+        }
+        let query = FingerprintQuery {
+            limit: 10,
+            ..FingerprintQuery::default()
+        };
+        let found = folder.reader().fingerprints(&query).unwrap().fingerprints;
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].first_seen_event_id.as_deref(), Some("0000000000000001-1"));
+        assert_eq!(found[0].count, 2);
+    }
+}
+
 #[test]
 fn values_and_links_survive_a_restart() {
     let folder = Folder::new();
@@ -952,7 +981,7 @@ fn hostile_content_gives_errors_or_is_shown() {
             "fingerprints",
             "fingerprint tag category owner kind entry created_at n id",
         ),
-        ("sights", "n id first_n first_seq last_at events"),
+        ("sights", "n id first_at first_n first_seq last_at events"),
         ("flows", "n day event_type actor target recipient tag events"),
         ("segments", "id level state n entries"),
         ("postings", "segment term at n seq entries"),

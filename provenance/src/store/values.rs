@@ -104,16 +104,17 @@ fn seen(connection: &mut Db<'_>, rows: &[Row]) -> QueryResult<HashMap<(i64, i64)
                     .filter(sights::n.eq(n).and(sights::id.eq_any(ids)))
                     .select((
                         sights::id,
+                        sights::first_at,
                         sights::first_n,
                         sights::first_seq,
                         sights::last_at,
                         sights::events,
                     ))
-                    .load::<(i64, i64, i64, i64, i64)>(connection)
+                    .load::<(i64, i64, i64, i64, i64, i64)>(connection)
             )?;
-            for (id, first_n, first_seq, last_at, events) in found {
+            for (id, first_at, first_n, first_seq, last_at, events) in found {
                 let sight = Sight {
-                    first: (first_n, first_seq),
+                    first: (first_at, first_n, first_seq),
                     last_at,
                     events,
                 };
@@ -140,28 +141,25 @@ impl Row {
         let kind = memory.catalog.get(self.n, self.tag).and_then(|text| text.kind());
         let word = |word: Option<&std::sync::Arc<str>>| word.map_or_else(String::new, |word| word.as_ref().to_owned());
         let canonical = kind.map_or("", |kind| &*kind.canonical);
-        let mut first = seen.map(|sight| sight.first);
-        let mut count = seen.map_or(0, |sight| sight.events);
-        let mut last_at = seen.map_or(self.created_at, |sight| sight.last_at.max(self.created_at));
-        if let Ok(fingerprint) = <[u8; 32]>::try_from(self.fingerprint.as_slice()) {
-            let key = value_key(&fingerprint, canonical, self.owner.as_deref());
-            for sight in memory.tails.values().filter_map(|tail| tail.sights.get(&key)) {
-                first = first.or(Some(sight.first));
-                count = count.saturating_add(sight.events);
-                last_at = last_at.max(sight.last_at);
-            }
-        }
+        let fingerprint = <[u8; 32]>::try_from(self.fingerprint.as_slice());
+        let key = fingerprint.map(|fingerprint| value_key(&fingerprint, canonical, self.owner.as_deref()));
+        let tails = memory.tails.values();
+        let recent = tails.filter_map(|tail| tail.sights.get(key.as_ref().ok()?));
+        let sight = seen.into_iter().chain(recent).copied().reduce(|mut all, sight| {
+            all.join(&sight);
+            all
+        });
         StoredFingerprint {
             fingerprint: hex(&self.fingerprint),
-            first_seen_event_id: first.and_then(|(n, seq)| Some(event_id(*names.get(&n)?, seq))),
+            first_seen_event_id: sight.and_then(|s| Some(event_id(*names.get(&s.first.1)?, s.first.2))),
             first_seen_at: Timestamp(self.created_at),
-            last_seen_at: Timestamp(last_at),
+            last_seen_at: Timestamp(sight.map_or(self.created_at, |s| s.last_at.max(self.created_at))),
             field: word(kind.map(|kind| &kind.field)),
             category: word(kind.map(|kind| &kind.category)),
             description: word(kind.map(|kind| &kind.description)),
             owner: self.owner.as_deref().and_then(pack::unpack_text),
             source: word(kind.map(|kind| &kind.source)),
-            count,
+            count: sight.map_or(0, |s| s.events),
         }
     }
 }

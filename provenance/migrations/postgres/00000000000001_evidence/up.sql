@@ -96,6 +96,7 @@ CREATE INDEX fingerprints_by_category ON fingerprints (category, created_at, n, 
 CREATE TABLE sights (
     n BIGINT NOT NULL,
     id BIGINT NOT NULL,
+    first_at BIGINT NOT NULL,
     first_n BIGINT NOT NULL,
     first_seq BIGINT NOT NULL,
     last_at BIGINT NOT NULL,

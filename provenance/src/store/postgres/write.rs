@@ -453,21 +453,24 @@ fn put(connection: &mut PgConnection, digest: Digest, indexed: i64, known: &Know
     sights.dedup_by(|(id, more), (before, sight)| {
         let same = id == before;
         if same {
-            sight.events += more.events;
-            sight.last_at = sight.last_at.max(more.last_at);
+            sight.join(more);
         }
         same
     });
     if !sights.is_empty() {
         diesel::sql_query(
-            "INSERT INTO sights AS s (n, id, first_n, first_seq, last_at, events) \
-             SELECT * FROM unnest($1, $2, $3, $4, $5, $6) ON CONFLICT (n, id) DO UPDATE \
-             SET events = s.events + excluded.events, last_at = greatest(s.last_at, excluded.last_at)",
+            "INSERT INTO sights AS s (n, id, first_at, first_n, first_seq, last_at, events) \
+             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (n, id) DO UPDATE \
+             SET events = s.events + excluded.events, last_at = greatest(s.last_at, excluded.last_at), \
+             first_at = least(s.first_at, excluded.first_at), \
+             first_n = CASE WHEN excluded.first_at < s.first_at THEN excluded.first_n ELSE s.first_n END, \
+             first_seq = CASE WHEN excluded.first_at < s.first_at THEN excluded.first_seq ELSE s.first_seq END",
         )
         .bind::<Array<BigInt>, _>(sights.iter().map(|((n, _), _)| *n).collect::<Vec<_>>())
         .bind::<Array<BigInt>, _>(sights.iter().map(|((_, id), _)| *id).collect::<Vec<_>>())
         .bind::<Array<BigInt>, _>(sights.iter().map(|(_, sight)| sight.first.0).collect::<Vec<_>>())
         .bind::<Array<BigInt>, _>(sights.iter().map(|(_, sight)| sight.first.1).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(sights.iter().map(|(_, sight)| sight.first.2).collect::<Vec<_>>())
         .bind::<Array<BigInt>, _>(sights.iter().map(|(_, sight)| sight.last_at).collect::<Vec<_>>())
         .bind::<Array<BigInt>, _>(sights.iter().map(|(_, sight)| sight.events).collect::<Vec<_>>())
         .execute(connection)?;
