@@ -237,6 +237,28 @@ impl Access {
         })
     }
 
+    /// A short word that only this process can make, for these parts.
+    ///
+    /// # Errors
+    /// 500: the system gave no random bytes at the start.
+    pub(crate) fn word<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Result<String, Refusal> {
+        let secret = self
+            .secret
+            .ok_or_else(|| Refusal::new(500, "the system gives no random bytes for a confirmation"))?;
+        let mut hash = Sha256::new_with_prefix(secret);
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        let hex: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!(
+            "{}-{}",
+            hex.get(..4).unwrap_or_default(),
+            hex.get(4..).unwrap_or_default()
+        ))
+    }
+
     /// What a form on a page for this caller carries.
     pub(crate) fn form_key(&self, caller: &Caller) -> String {
         let id = match &caller.by {

@@ -10,6 +10,8 @@
 //! | `/flows` | `since`, `until` | read |
 //! | `/subjects` | POST, JSON: `kind`, `identifier`, `reason` | subject |
 //! | `/affected` | POST, JSON: `recipient`, `since`, `until`, `category`, `identifiers`, `reason` | subject |
+//! | `/export` | `format`, `reason`, and the filters of `/events` | read |
+//! | `/erasure` | POST, JSON: `kind`, `identifier`, `reason`; then the same with `confirmation` | erase |
 //! | `/`, `/view/..` | pages, for people | as what they show |
 //!
 //! - `limit`: 1 or more, 100 if left out; above 500 it counts as 500.
@@ -20,21 +22,21 @@
 //!   as left out, but for `limit`.
 //!
 //! Errors are `{"error": text}`: 400 for a parameter (its name, never its value), 401 without a
-//! token, 403 for a foreign `Host` or origin and for a token that lacks the role, 404, 405, 413, 414, 415,
-//! 429 after many wrong tokens, 500 when the evidence cannot be read, and 503 when a question about a person cannot be
-//! recorded. `docs/audit.md` says what each answer and page means.
+//! token, 403 for a foreign `Host` or origin and for a token that lacks the role, 404, 405, 409 for a confirmation that
+//! does not fit, 413, 414, 415, 429 after many wrong tokens, 500 when the evidence cannot be read, and 503 when a question
+//! about a person cannot be recorded. `docs/audit.md` says what each answer and page means.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use provenance::config::{AuditRole, AuditToken, InputField, Storage, Token};
 use provenance::inventory::{Entry, inventory};
 use provenance::store::Reader;
 use provenance::{Config, Owner, Pseudonyms, Tracker};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
 
@@ -43,8 +45,15 @@ use crate::access::{self, Access, Caller, QUERY_TOKEN};
 use crate::answers::affected::Affected;
 use crate::answers::declared::Comparison;
 use crate::answers::person::Person;
+use crate::answers::recipients::Look;
 use crate::answers::{affected, coverage, declared, lineage, metrics, person, recipients};
-use crate::params::{self, Incident, IncidentQuestion, Params, PersonQuestion, Subject, Who};
+use crate::erasure::Erasing;
+use crate::params::{self, Erase, Incident, IncidentQuestion, Params, PersonQuestion, Subject, Who};
+use crate::reply::Turn;
+#[cfg(any(feature = "axum", feature = "server"))]
+pub(crate) use crate::reply::unread;
+pub use crate::reply::{Body, Response, Stream};
+pub(crate) use crate::reply::{Refusal, Reply};
 use crate::{openapi, pages};
 
 /// Path and query together, in bytes.
@@ -56,14 +65,6 @@ const MAX_FLOWS: usize = 20_000;
 
 /// The master key, as the service gets it.
 const KEY_VARIABLE: &str = "RUNTIME_TRACKING_KEY";
-
-const JSON: &str = "application/json; charset=utf-8";
-const HEADERS: [(&str, &str); 4] = [
-    ("cache-control", "no-store"),
-    ("x-content-type-options", "nosniff"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("referrer-policy", "no-referrer"),
-];
 
 /// Answers audit requests from one evidence store.
 pub struct Api {
@@ -80,6 +81,9 @@ pub struct Api {
     pseudonyms: Mutex<Option<Arc<Pseudonyms>>>,
     /// Records who asked, where no service does.
     recorder: Mutex<Option<Tracker>>,
+    /// How many exports are being made.
+    exports: Arc<AtomicUsize>,
+    pub(crate) erasing: Mutex<Erasing>,
 }
 
 /// Where the evidence is.
@@ -118,17 +122,6 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Who sent it, if that is known: wrong tokens are counted by address.
     pub client: Option<IpAddr>,
-}
-
-/// One response. To `HEAD` the body is the one that `GET` gets, and must not be sent.
-#[derive(Clone, Debug)]
-pub struct Response {
-    /// HTTP status.
-    pub status: u16,
-    /// All headers, but those of the transport (length, date, connection).
-    pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// JSON, or what `content-type` says.
-    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -239,6 +232,8 @@ impl Api {
             readers: Mutex::default(),
             pseudonyms: Mutex::default(),
             recorder: Mutex::default(),
+            exports: Arc::default(),
+            erasing: Mutex::default(),
         })
     }
 
@@ -270,13 +265,15 @@ impl Api {
         }
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let caller = self.access.check(request, &pairs)?;
-        if !request.is_reading() {
+        let endpoint = Endpoint::at(&request.path);
+        // An export is read, and leaves a record: no page of others may cause one.
+        if !request.is_reading() || matches!(endpoint, Some(Endpoint::Export)) {
             access::check_origin(request)?;
         }
         if is_page {
             return pages::answer(self, request, &pairs, &caller);
         }
-        let Some(endpoint) = Endpoint::at(&request.path) else {
+        let Some(endpoint) = endpoint else {
             return Err(Refusal::new(404, UNKNOWN_PATH));
         };
         if !endpoint.takes(&request.method) {
@@ -296,6 +293,7 @@ impl Api {
     ) -> Result<Reply, Refusal> {
         let taken = match endpoint {
             Endpoint::Events => params::EVENTS,
+            Endpoint::Export => params::EXPORT,
             Endpoint::Fingerprints => params::FINGERPRINTS,
             Endpoint::Flows => params::FLOWS,
             _ => &[],
@@ -344,6 +342,12 @@ impl Api {
                 let question = body::<Incident>(request, expected)?.checked()?;
                 Reply::json(&self.affected(caller, &question)?)
             }
+            Endpoint::Export => self.export(caller, &params, request),
+            Endpoint::Erasure => {
+                let expected = "kind, identifier and reason, and may hold confirmation";
+                let question = body::<Erase>(request, expected)?.checked()?;
+                Reply::json(&self.erasure(caller, &question)?)
+            }
         }
     }
 
@@ -382,7 +386,7 @@ impl Api {
     }
 
     pub(crate) fn recipients(&self) -> Result<Vec<recipients::Recipient>, Refusal> {
-        self.ask(|reader| recipients::of(reader, &self.config, &self.inventory))
+        self.ask(|reader| recipients::of(reader, &self.config, &self.inventory, &Look::Newest, &mut || {}))
     }
 
     pub(crate) fn comparison(&self) -> Result<Comparison, Refusal> {
@@ -392,14 +396,41 @@ impl Api {
     /// What was observed of a person. That it was asked is on disk before anything is read.
     pub(crate) fn person(&self, caller: &Caller, question: &PersonQuestion, what: &str) -> Result<Person, Refusal> {
         caller.must(AuditRole::Subject)?;
-        let owner = match &question.who {
+        let owner = self.owner(&question.who)?;
+        self.record(caller, what, &question.reason, Some(&owner))?;
+        self.ask(|reader| {
+            let owners = std::slice::from_ref(&owner);
+            person::of(reader, owners, &self.config, person::MOST, &mut || {})
+        })
+    }
+
+    /// Under which pseudonym the evidence has a person.
+    pub(crate) fn owner(&self, who: &Who) -> Result<Owner, Refusal> {
+        let owner = match who {
             Who::Identifier { kind, identifier } => self.pseudonyms()?.owner(kind, identifier),
             // Nothing else: what was asked is kept.
             Who::Pseudonym(stored) => Owner::from_stored(stored).filter(|_| is_pseudonym(stored, &self.config)),
         };
-        let owner = owner.ok_or_else(|| Refusal::new(400, "identifier: not one of this kind"))?;
-        self.record(caller, what, &question.reason, Some(&owner))?;
-        self.ask(|reader| person::of(reader, &owner, &self.config))
+        owner.ok_or_else(|| Refusal::new(400, "identifier: not one of this kind"))
+    }
+
+    /// The evidence as a file. That it was taken is on disk before anything is read.
+    fn export(&self, caller: &Caller, params: &Params<'_>, request: &Request) -> Result<Reply, Refusal> {
+        let question = params.export()?;
+        // Who asks for the head alone gets nothing, and leaves nothing.
+        if request.method == "HEAD" {
+            return Ok(Reply::new(question.format.media_type(), ""));
+        }
+        let turn = Turn::take(&self.exports)?;
+        let reader = Reader::connect(&self.storage).map_err(|error| unreadable(&error))?;
+        self.record(caller, &question.what, &question.reason, None)?;
+        Ok(Reply::stream(Stream {
+            reader,
+            query: question.query,
+            format: question.format,
+            config: self.config.clone(),
+            _turn: turn,
+        }))
     }
 
     /// Who was affected. That it was asked is on disk before anything is read.
@@ -418,7 +449,8 @@ impl Api {
         }
         let what = format!("affected:{}", question.query.recipient.as_deref().unwrap_or(""));
         self.record(caller, &what, &question.reason, None)?;
-        self.ask(|reader| affected::of(reader, &question.query, &given))
+        let found = self.ask(|reader| affected::of(reader, &question.query, affected::MOST, &mut || {}))?;
+        Ok(found.answer(&given))
     }
 
     fn pseudonyms(&self) -> Result<Arc<Pseudonyms>, Refusal> {
@@ -433,19 +465,25 @@ impl Api {
         Ok(loaded)
     }
 
-    fn record(&self, caller: &Caller, what: &str, reason: &str, owner: Option<&Owner>) -> Result<(), Refusal> {
+    pub(crate) fn record(
+        &self,
+        caller: &Caller,
+        what: &str,
+        reason: &str,
+        owner: Option<&Owner>,
+    ) -> Result<(), Refusal> {
         let recorder = self.recorder()?;
         let recorded = recorder.record_access(caller.name(), what, reason, owner);
         recorded.map_err(|error| {
             Refusal::new(
                 503,
-                format!("nothing is shown of a person before it is recorded, and it cannot be: {error}"),
+                format!("nothing is shown or changed before it is recorded, and it cannot be: {error}"),
             )
         })
     }
 
     /// The service's own; beside it an instance of our own in its file, made by the first question.
-    fn recorder(&self) -> Result<Tracker, Refusal> {
+    pub(crate) fn recorder(&self) -> Result<Tracker, Refusal> {
         if let Source::Tracker(tracker) = &self.source {
             return Ok(tracker.clone());
         }
@@ -455,13 +493,7 @@ impl Api {
         if let Some(recorder) = &*kept {
             return Ok(recorder.clone());
         }
-        let config = Config {
-            service: "provenance-audit".to_owned(),
-            // It recognises nothing, so it need not know anything.
-            max_values: 1,
-            ..self.config.clone()
-        };
-        let recorder = Tracker::open(config).map_err(|error| no_key(&error))?;
+        let recorder = Tracker::open(beside(self.config.clone())).map_err(|error| no_key(&error))?;
         *kept = Some(recorder.clone());
         Ok(recorder)
     }
@@ -499,6 +531,19 @@ impl Api {
     }
 }
 
+/// The configuration of a process that writes a chain of its own beside a service's, under a name of its own: the
+/// service's instances stay the newest of theirs. Its models, retention and values are no business of this process.
+pub(crate) fn beside(config: Config) -> Config {
+    Config {
+        enabled: true,
+        service: "provenance-audit".to_owned(),
+        max_values: 1,
+        tracked_models: Default::default(),
+        retention: Default::default(),
+        ..config
+    }
+}
+
 impl Drop for Api {
     fn drop(&mut self) {
         if let Some(recorder) = lock(&self.recorder).take() {
@@ -522,6 +567,8 @@ enum Endpoint<'a> {
     OpenApi,
     Subjects,
     Affected,
+    Export,
+    Erasure,
 }
 
 const UNKNOWN_PATH: &str =
@@ -545,6 +592,8 @@ impl<'a> Endpoint<'a> {
             "openapi.json" => Endpoint::OpenApi,
             "subjects" => Endpoint::Subjects,
             "affected" => Endpoint::Affected,
+            "export" => Endpoint::Export,
+            "erasure" => Endpoint::Erasure,
             _ => return None,
         })
     }
@@ -552,13 +601,14 @@ impl<'a> Endpoint<'a> {
     fn role(self) -> AuditRole {
         match self {
             Endpoint::Subjects | Endpoint::Affected => AuditRole::Subject,
+            Endpoint::Erasure => AuditRole::Erase,
             _ => AuditRole::Read,
         }
     }
 
     fn methods(self) -> &'static str {
         match self {
-            Endpoint::Subjects | Endpoint::Affected => "POST",
+            Endpoint::Subjects | Endpoint::Affected | Endpoint::Erasure => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -578,92 +628,6 @@ fn body<T: DeserializeOwned>(request: &Request, holds: &str) -> Result<T, Refusa
         .map_err(|_| Refusal::new(400, format!("body: expected a JSON object that holds {holds}, as text")))
 }
 
-/// An answer on its way out.
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    content_type: &'static str,
-    /// `content-security-policy`.
-    pub(crate) policy: &'static str,
-    pub(crate) headers: Vec<(&'static str, Cow<'static, str>)>,
-    body: Vec<u8>,
-}
-
-/// Of what is no page.
-const NO_CONTENT: &str = "default-src 'none'; frame-ancestors 'none'";
-
-impl Reply {
-    pub(crate) fn new(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Reply {
-            status: 200,
-            content_type,
-            policy: NO_CONTENT,
-            headers: Vec::new(),
-            body: body.into(),
-        }
-    }
-
-    pub(crate) fn json(answer: &impl Serialize) -> Result<Self, Refusal> {
-        let body = serde_json::to_vec(answer).map_err(|_| Refusal::new(500, "the evidence cannot be shown as JSON"))?;
-        Ok(Reply::new(JSON, body))
-    }
-
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    fn into_response(self) -> Response {
-        let mut headers: Vec<(&'static str, Cow<'static, str>)> = vec![
-            ("content-type", self.content_type.into()),
-            ("content-security-policy", self.policy.into()),
-        ];
-        headers.extend(HEADERS.map(|(name, value)| (name, value.into())));
-        headers.extend(self.headers);
-        Response {
-            status: self.status,
-            headers,
-            body: self.body,
-        }
-    }
-}
-
-/// Why a request gets no answer.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) status: u16,
-    pub(crate) message: String,
-    pub(crate) headers: Vec<(&'static str, Cow<'static, str>)>,
-}
-
-impl Refusal {
-    /// `message` goes out as it is: it must not hold anything of the request but a checked parameter name.
-    pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
-        let headers = match status {
-            401 => vec![("www-authenticate", "Bearer".into())],
-            _ => Vec::new(),
-        };
-        Refusal {
-            status,
-            message: message.into(),
-            headers,
-        }
-    }
-
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    fn into_reply(self) -> Reply {
-        let body = json!({ "error": self.message }).to_string();
-        Reply {
-            status: self.status,
-            headers: self.headers,
-            ..Reply::new(JSON, body)
-        }
-    }
-}
-
 /// A keyed owner, or where owners are kept in clear, any.
 fn is_pseudonym(stored: &str, config: &Config) -> bool {
     let hex = |text: &str| text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -671,18 +635,6 @@ fn is_pseudonym(stored: &str, config: &Config) -> bool {
         true => stored.len() <= 1100,
         false => stored.split_once(':').is_some_and(|(_, value)| hex(value)),
     }
-}
-
-/// What is answered where a request could not be read, or its handler is gone.
-#[cfg(any(feature = "axum", feature = "server"))]
-pub(crate) fn unread(status: u16) -> Response {
-    let message = match status {
-        408 => "the body did not come in time",
-        413 => "the body is longer than 64 KiB",
-        500 => "the request was not answered",
-        _ => "the body cannot be read",
-    };
-    Refusal::new(status, message).into_reply().into_response()
 }
 
 fn unreadable(error: &provenance::Error) -> Refusal {
@@ -693,8 +645,9 @@ fn no_key(error: &provenance::Error) -> Refusal {
     Refusal::new(
         503,
         format!(
-            "people are not looked up here: it takes the master key that the service has, to turn an identifier into \
-             its pseudonym and to record that it was asked: {error}"
+            "not possible here: people are looked up, evidence is taken out and people are erased with the master key \
+             that the service has, which turns an identifier into its pseudonym and records who asked. Serve with \
+             RUNTIME_TRACKING_KEY set, or with --config and the service's configuration: {error}"
         ),
     )
 }
@@ -711,7 +664,7 @@ pub(crate) fn without_token(path: &str, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) 
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -3,6 +3,8 @@
 use provenance::inventory::{self, Entry};
 use serde_json::{Map, Value as Json};
 
+pub(crate) use crate::shown::{is_bidirectional, shown};
+
 /// A text that is there and not empty.
 pub(crate) fn text<'a>(map: &'a Map<String, Json>, key: &str) -> Option<&'a str> {
     map.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
@@ -27,24 +29,6 @@ fn list<'a>(map: &'a Map<String, Json>, key: &str) -> &'a [Json] {
 
 /// The keys that every attribute may carry.
 pub(crate) const TERMS: [&str; 4] = ["purpose", "basis", "data_use", "subject"];
-
-/// Text out of a file that is not trusted: no control characters reach the terminal.
-pub(crate) fn shown(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() || is_bidirectional(c) {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
-/// Characters that make a terminal show text in another order than it has.
-pub(crate) fn is_bidirectional(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// Lists of the taxonomy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

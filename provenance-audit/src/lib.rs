@@ -56,8 +56,8 @@ pub mod check_report;
 pub mod commands;
 #[cfg(feature = "cli")]
 pub mod declared;
+mod erasure;
 mod error;
-#[cfg(feature = "server")]
 pub mod export;
 #[cfg(feature = "cli")]
 pub mod inventory_page;
@@ -68,10 +68,15 @@ pub mod lockfile;
 #[cfg(feature = "axum")]
 mod mount;
 mod openapi;
+#[cfg(any(feature = "axum", feature = "server"))]
+mod outgoing;
 mod pages;
 mod params;
+mod reply;
 #[cfg(feature = "server")]
 mod server;
+mod sheet;
+mod shown;
 #[cfg(feature = "cli")]
 pub mod workspace;
 

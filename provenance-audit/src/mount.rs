@@ -14,6 +14,7 @@ use provenance::Tracker;
 
 use crate::Error;
 use crate::api::{self, Api, MAX_BODY, Options, Request, Response, Source};
+use crate::outgoing::Outgoing;
 
 /// The audit API and its pages below `/runtime-audit`, to be merged into a host's router.
 ///
@@ -72,11 +73,19 @@ async fn respond(api: Arc<Api>, request: http::Request<Body>) -> http::Response<
 }
 
 fn answer(response: Response) -> http::Response<Body> {
+    let body = match response.body {
+        api::Body::Whole(body) => Body::from(body),
+        // A client that takes nothing any more is the host's server's to close; the export ends all the same.
+        api::Body::Stream(stream) => match Outgoing::written(stream, || {}, ()) {
+            Ok(body) => Body::new(body),
+            Err(_) => return answer(api::unread(500)),
+        },
+    };
     let mut builder = http::Response::builder().status(response.status);
     for (name, value) in response.headers {
         builder = builder.header(name, &*value);
     }
     builder
-        .body(Body::from(response.body))
+        .body(body)
         .unwrap_or_else(|_| http::Response::new(Body::empty()))
 }

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::export::Format;
+use crate::params;
+
 /// What `/openapi.json` gives.
 pub(crate) fn document() -> Json {
     let mut paths = Map::new();
@@ -20,16 +23,37 @@ pub(crate) fn document() -> Json {
         });
         paths.insert((*path).to_owned(), json!({ "get": operation }));
     }
-    for (path, summary, body, schema) in ASK {
+    let media: Map<String, Json> = Format::all()
+        .map(|format| (format.media_type().to_owned(), json!({ "schema": {} })))
+        .collect();
+    let mut export = responses("application/json", "", &["400", "401", "403", "429", "500", "503"]);
+    if let Some(answer) = export.get_mut("200") {
+        *answer = json!({
+            "description": "The export, written while it is sent. A connection that breaks off before the last chunk: it is not whole",
+            "content": media,
+        });
+    }
+    let filters = params::EXPORT.iter().map(|name| parameter(name));
+    paths.insert(
+        "/export".to_owned(),
+        json!({ "get": {
+            "operationId": "export",
+            "summary": "The evidence as a file, newest events first",
+            "description": "Recorded as an AUDIT_ACCESS event before anything is read. Two are made at a time.",
+            "parameters": filters.collect::<Vec<_>>(),
+            "responses": export,
+        } }),
+    );
+    for (path, role, summary, body, schema) in ASK {
         let operation = json!({
             "operationId": path.trim_matches('/'),
             "summary": summary,
-            "description": "Recorded as an AUDIT_ACCESS event before it is answered. Needs the role `subject`.",
+            "description": format!("Recorded as an AUDIT_ACCESS event before it is answered. Needs the role `{role}`."),
             "requestBody": {
                 "required": true,
                 "content": { "application/json": { "schema": reference(body) } },
             },
-            "responses": responses("application/json", schema, &["400", "401", "403", "413", "415", "429", "500", "503"]),
+            "responses": responses("application/json", schema, &["400", "401", "403", "409", "413", "415", "429", "500", "503"]),
         });
         paths.insert((*path).to_owned(), json!({ "post": operation }));
     }
@@ -108,11 +132,25 @@ const READ: &[(&str, &str, &[&str], &str)] = &[
     ("/openapi.json", "This document", &[], "Document"),
 ];
 
-/// Path, summary, schema of the body, schema.
-const ASK: &[(&str, &str, &str, &str)] = &[
-    ("/subjects", "What was observed of one person", "Subject", "Person"),
+/// Path, role, summary, schema of the body, schema.
+const ASK: &[(&str, &str, &str, &str, &str)] = &[
+    (
+        "/subjects",
+        "subject",
+        "What was observed of one person",
+        "Subject",
+        "Person",
+    ),
+    (
+        "/erasure",
+        "erase",
+        "Erases a person: without `confirmation` a preview, which gives it and names who must be told (GDPR Art. 19)",
+        "Erase",
+        "Erasure",
+    ),
     (
         "/affected",
+        "subject",
         "Who was affected by what a recipient got",
         "Incident",
         "Affected",
@@ -123,7 +161,7 @@ fn reference(schema: &str) -> Json {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
-fn responses(media: &str, schema: &str, errors: &[&str]) -> Json {
+fn responses(media: &str, schema: &str, errors: &[&str]) -> Map<String, Json> {
     let schema = match schema {
         "" => json!({ "type": "string" }),
         schema => reference(schema),
@@ -140,7 +178,7 @@ fn responses(media: &str, schema: &str, errors: &[&str]) -> Json {
         });
         responses.insert((*status).to_owned(), response);
     }
-    responses.into()
+    responses
 }
 
 fn meaning(status: &str) -> &'static str {
@@ -149,10 +187,11 @@ fn meaning(status: &str) -> &'static str {
         "401" => "No token, or one that is not known",
         "403" => "A foreign Host or origin, or a token that lacks the role",
         "404" => "Nothing is there",
+        "409" => "A confirmation that does not fit (any more)",
         "413" => "A body of more than 64 KiB",
         "415" => "A body that is not JSON",
         "429" => "Too many wrong tokens came from this address",
-        "503" => "There is no key, or the question cannot be recorded",
+        "503" => "There is no key, the question cannot be recorded, or too many exports are being made",
         _ => "The evidence cannot be read",
     }
 }
@@ -187,6 +226,11 @@ fn parameter(name: &str) -> Json {
             "The `next_cursor` of the page before",
             json!({ "type": "string", "maxLength": 256 }),
         ),
+        "format" => {
+            let names: Vec<_> = Format::all().map(Format::name).collect();
+            ("How it is written", json!({ "type": "string", "enum": names }))
+        }
+        "reason" => ("Why", reason()),
         _ => (
             "Only events of this request",
             json!({ "type": "string", "maxLength": 256 }),
@@ -196,7 +240,7 @@ fn parameter(name: &str) -> Json {
     json!({
         "name": name.trim_matches(['{', '}']),
         "in": if is_path { "path" } else { "query" },
-        "required": is_path,
+        "required": is_path || matches!(name, "format" | "reason"),
         "description": text,
         "schema": schema,
     })
@@ -256,7 +300,7 @@ fn schemas() -> Json {
         "Recipients": object(json!({ "recipients": list(object(json!({
             "recipient": text(), "declared": flag(), "role": maybe(), "legal_name": maybe(), "country": maybe(),
             "safeguard": maybe(), "categories": map(number()), "special_categories": list(text()), "purposes": list(text()),
-            "outcomes": map(number()), "newest_shares": number(), "violations": map(number()), "first_day": maybe(), "last_day": maybe(),
+            "outcomes": map(number()), "newest_shares": number(), "unscanned": number(), "targets": list(text()), "violations": map(number()), "first_day": maybe(), "last_day": maybe(),
         }))) })),
         "Flows": object(json!({
             "complete": flag(),
@@ -281,18 +325,43 @@ fn schemas() -> Json {
             "required": ["kind", "identifier", "reason"],
             "properties": { "kind": kind(), "identifier": identifier(), "reason": reason() },
         },
+        "Erase": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["kind", "identifier", "reason"],
+            "properties": {
+                "kind": kind(), "identifier": identifier(), "reason": reason(),
+                "confirmation": { "type": ["string", "null"], "description": "The word that the preview gave" },
+            },
+        },
+        "Erasure": {
+            "type": "object",
+            "required": ["state", "person", "identifiers", "events", "values", "to_be_told"],
+            "properties": {
+                "state": { "enum": ["preview", "erased"] },
+                "person": text(), "identifiers": number(), "events": number(), "values": number(),
+                "to_be_told": list(object(json!({
+                    "recipient": text(), "legal_name": maybe(), "country": maybe(), "shares": number(), "first_at": time(),
+                    "last_at": time(), "categories": list(text()),
+                }))),
+                "confirmation": text(), "valid_until": time(), "erasure": text(), "event_id": maybe(), "damaged": number(),
+                "log_emptied": flag(),
+                "log": object(json!({ "erasure": text(), "at": time(), "event_id": maybe(), "owners": list(text()) })),
+            },
+        },
         "Person": object(json!({
             "note": text(), "as_of": time(), "identifiers": list(text()), "events": number(), "complete": flag(),
+            "first_at": maybe_time(), "last_at": maybe_time(),
             "categories": list(object(json!({
                 "category": text(), "special": maybe(), "fields": list(text()), "descriptions": list(text()), "from": map(seen()),
                 "stored": map(seen()), "used_for": map(seen()), "shared": map(seen()), "purposes": list(text()),
             }))),
             "recipients": list(object(json!({
                 "recipient": text(), "legal_name": maybe(), "role": maybe(), "country": maybe(), "safeguard": maybe(),
-                "declared": flag(), "categories": list(text()), "purposes": list(text()), "legal_bases": list(text()),
-                "outcomes": map(number()), "events": number(), "first_at": time(), "last_at": time(),
+                "declared": flag(), "left": flag(), "categories": list(text()), "purposes": list(text()),
+                "legal_bases": list(text()), "outcomes": map(number()), "events": number(), "first_at": time(), "last_at": time(),
             }))),
-            "asked": list(object(json!({ "at": time(), "by": text(), "what": text(), "reason": text() }))),
+            "asked": list(object(json!({ "at": time(), "event_type": text(), "by": text(), "what": text(), "reason": text() }))),
         })),
         "Incident": {
             "type": "object",
@@ -308,7 +377,7 @@ fn schemas() -> Json {
             },
         },
         "Affected": object(json!({
-            "shares": number(), "people": number(), "shares_of_unknown_people": number(), "categories": map(number()),
+            "shares": number(), "people": number(), "shares_of_unknown_people": number(), "blocked_shares": number(), "categories": map(number()),
             "matched": list(number()), "unmatched_people": number(), "complete": flag(),
             "listed": list(object(json!({
                 "identifiers": list(text()), "categories": list(text()), "events": number(), "first_at": time(), "last_at": time(),

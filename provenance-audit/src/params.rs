@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::access::{FORM_KEY, QUERY_TOKEN};
 use crate::answers::map::Filter;
 use crate::api::Refusal;
+use crate::export::Format;
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 500;
@@ -26,6 +27,18 @@ pub(crate) const EVENTS: &[&str] = &[
     "fingerprint",
     "cursor",
 ];
+/// What `/export` takes: the filters of `/events`.
+pub(crate) const EXPORT: &[&str] = &[
+    "format",
+    "event_type",
+    "since",
+    "until",
+    "category",
+    "recipient",
+    "request_id",
+    "fingerprint",
+    "reason",
+];
 /// What `/fingerprints` takes.
 pub(crate) const FINGERPRINTS: &[&str] = &["limit", "category", "cursor"];
 
@@ -35,6 +48,8 @@ pub(crate) const FLOWS: &[&str] = &["since", "until"];
 pub(crate) const MAP: &[&str] = &["since", "until", "source", "category", "table", "recipient", "internal"];
 /// What the search for a person takes: an identifier, or the pseudonym that an answer named.
 pub(crate) const PERSON: &[&str] = &["kind", "identifier", "owner", "reason", "as"];
+/// What an erasure takes.
+pub(crate) const ERASURE: &[&str] = &["kind", "identifier", "owner", "reason", "confirmation"];
 /// What the question of an incident takes.
 pub(crate) const INCIDENT: &[&str] = &[
     "recipient",
@@ -56,6 +71,16 @@ pub(crate) struct Subject {
     kind: String,
     identifier: String,
     reason: String,
+}
+
+/// The body of `/erasure`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Erase {
+    kind: String,
+    identifier: String,
+    reason: String,
+    confirmation: Option<String>,
 }
 
 /// The body of `/affected`.
@@ -93,6 +118,21 @@ pub(crate) enum Who {
     Pseudonym(String),
 }
 
+/// Who is to be erased, why, and the word that the preview gave.
+pub(crate) struct ErasureQuestion {
+    pub(crate) who: Who,
+    pub(crate) reason: String,
+    pub(crate) confirmation: Option<String>,
+}
+
+/// What is to be exported, as the record has it, and why.
+pub(crate) struct ExportQuestion {
+    pub(crate) query: EventQuery,
+    pub(crate) format: Format,
+    pub(crate) what: String,
+    pub(crate) reason: String,
+}
+
 /// Who was affected, and why that is asked.
 pub(crate) struct IncidentQuestion {
     pub(crate) query: EventQuery,
@@ -109,6 +149,24 @@ impl Subject {
         Ok(PersonQuestion {
             who: Who::Identifier { kind, identifier },
             reason,
+        })
+    }
+}
+
+impl Erase {
+    pub(crate) fn checked(self) -> Result<ErasureQuestion, Refusal> {
+        let (kind, identifier, reason) = (self.kind, self.identifier, self.reason);
+        let PersonQuestion { who, reason } = Subject {
+            kind,
+            identifier,
+            reason,
+        }
+        .checked()?;
+        let confirmation = self.confirmation.as_deref().and_then(confirmation);
+        Ok(ErasureQuestion {
+            who,
+            reason,
+            confirmation,
         })
     }
 }
@@ -171,20 +229,17 @@ impl Form {
 
     pub(crate) fn person(&self) -> Result<PersonQuestion, Refusal> {
         let pairs = self.pairs();
-        let params = Params::read(&pairs, PERSON)?;
-        let given = params.get("reason").unwrap_or("");
-        if let Some(owner) = params.get("owner").filter(|owner| !owner.is_empty()) {
-            return Ok(PersonQuestion {
-                who: Who::Pseudonym(owner.to_owned()),
-                reason: reason(given, &[])?,
-            });
-        }
-        let kind = kind(params.get("kind").unwrap_or(""))?;
-        let identifier = identifier(params.get("identifier").unwrap_or(""))?;
-        let reason = reason(given, std::slice::from_ref(&identifier))?;
-        Ok(PersonQuestion {
-            who: Who::Identifier { kind, identifier },
+        Params::read(&pairs, PERSON)?.person()
+    }
+
+    pub(crate) fn erasure(&self) -> Result<ErasureQuestion, Refusal> {
+        let pairs = self.pairs();
+        let params = Params::read(&pairs, ERASURE)?;
+        let PersonQuestion { who, reason } = params.person()?;
+        Ok(ErasureQuestion {
+            who,
             reason,
+            confirmation: params.get("confirmation").and_then(confirmation),
         })
     }
 
@@ -275,6 +330,42 @@ impl<'a> Params<'a> {
             unfolded: self.get("internal") == Some("each"),
         };
         Ok((self.flows()?, filter))
+    }
+
+    fn person(&self) -> Result<PersonQuestion, Refusal> {
+        let given = self.get("reason").unwrap_or("");
+        if let Some(owner) = self.get("owner").filter(|owner| !owner.is_empty()) {
+            return Ok(PersonQuestion {
+                who: Who::Pseudonym(owner.to_owned()),
+                reason: reason(given, &[])?,
+            });
+        }
+        let kind = kind(self.get("kind").unwrap_or(""))?;
+        let identifier = identifier(self.get("identifier").unwrap_or(""))?;
+        let reason = reason(given, std::slice::from_ref(&identifier))?;
+        Ok(PersonQuestion {
+            who: Who::Identifier { kind, identifier },
+            reason,
+        })
+    }
+
+    pub(crate) fn export(&self) -> Result<ExportQuestion, Refusal> {
+        let expected = || {
+            let names: Vec<_> = Format::all().map(Format::name).collect();
+            bad("format", &format!("expected one of {}", names.join(", ")))
+        };
+        let format = self.get("format").and_then(Format::named).ok_or_else(expected)?;
+        let filters = self
+            .0
+            .iter()
+            .filter(|(name, value)| *name != "reason" && !value.is_empty());
+        let filters = filters.map(|(name, value)| format!(" {name}={value}"));
+        Ok(ExportQuestion {
+            query: self.events()?,
+            format,
+            what: std::iter::once("export".to_owned()).chain(filters).collect(),
+            reason: reason(self.get("reason").unwrap_or(""), &[])?,
+        })
     }
 
     /// The shares of an incident.
@@ -444,6 +535,12 @@ fn reason(text: &str, identifiers: &[String]) -> Result<String, Refusal> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// The word of a preview, as it is compared; `None` where none is given.
+fn confirmation(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_lowercase();
+    (!text.is_empty()).then_some(text)
 }
 
 fn is_token(text: &str) -> bool {

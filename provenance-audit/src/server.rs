@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,6 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::Error;
 use crate::api::{self, Api, MAX_BODY, Request, Response};
+use crate::outgoing::Outgoing;
 
 /// Requests that read the evidence at the same time.
 const READERS: usize = 4;
@@ -154,6 +156,8 @@ struct Idle {
 /// One connection's place.
 struct Slot {
     number: u64,
+    /// Whether an export is being sent.
+    exports: AtomicBool,
     close: Arc<Notify>,
     connections: Arc<Connections>,
 }
@@ -191,6 +195,7 @@ impl Connections {
         open.by_number.insert(number, idle);
         Some(Slot {
             number,
+            exports: AtomicBool::new(false),
             close,
             connections: self.clone(),
         })
@@ -219,6 +224,24 @@ impl Drop for Slot {
     }
 }
 
+/// The connection is busy while an export is sent, although its request was answered.
+struct Exporting(Arc<Slot>);
+
+impl Exporting {
+    fn begin(slot: &Arc<Slot>) -> Self {
+        slot.exports.store(true, Ordering::Release);
+        slot.is_idle(false);
+        Exporting(slot.clone())
+    }
+}
+
+impl Drop for Exporting {
+    fn drop(&mut self) {
+        self.0.exports.store(false, Ordering::Release);
+        self.0.is_idle(true);
+    }
+}
+
 async fn connection(stream: TcpStream, client: IpAddr, api: Arc<Api>, slot: Slot) {
     let slot = Arc::new(slot);
     let service = service_fn(|request| respond(api.clone(), client, request, slot.clone()));
@@ -235,7 +258,14 @@ async fn connection(stream: TcpStream, client: IpAddr, api: Arc<Api>, slot: Slot
         () = sleep(CONNECTION_AGE) => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = timeout(LAST_PATIENCE, connection).await;
+    loop {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = slot.close.notified() => return,
+            // An export goes on for as long as its client takes something.
+            () = sleep(LAST_PATIENCE) => if !slot.exports.load(Ordering::Acquire) { return },
+        }
+    }
 }
 
 async fn respond(
@@ -243,18 +273,15 @@ async fn respond(
     client: IpAddr,
     request: hyper::Request<Incoming>,
     slot: Arc<Slot>,
-) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
+) -> Result<hyper::Response<Outgoing>, Infallible> {
     let request = match whole(request, client).await {
         Ok(request) => request,
-        Err(status) => return Ok(answer(api::unread(status))),
+        Err(status) => return Ok(answer(api::unread(status), &slot)),
     };
     slot.is_idle(false);
     let response = tokio::task::spawn_blocking(move || api.handle(&request)).await;
     slot.is_idle(true);
-    Ok(match response {
-        Ok(response) => answer(response),
-        Err(_) => answer(api::unread(500)),
-    })
+    Ok(answer(response.unwrap_or_else(|_| api::unread(500)), &slot))
 }
 
 /// The request with its body, if it may have one; else the status of the refusal.
@@ -289,12 +316,22 @@ async fn whole(request: hyper::Request<Incoming>, client: IpAddr) -> Result<Requ
     })
 }
 
-fn answer(response: Response) -> hyper::Response<Full<Bytes>> {
+fn answer(response: Response, slot: &Arc<Slot>) -> hyper::Response<Outgoing> {
+    let body = match response.body {
+        api::Body::Whole(body) => Outgoing::whole(body),
+        api::Body::Stream(stream) => {
+            let close = slot.close.clone();
+            match Outgoing::written(stream, move || close.notify_one(), Exporting::begin(slot)) {
+                Ok(body) => body,
+                Err(_) => return answer(api::unread(500), slot),
+            }
+        }
+    };
     let mut builder = hyper::Response::builder().status(response.status);
     for (name, value) in response.headers {
         builder = builder.header(name, &*value);
     }
     builder
-        .body(Full::new(response.body.into()))
-        .unwrap_or_else(|_| hyper::Response::new(Full::default()))
+        .body(body)
+        .unwrap_or_else(|_| hyper::Response::new(Outgoing::whole(Vec::new())))
 }

@@ -4,33 +4,31 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use provenance::Error;
 use provenance::inventory::canonical_category;
-use provenance::store::{EventQuery, Reader};
+use provenance::store::{EventQuery, Reader, StoredEvent};
 use serde::Serialize;
 
-use super::{Seen, each_event, short, text};
+use super::{Seen, each_event, is_within, short, text, was_kept_in};
 
-/// Most shares that are read.
-const MOST: usize = 200_000;
+/// Most shares that are read for a page.
+pub(crate) const MOST: usize = 200_000;
 /// Most people that are listed; more are counted.
 const LISTED: usize = 1000;
 
-/// Who was affected.
-#[derive(Debug, Serialize)]
-pub(crate) struct Affected {
-    pub(crate) shares: usize,
-    /// How many people are known to be in them.
-    pub(crate) people: usize,
-    /// Shares with values that are known to be nobody's.
-    pub(crate) shares_of_unknown_people: usize,
+/// Whose data a recipient got.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Shares that left, or may have left.
+    pub(crate) shares: u64,
+    /// Of them: those with values that are known to be nobody's, or that were not scanned to their end.
+    pub(crate) shares_of_unknown_people: u64,
+    /// Shares of which nothing left: they affect nobody.
+    pub(crate) blocked_shares: u64,
+    /// In how many shares each category was.
     pub(crate) categories: BTreeMap<String, u64>,
-    /// Of the identifiers that were given: those that are affected, by their place in the list.
-    pub(crate) matched: Vec<usize>,
-    /// People whom none of the given identifiers names.
-    pub(crate) unmatched_people: usize,
-    /// The most affected first, 1000 at most.
-    pub(crate) listed: Vec<AffectedPerson>,
+    pub(crate) people: Vec<AffectedPerson>,
     /// Whether all shares were read.
     pub(crate) complete: bool,
+    by_identifier: HashMap<String, usize>,
 }
 
 /// One of them.
@@ -43,48 +41,91 @@ pub(crate) struct AffectedPerson {
     pub(crate) seen: Seen,
 }
 
-/// Who is in the shares that `query` selects. `given`: pseudonyms to be matched.
-pub(crate) fn of(reader: &mut Reader, query: &EventQuery, given: &[Option<String>]) -> Result<Affected, Error> {
-    let wanted = query
-        .category
-        .as_deref()
-        .map(|category| short(&canonical_category(category)).to_owned());
-    let mut by_owner: BTreeMap<String, AffectedPerson> = BTreeMap::new();
-    let mut affected = Affected {
-        shares: 0,
-        people: 0,
-        shares_of_unknown_people: 0,
-        categories: BTreeMap::new(),
-        matched: Vec::new(),
-        unmatched_people: 0,
-        listed: Vec::new(),
-        complete: true,
+/// The answer, with what of a list of identifiers it names.
+#[derive(Debug, Serialize)]
+pub(crate) struct Affected {
+    pub(crate) shares: u64,
+    /// How many people are known to be in them.
+    pub(crate) people: usize,
+    pub(crate) shares_of_unknown_people: u64,
+    pub(crate) blocked_shares: u64,
+    pub(crate) categories: BTreeMap<String, u64>,
+    /// Of the identifiers that were given: those that are affected, by their place in the list.
+    pub(crate) matched: Vec<usize>,
+    /// People whom none of the given identifiers names.
+    pub(crate) unmatched_people: usize,
+    /// The most affected first, 1000 at most.
+    pub(crate) listed: Vec<AffectedPerson>,
+    /// Whether all shares were read.
+    pub(crate) complete: bool,
+}
+
+/// Who is in the shares that `query` selects, `most` of them at most. A category stands for those below it, too.
+pub(crate) fn of(
+    reader: &mut Reader,
+    query: &EventQuery,
+    most: usize,
+    progress: &mut dyn FnMut(),
+) -> Result<Found, Error> {
+    let wanted = query.category.as_deref().map(canonical_category);
+    let query = EventQuery {
+        event_type: Some("DATA_SHARE".to_owned()),
+        category: None,
+        ..query.clone()
     };
-    affected.complete = each_event(reader, query, MOST, |event| {
-        affected.shares += 1;
+    let mut found = Found {
+        shares: 0,
+        shares_of_unknown_people: 0,
+        blocked_shares: 0,
+        categories: BTreeMap::new(),
+        people: Vec::new(),
+        complete: true,
+        by_identifier: HashMap::new(),
+    };
+    let mut by_owner = BTreeMap::new();
+    found.complete = each_event(reader, &query, most, |event| {
+        progress();
+        found.take(&mut by_owner, &event, wanted.as_deref());
+        Ok::<_, Error>(())
+    })?;
+    found.join(reader, by_owner)?;
+    Ok(found)
+}
+
+impl Found {
+    fn take(&mut self, by_owner: &mut BTreeMap<String, AffectedPerson>, event: &StoredEvent, wanted: Option<&str>) {
+        let of_event = text(&event.extras, "owner");
         let mut people: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-        let (mut unknown, mut names) = (false, BTreeSet::new());
+        let mut unknown = wanted.is_none() && event.extras.contains_key("unscanned");
+        let mut names = BTreeSet::new();
         for tag in &event.matched_tags {
             let canonical = canonical_category(text(tag, "category"));
-            let category = short(&canonical).to_owned();
-            if wanted.as_deref().is_some_and(|wanted| wanted != category) {
+            if wanted.is_some_and(|wanted| !is_within(&canonical, wanted)) {
                 continue;
             }
-            names.insert(category.clone());
-            let of_event = text(&event.extras, "owner");
-            match text(tag, "owner") {
-                "" if of_event.is_empty() => unknown = true,
-                "" => {
-                    people.entry(of_event).or_default().insert(category);
+            let name = short(&canonical).to_owned();
+            names.insert(name.clone());
+            match [text(tag, "owner"), of_event]
+                .into_iter()
+                .find(|owner| !owner.is_empty())
+            {
+                Some(owner) => {
+                    people.entry(owner).or_default().insert(name);
                 }
-                owner => {
-                    people.entry(owner).or_default().insert(category);
-                }
+                None => unknown = true,
             }
         }
-        affected.shares_of_unknown_people += usize::from(unknown);
+        if names.is_empty() && wanted.is_some() {
+            return;
+        }
+        if was_kept_in(event) {
+            self.blocked_shares += 1;
+            return;
+        }
+        self.shares += 1;
+        self.shares_of_unknown_people += u64::from(unknown);
         for name in names {
-            *affected.categories.entry(name).or_default() += 1;
+            *self.categories.entry(name).or_default() += 1;
         }
         for (owner, categories) in people {
             let person = by_owner.entry(owner.to_owned()).or_insert_with(|| AffectedPerson {
@@ -95,44 +136,57 @@ pub(crate) fn of(reader: &mut Reader, query: &EventQuery, given: &[Option<String
             person.seen.again(event.created_at);
             person.categories.extend(categories);
         }
-    })?;
-    let people = joined(reader, by_owner)?;
-    affected.people = people.len();
-    let mut by_identifier: HashMap<&str, usize> = HashMap::new();
-    for (index, person) in people.iter().enumerate() {
-        by_identifier.extend(person.identifiers.iter().map(|identifier| (identifier.as_str(), index)));
     }
-    let mut named = HashSet::new();
-    for (index, identifier) in given.iter().enumerate() {
-        if let Some(person) = identifier.as_deref().and_then(|known| by_identifier.get(known)) {
-            named.insert(*person);
-            affected.matched.push(index);
-        }
-    }
-    affected.unmatched_people = people.len().saturating_sub(named.len());
-    affected.listed = people;
-    affected
-        .listed
-        .sort_by_key(|person| std::cmp::Reverse(person.seen.events));
-    affected.listed.truncate(LISTED);
-    Ok(affected)
-}
 
-/// Identifiers of one person are one person.
-fn joined(reader: &mut Reader, mut by_owner: BTreeMap<String, AffectedPerson>) -> Result<Vec<AffectedPerson>, Error> {
-    let mut people = Vec::new();
-    while let Some((owner, mut person)) = by_owner.pop_first() {
-        for other in reader.identifiers(&owner)? {
-            if let Some(same) = by_owner.remove(&other) {
-                person.categories.extend(same.categories);
-                // One share may name both; the larger count is certain.
-                person.seen.events = person.seen.events.max(same.seen.events);
-                person.seen.first_at = person.seen.first_at.min(same.seen.first_at);
-                person.seen.last_at = person.seen.last_at.max(same.seen.last_at);
+    /// Identifiers of one person are one person.
+    fn join(&mut self, reader: &mut Reader, mut by_owner: BTreeMap<String, AffectedPerson>) -> Result<(), Error> {
+        while let Some((owner, mut person)) = by_owner.pop_first() {
+            for other in reader.identifiers(&owner)? {
+                if let Some(same) = by_owner.remove(&other) {
+                    person.categories.extend(same.categories);
+                    // One share may name both; the larger count is certain.
+                    let events = person.seen.events.max(same.seen.events);
+                    person.seen.with(&same.seen);
+                    person.seen.events = events;
+                }
+                person.identifiers.insert(other);
             }
-            person.identifiers.insert(other);
+            let place = self.people.len();
+            self.by_identifier
+                .extend(person.identifiers.iter().map(|identifier| (identifier.clone(), place)));
+            self.people.push(person);
         }
-        people.push(person);
+        Ok(())
     }
-    Ok(people)
+
+    /// Which of the people a pseudonym names.
+    pub(crate) fn place_of(&self, identifier: &str) -> Option<usize> {
+        self.by_identifier.get(identifier).copied()
+    }
+
+    /// What is shown. `given`: pseudonyms to be matched.
+    pub(crate) fn answer(mut self, given: &[Option<String>]) -> Affected {
+        let mut named = HashSet::new();
+        let mut matched = Vec::new();
+        for (index, identifier) in given.iter().enumerate() {
+            if let Some(person) = identifier.as_deref().and_then(|known| self.place_of(known)) {
+                named.insert(person);
+                matched.push(index);
+            }
+        }
+        let people = self.people.len();
+        self.people.sort_by_key(|person| std::cmp::Reverse(person.seen.events));
+        self.people.truncate(LISTED);
+        Affected {
+            shares: self.shares,
+            people,
+            shares_of_unknown_people: self.shares_of_unknown_people,
+            blocked_shares: self.blocked_shares,
+            categories: self.categories,
+            matched,
+            unmatched_people: people.saturating_sub(named.len()),
+            listed: self.people,
+            complete: self.complete,
+        }
+    }
 }

@@ -9,7 +9,7 @@ use provenance::store::{EventQuery, Flow, FlowQuery, Reader};
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::{each_event, short, site};
+use super::{each_event, is_within, short, site};
 
 /// How many of the newest events of each type are asked for the attributes that made them.
 const NEWEST: usize = 5000;
@@ -196,11 +196,7 @@ fn allowed(comparison: &mut Comparison, flows: &[Flow], declared: &[Entry]) {
         let Some(Some(allowed)) = allows.get(recipient) else {
             continue;
         };
-        let within = |allowed: &String| {
-            key.category
-                .strip_prefix(allowed.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
+        let within = |allowed: &String| is_within(&key.category, allowed);
         if key.event_type == "DATA_SHARE" && key.pii && !allowed.iter().any(within) {
             *over.entry((recipient, short(&key.category))).or_default() += flow.events;
         }
@@ -225,6 +221,7 @@ fn sites(reader: &mut Reader) -> Result<BTreeSet<String>, Error> {
         };
         each_event(reader, &query, NEWEST, |event| {
             sites.extend(site(&event).map(|(_, path)| path));
+            Ok::<_, Error>(())
         })?;
     }
     Ok(sites)

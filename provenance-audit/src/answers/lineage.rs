@@ -97,6 +97,7 @@ pub(crate) fn of(reader: &mut Reader, fingerprint: &str) -> Result<Option<Lineag
             if generation == 0 && own("result") {
                 from.extend(others("input").map(|tag| met(tag, 0)));
             }
+            Ok::<_, Error>(())
         })?;
         lineage.complete &= complete;
         for result in results {

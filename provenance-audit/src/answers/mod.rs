@@ -9,8 +9,9 @@ pub(crate) mod metrics;
 pub(crate) mod person;
 pub(crate) mod recipients;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use provenance::config::Recipient;
 use provenance::store::{EventQuery, Reader, StoredEvent};
 use provenance::{Error, Timestamp};
 use serde::Serialize;
@@ -19,24 +20,35 @@ use serde_json::{Map, Value as Json};
 /// Events of one page that is read.
 const PAGE: usize = 500;
 
-/// Hands events to `take`, newest first, `most` at most; says whether these were all.
-pub(crate) fn each_event(
+/// Hands events to `take`, newest first, `most` at most; says whether these were all. `limit` and `cursor` of the query
+/// are not looked at.
+pub(crate) fn each_event<E: From<Error>>(
     reader: &mut Reader,
     query: &EventQuery,
     most: usize,
-    mut take: impl FnMut(StoredEvent),
-) -> Result<bool, Error> {
+    mut take: impl FnMut(StoredEvent) -> Result<(), E>,
+) -> Result<bool, E> {
     let mut query = EventQuery {
         limit: PAGE.min(most),
+        cursor: None,
         ..query.clone()
     };
+    // By category, a share whose findings came late may stand on both sides of a page's border.
+    let mut before: HashSet<String> = HashSet::new();
     let mut taken = 0;
     loop {
         let page = reader.events(&query)?;
+        let mut seen = HashSet::with_capacity(page.events.len());
         for event in page.events {
-            take(event);
-            taken += 1;
+            if query.category.is_some() {
+                seen.insert(event.event_id.clone());
+            }
+            if !before.contains(&event.event_id) {
+                take(event)?;
+                taken += 1;
+            }
         }
+        before = seen;
         query.cursor = page.next_cursor;
         if query.cursor.is_none() {
             return Ok(true);
@@ -69,12 +81,7 @@ pub(crate) fn special(category: &str) -> Option<&'static str> {
         "health_and_medical",
     ];
     const ARTICLE_10: &[&str] = &["criminal_history"];
-    let category = short(category);
-    let below = |prefix: &&str| {
-        category
-            .strip_prefix(*prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
+    let below = |above: &&str| is_within(short(category), above);
     if ARTICLE_9.iter().any(below) {
         Some("special category, GDPR Art. 9")
     } else if ARTICLE_10.iter().any(below) {
@@ -102,18 +109,94 @@ impl Seen {
     }
 
     pub(crate) fn again(&mut self, time: Timestamp) {
-        self.events = self.events.saturating_add(1);
-        self.first_at = self.first_at.min(time);
-        self.last_at = self.last_at.max(time);
+        self.with(&Seen {
+            events: 1,
+            ..Seen::at(time)
+        });
+    }
+
+    /// Takes in what was counted elsewhere.
+    pub(crate) fn with(&mut self, other: &Seen) {
+        self.events = self.events.saturating_add(other.events);
+        self.first_at = self.first_at.min(other.first_at);
+        self.last_at = self.last_at.max(other.last_at);
     }
 }
 
 /// Names and how often each was seen.
 pub(crate) type Tally = BTreeMap<String, Seen>;
 
-pub(crate) fn count(tally: &mut Tally, name: &str, at: Timestamp) {
-    if !name.is_empty() {
-        tally.entry(name.to_owned()).or_insert_with(|| Seen::at(at)).again(at);
+/// Whether a category (canonical) is another one, or below it.
+pub(crate) fn is_within(category: &str, above: &str) -> bool {
+    category
+        .strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether a tag is about a person.
+pub(crate) fn is_personal(tag: &Map<String, Json>) -> bool {
+    tag.get("pii").and_then(Json::as_bool).unwrap_or(true)
+}
+
+/// Whether nothing of a share left: the policy kept it in, and no part of its body had passed.
+pub(crate) fn was_kept_in(event: &StoredEvent) -> bool {
+    text(&event.extras, "outcome") == "blocked" && event.extras.get("passed").and_then(Json::as_u64).unwrap_or(0) == 0
+}
+
+/// What is known of a recipient: as its newest share has it, then as `recipients` of the configuration has it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Profile {
+    pub(crate) declared: bool,
+    pub(crate) role: Option<String>,
+    pub(crate) legal_name: Option<String>,
+    pub(crate) country: Option<String>,
+    pub(crate) safeguard: Option<String>,
+}
+
+impl Profile {
+    /// What a share says of its recipient.
+    pub(crate) fn of(event: &StoredEvent, known: &BTreeMap<String, Recipient>) -> Self {
+        let mut profile = Profile::default();
+        profile.hear(event);
+        profile.fill(known.get(text(&event.extras, "recipient")));
+        profile
+    }
+
+    /// Takes from a share what is not known yet.
+    pub(crate) fn hear(&mut self, event: &StoredEvent) {
+        let said = |key: &str| Some(text(&event.extras, key).to_owned()).filter(|text| !text.is_empty());
+        self.declared |= event.extras.get("recipient_declared").and_then(Json::as_bool) == Some(true);
+        self.role = self.role.take().or_else(|| said("recipient_role"));
+        self.legal_name = self.legal_name.take().or_else(|| said("recipient_legal_name"));
+        self.country = self.country.take().or_else(|| said("recipient_country"));
+        self.safeguard = self.safeguard.take().or_else(|| said("recipient_safeguard"));
+    }
+
+    /// Takes from the configuration what is not known yet.
+    pub(crate) fn fill(&mut self, known: Option<&Recipient>) {
+        let Some(known) = known else { return };
+        self.declared = true;
+        self.role = self.role.take().or_else(|| known.role.clone());
+        self.legal_name = self.legal_name.take().or_else(|| known.legal_name.clone());
+        self.country = self.country.take().or_else(|| known.country.clone());
+        self.safeguard = self.safeguard.take().or_else(|| known.safeguard.clone());
+    }
+
+    /// The recipient in words.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        words.extend(self.legal_name.clone());
+        words.extend(self.role.as_ref().map(|role| role.replace('_', " ")));
+        words.extend(self.country.clone());
+        words.extend(
+            self.safeguard
+                .as_ref()
+                .map(|safeguard| format!("safeguard {safeguard}")),
+        );
+        if !self.declared {
+            words.push("undeclared recipient".to_owned());
+        }
+        words
     }
 }
 

@@ -1,13 +1,12 @@
 //! `provenance-audit affected`: whose data a recipient got.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use provenance::inventory::canonical_category;
-use provenance::store::{EventQuery, Reader, StoredEvent};
+use provenance::store::{EventQuery, Reader};
 use serde_json::{Value as Json, json};
 
 use super::found;
@@ -15,8 +14,8 @@ use super::output::{self, Done, Failure, count};
 use super::people::{Line, Lines};
 use super::place::{Period, Place};
 use super::record::{Asked, Recording};
+use crate::answers::affected::{self, Found};
 use crate::declared::shown;
-use crate::export::{each_event, text, was_kept_in};
 
 /// Most lines that are named as unusable.
 const MOST_NAMED: usize = 10;
@@ -88,49 +87,18 @@ impl Affected {
     }
 
     /// Everybody whose data was sent.
-    fn people(&self, reader: &mut Reader) -> Result<People, Failure> {
-        let category = self
-            .category
-            .as_deref()
-            .map(|category| canonical_category(category).into_owned());
+    fn people(&self, reader: &mut Reader) -> Result<Found, Failure> {
         let query = EventQuery {
-            event_type: Some("DATA_SHARE".to_owned()),
             recipient: Some(self.recipient.clone()),
             since: self.period.since,
             until: self.period.until,
+            category: self.category.clone(),
             ..EventQuery::default()
         };
         let bar = output::progress("shares with this recipient");
-        let mut people = People::default();
-        let mut owners: BTreeSet<String> = BTreeSet::new();
-        each_event(reader, &query, |event| {
-            bar.inc(1);
-            if was_kept_in(&event) {
-                people.blocked += 1;
-            } else if let Some(of) = owners_in(&event, category.as_deref()) {
-                people.shares += 1;
-                people.nobodys += u64::from(of.is_empty());
-                owners.extend(of);
-            }
-            Ok::<_, provenance::Error>(())
-        })?;
+        let found = affected::of(reader, &query, usize::MAX, &mut || bar.inc(1))?;
         bar.finish_and_clear();
-        let bar = output::progress("people");
-        for owner in owners {
-            bar.inc(1);
-            if people.known.contains_key(&owner) {
-                continue;
-            }
-            let identifiers = reader.identifiers(&owner)?;
-            let person = people.owners.len();
-            for identifier in identifiers {
-                people.known.insert(identifier, person);
-            }
-            people.known.insert(owner.clone(), person);
-            people.owners.push(owner);
-        }
-        bar.finish_and_clear();
-        Ok(people)
+        Ok(found)
     }
 
     /// Why there may be nothing.
@@ -148,29 +116,26 @@ impl Affected {
         })
     }
 
-    fn all(&self, people: &People) -> Done {
+    fn all(&self, people: &Found) -> Done {
+        // One identifier of each.
+        let owners: Vec<&String> = people.people.iter().filter_map(|one| one.identifiers.first()).collect();
         let mut out = output::out();
         if self.json {
             let mut answer = self.answer(people);
-            answer.insert("owners".into(), json!(people.owners));
+            answer.insert("owners".into(), json!(owners));
             output::json(&mut out, &answer)?;
         } else {
-            for owner in &people.owners {
+            for owner in owners {
                 writeln!(out, "{}", shown(owner))?;
             }
             out.flush()?;
-            eprintln!("{}", people.summary());
+            eprintln!("{}", summary(people));
         }
         output::finish(out)
     }
 
     /// Writes what matches as it is met: the file may be of any length.
-    fn matched(
-        &self,
-        people: &People,
-        pseudonyms: &provenance::Pseudonyms,
-        mut lines: Lines<Box<dyn BufRead>>,
-    ) -> Done {
+    fn matched(&self, people: &Found, pseudonyms: &provenance::Pseudonyms, mut lines: Lines<Box<dyn BufRead>>) -> Done {
         let mut out = output::out();
         let (mut met, mut matched, mut unusable, mut named) = (HashSet::new(), 0_u64, 0_u64, Vec::new());
         let mut number = 0_u64;
@@ -191,10 +156,10 @@ impl Affected {
                     }
                 }
                 Line::Person(written, owner) => {
-                    let Some(person) = people.known.get(owner.as_str()) else {
+                    let Some(person) = people.place_of(owner.as_str()) else {
                         continue;
                     };
-                    met.insert(*person);
+                    met.insert(person);
                     if self.json {
                         let comma = if matched > 0 { "," } else { "" };
                         write!(out, "{comma}{}", Json::from(written))?;
@@ -206,7 +171,7 @@ impl Affected {
             }
         }
         bar.finish_and_clear();
-        let unmatched = people.owners.len() - met.len();
+        let unmatched = people.people.len() - met.len();
         if self.json {
             let mut answer = self.answer(people);
             answer.insert("matched_identifiers".into(), matched.into());
@@ -220,7 +185,7 @@ impl Affected {
         }
         let done = output::finish(out)?;
         if !self.json {
-            eprintln!("{}", people.summary());
+            eprintln!("{}", summary(people));
             eprintln!(
                 "{} of the file match; they name {}, and none names {} of those affected",
                 count(matched, "identifier", "identifiers"),
@@ -241,78 +206,42 @@ impl Affected {
         found()
     }
 
-    fn answer(&self, people: &People) -> serde_json::Map<String, Json> {
+    fn answer(&self, people: &Found) -> serde_json::Map<String, Json> {
         serde_json::Map::from_iter([
             ("recipient".to_owned(), json!(self.recipient)),
             ("since".to_owned(), json!(self.period.since)),
             ("until".to_owned(), json!(self.period.until)),
             ("category".to_owned(), json!(self.category)),
-            ("people".to_owned(), people.owners.len().into()),
+            ("people".to_owned(), people.people.len().into()),
             ("shares".to_owned(), people.shares.into()),
-            ("shares_of_nobody_known".to_owned(), people.nobodys.into()),
-            ("blocked_shares".to_owned(), people.blocked.into()),
+            (
+                "shares_of_unknown_people".to_owned(),
+                people.shares_of_unknown_people.into(),
+            ),
+            ("blocked_shares".to_owned(), people.blocked_shares.into()),
         ])
     }
 }
 
-#[derive(Default)]
-struct People {
-    /// By each of their identifiers, which person.
-    known: HashMap<String, usize>,
-    /// One identifier of each person.
-    owners: Vec<String>,
-    shares: u64,
-    /// Shares of which nobody can tell whose data they held.
-    nobodys: u64,
-    blocked: u64,
-}
-
-impl People {
-    fn summary(&self) -> String {
-        let mut summary = format!(
-            "{} affected, in {}",
-            count(self.owners.len() as u64, "person", "people"),
-            count(self.shares, "share", "shares")
-        );
-        if self.nobodys > 0 {
-            summary.push_str(&format!(
-                "; of {} it is not known whose data they held",
-                count(self.nobodys, "share", "shares")
-            ));
-        }
-        if self.blocked > 0 {
-            summary.push_str(&format!(
-                "; {} blocked before anything left",
-                count(self.blocked, "share was", "shares were")
-            ));
-        }
-        summary
+fn summary(found: &Found) -> String {
+    let mut summary = format!(
+        "{} affected, in {}",
+        count(found.people.len() as u64, "person", "people"),
+        count(found.shares, "share", "shares")
+    );
+    if found.shares_of_unknown_people > 0 {
+        summary.push_str(&format!(
+            "; of {} it is not known whose data all of it is",
+            count(found.shares_of_unknown_people, "share", "shares")
+        ));
     }
-}
-
-/// Whose data of this category a share held; `None` where it held none.
-fn owners_in(event: &StoredEvent, category: Option<&str>) -> Option<Vec<String>> {
-    let is_meant = |written: &str| {
-        category.is_none_or(|wanted| {
-            let canonical = canonical_category(written);
-            canonical
-                .strip_prefix(wanted)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
-    };
-    let tags: Vec<_> = event
-        .matched_tags
-        .iter()
-        .filter(|tag| is_meant(text(tag, "category")))
-        .collect();
-    if tags.is_empty() && category.is_some() {
-        return None;
+    if found.blocked_shares > 0 {
+        summary.push_str(&format!(
+            "; {} blocked before anything left",
+            count(found.blocked_shares, "share was", "shares were")
+        ));
     }
-    let mut owners: Vec<String> = tags.iter().map(|tag| text(tag, "owner").to_owned()).collect();
-    // The one person whom the event is about, where its tags do not say it.
-    owners.push(text(&event.extras, "owner").to_owned());
-    owners.retain(|owner| !owner.is_empty());
-    Some(owners)
+    summary
 }
 
 fn open(file: &PathBuf) -> Result<Lines<Box<dyn BufRead>>, Failure> {

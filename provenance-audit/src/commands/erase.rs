@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use clap::Args;
 use provenance::config::Storage;
 use provenance::store::{EventQuery, Reader};
-use provenance::{Config, Erasure, Owner, Scope, Timestamp, Tracker};
-use serde::{Deserialize, Serialize};
+use provenance::{Config, Erasure, Owner, Scope, Tracker};
+
+use crate::api::beside;
+use crate::erasure::Line;
 
 /// Erase a person: their identifiers, values and tags go; everybody else's evidence, and the chain, stay.
 ///
@@ -55,15 +57,6 @@ pub(super) struct Erase {
     /// Note the erasure in this file, for --replay: pseudonyms, which the evidence no longer has. Keep it elsewhere.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-}
-
-/// A line of the log.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    erasure: String,
-    at: String,
-    event_id: Option<String>,
-    owners: Vec<String>,
 }
 
 impl Erase {
@@ -150,12 +143,7 @@ impl Erase {
 
     fn note(&self, erased: &Erasure) -> Result<(), Box<dyn Error>> {
         let Some(log) = &self.log else { return Ok(()) };
-        let line = Line {
-            erasure: erased.erasure.clone(),
-            at: Timestamp::now().to_string(),
-            event_id: erased.event_id.clone(),
-            owners: erased.owners.iter().map(|owner| owner.as_str().to_owned()).collect(),
-        };
+        let line = Line::of(erased);
         let mut options = OpenOptions::new();
         options.create(true).append(true);
         #[cfg(unix)]
@@ -235,11 +223,7 @@ pub(super) fn config(file: Option<&Path>, db: Option<&Path>) -> Result<Config, B
         Reader::open(db)?;
         config.storage = Storage::Sqlite(std::path::absolute(db)?);
     }
-    config.service = "provenance-audit".to_owned();
-    config.max_values = 1;
-    config.retention.clear();
-    config.tracked_models.clear();
-    Ok(config)
+    Ok(beside(config))
 }
 
 /// Who runs this, as the system says.

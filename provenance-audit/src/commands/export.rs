@@ -9,9 +9,9 @@ use provenance::EventType;
 use provenance::store::EventQuery;
 
 use super::output::{self, Done, Failure};
-use super::place::{Period, Place};
+use super::place::{Evidence, Period, Place};
 use super::record::{Asked, Recording};
-use crate::export::{self, Error};
+use crate::export::{Error, Format};
 
 /// Write the evidence for other tools: JSON lines, CSV, OpenLineage, Fides
 ///
@@ -48,14 +48,6 @@ pub(super) struct Export {
     out: Option<PathBuf>,
     #[command(flatten)]
     recording: Recording,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Jsonl,
-    Csv,
-    Openlineage,
-    Fides,
 }
 
 fn event_type(text: &str) -> Result<String, String> {
@@ -97,50 +89,33 @@ impl Export {
             until: self.period.until,
             ..EventQuery::default()
         };
-        let bar = output::progress("events");
-        let mut progress = || bar.inc(1);
-        let mut write = |out: &mut dyn Write| match self.format {
-            Format::Jsonl => export::jsonl(&mut evidence.reader, &query, out, &mut progress),
-            Format::Csv => export::csv::csv(&mut evidence.reader, &query, out, &mut progress),
-            Format::Openlineage => export::openlineage::run_events(&mut evidence.reader, &query, out, &mut progress),
-            Format::Fides => export::fides::manifest(
-                &mut evidence.reader,
-                &query,
-                &evidence.config.recipients,
-                out,
-                &mut progress,
-            ),
-        };
-        match draft {
-            Some(mut draft) => {
-                write(&mut draft.file)?;
-                bar.finish_and_clear();
-                draft.keep()
-            }
-            None => {
-                let mut out = output::out();
-                write(&mut out)?;
-                bar.finish_and_clear();
-                output::finish(out)
-            }
-        }
+        written(draft, self.format, &mut evidence, &query)
     }
 }
 
-impl Format {
-    fn name(self) -> &'static str {
-        match self {
-            Format::Jsonl => "jsonl",
-            Format::Csv => "csv",
-            Format::Openlineage => "openlineage",
-            Format::Fides => "fides",
+/// Writes evidence to a file, or to standard output.
+pub(super) fn written(draft: Option<Draft>, format: Format, evidence: &mut Evidence, query: &EventQuery) -> Done {
+    let bar = output::progress("events");
+    let Evidence { config, reader } = evidence;
+    let mut write = |out: &mut dyn Write| format.write(reader, query, config, out, &mut || bar.inc(1));
+    match draft {
+        Some(mut draft) => {
+            write(&mut draft.file)?;
+            bar.finish_and_clear();
+            draft.keep()
+        }
+        None => {
+            let mut out = output::out();
+            write(&mut out)?;
+            bar.finish_and_clear();
+            output::finish(out)
         }
     }
 }
 
 /// A file that takes its name when it is whole, so that nobody reads half of one. Only its owner may read it.
 pub(super) struct Draft {
-    pub(super) file: BufWriter<File>,
+    file: BufWriter<File>,
     path: PathBuf,
     /// Where it is until then; what is no file (`/dev/null`, a pipe) is written as it is.
     at: Option<PathBuf>,

@@ -1,6 +1,5 @@
 //! What commands write: to standard output the answer, to standard error everything else.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -134,11 +133,4 @@ pub(super) fn count(number: u64, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-/// Texts on one line; a dash for none.
-pub(super) fn listed<'t>(texts: impl IntoIterator<Item = &'t String>) -> String {
-    let mut line = String::new();
-    for text in texts {
-        let _ = write!(line, "{}{text}", if line.is_empty() { "" } else { ", " });
-    }
-    if line.is_empty() { "-".to_owned() } else { line }
-}
+pub(super) use crate::shown::listed;

@@ -3,6 +3,8 @@
 use clap::Args;
 use provenance::{Config, Owner, Tracker};
 
+use crate::api::beside;
+
 /// Longest reason, user name and the like that is kept, in characters.
 const MAX_TEXT: usize = 256;
 /// What stands for a word that may be somebody's.
@@ -46,17 +48,7 @@ impl Recording {
     }
 
     fn write(&self, config: &Config, asked: &Asked<'_>) -> Result<(), provenance::Error> {
-        // A chain of its own, under a name of its own: the service's instances stay the newest of theirs. Its models,
-        // its retention and its values are no business of this process.
-        let config = Config {
-            enabled: true,
-            service: "provenance-audit".to_owned(),
-            max_values: 1,
-            tracked_models: Default::default(),
-            retention: Default::default(),
-            ..config.clone()
-        };
-        let tracker = Tracker::open(config)?;
+        let tracker = Tracker::open(beside(config.clone()))?;
         let by = kept(&user(), &[]);
         let reason = kept(self.reason.as_deref().unwrap_or_default(), asked.given);
         let filters = asked.filters.iter().map(|(key, value)| format!(" {key}={value}"));

@@ -1,24 +1,19 @@
 //! `provenance-audit subject`: what was observed of one person.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use clap::Args;
-use provenance::config::Recipient;
-use provenance::inventory::canonical_category;
-use provenance::store::{EventQuery, Reader, StoredEvent};
 use provenance::{Owner, Timestamp};
-use serde::Serialize;
-use serde_json::{Map, Value as Json};
+use serde_json::{Value as Json, json};
 
-use super::output::{self, Done, Failure, Paint, count, listed};
+use super::output::{self, Done, Failure, Paint, count};
 use super::people::{self, Line, Lines};
 use super::place::{Evidence, Place};
 use super::record::{Asked, Recording};
-use crate::declared::shown;
-use crate::export::{Profile, Span, each_event, outcome, text, was_kept_in};
+use crate::answers::person::{self, Fact, Person, Verb};
+use crate::shown::{cell, listed, shown};
 
-/// Most identifiers of one person that are taken in, and most accesses that are listed.
+/// Most identifiers of one person that are taken in.
 const MOST: usize = 1000;
 
 const NO_COPY: &str = "This answer holds no copy of the data: only what was observed, when and where.";
@@ -68,12 +63,15 @@ impl SubjectArgs {
             filters: Vec::new(),
         };
         self.recording.put(&evidence.config, &asked);
-        let subject = Subject::read(&mut evidence.reader, &owners, &evidence.config.recipients)?;
+        let bar = output::progress("events of this person");
+        let Evidence { config, reader } = &mut evidence;
+        let person = person::of(reader, &owners, config, usize::MAX, &mut || bar.inc(1))?;
+        bar.finish_and_clear();
         let mut out = output::out();
         match (self.json, self.markdown) {
-            (true, _) => output::json(&mut out, &subject)?,
-            (_, true) => subject.markdown(&mut out)?,
-            _ => subject.plain(&mut out, Paint::stdout())?,
+            (true, _) => output::json(&mut out, &as_json(&person))?,
+            (_, true) => markdown(&person, &mut out)?,
+            _ => plain(&person, &mut out, Paint::stdout())?,
         }
         output::finish(out)
     }
@@ -124,421 +122,193 @@ impl SubjectArgs {
     }
 }
 
-/// What was observed of one person. No value of theirs is in it.
-#[derive(Serialize)]
-struct Subject {
-    /// Under which pseudonyms: those asked for, and those linked to them.
-    identifiers: BTreeSet<String>,
-    /// Events about the person, in all categories.
-    events: u64,
-    first: Option<Timestamp>,
-    last: Option<Timestamp>,
-    categories: Vec<Category>,
-    /// Who looked this person up, newest first.
-    accesses: Vec<Access>,
-    notes: [&'static str; 2],
-}
-
-#[derive(Serialize)]
-struct Category {
-    category: String,
-    fields: BTreeSet<String>,
-    sources: BTreeSet<String>,
-    collected: Vec<Fact>,
-    stored: Vec<Fact>,
-    derived: Vec<Fact>,
-    shared: Vec<Fact>,
-    other: Vec<Fact>,
-}
-
-/// What happened in one place, however often.
-#[derive(Serialize)]
-struct Fact {
-    /// `HTTP POST /signup`, `db:users`, the recipient.
-    place: String,
-    /// `insert`, `result`, the type of an own event; empty where there is nothing to say.
-    action: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recipient: Option<Profile>,
-    /// Of a share: the address, the outcomes and their numbers, the forms in which values were found.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    targets: BTreeSet<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    outcomes: BTreeMap<String, u64>,
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    forms: BTreeSet<String>,
-    /// Of a share: every one of them was blocked before anything left.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    left: Option<bool>,
-    purposes: BTreeSet<String>,
-    #[serde(flatten)]
-    span: Span,
-    /// The newest event, to be looked up.
-    event_id: String,
-}
-
-#[derive(Serialize)]
-struct Access {
-    at: Timestamp,
-    event_type: String,
-    by: String,
-    reason: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Verb {
-    Collected,
-    Stored,
-    Derived,
-    Shared,
-    Other,
-}
-
-impl Subject {
-    fn read(
-        reader: &mut Reader,
-        owners: &[Owner],
-        recipients: &BTreeMap<String, Recipient>,
-    ) -> Result<Subject, provenance::Error> {
-        let mut identifiers = BTreeSet::new();
-        for owner in owners {
-            identifiers.extend(reader.identifiers(owner.as_str())?);
-        }
-        let bar = output::progress("events of this person");
-        let mut found = Found::default();
-        for identifier in &identifiers {
-            let query = EventQuery {
-                owner: Some(identifier.clone()),
-                ..EventQuery::default()
-            };
-            each_event(reader, &query, |event| {
-                bar.inc(1);
-                // An event may name the person under two identifiers: it counts under the first.
-                let earlier = identifiers.iter().take_while(|other| *other != identifier);
-                if !earlier.into_iter().any(|other| names(&event, other)) {
-                    found.see(&event, &identifiers, recipients);
-                }
-                Ok::<_, provenance::Error>(())
-            })?;
-        }
-        bar.finish_and_clear();
-        Ok(found.subject(identifiers))
-    }
-}
-
-fn owner_of(tag: &Map<String, Json>) -> Option<&str> {
-    tag.get("owner").and_then(Json::as_str)
-}
-
-/// Whether a question by this identifier gives the event.
-fn names(event: &StoredEvent, identifier: &str) -> bool {
-    text(&event.extras, "owner") == identifier
-        || event.user_id.as_deref() == Some(identifier)
-        || event.matched_tags.iter().any(|tag| owner_of(tag) == Some(identifier))
-}
-
-#[derive(Default)]
-struct Found {
-    span: Option<Span>,
-    categories: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>,
-    facts: BTreeMap<(String, Verb, String, String), Fact>,
-    accesses: Vec<Access>,
-}
-
-impl Found {
-    fn see(&mut self, event: &StoredEvent, identifiers: &BTreeSet<String>, recipients: &BTreeMap<String, Recipient>) {
-        let theirs = |owner: &str| identifiers.contains(owner);
-        let whole = theirs(text(&event.extras, "owner"));
-        if matches!(event.event_type.as_str(), "AUDIT_ACCESS" | "DATA_ERASURE") {
-            if whole && self.accesses.len() < MOST {
-                self.accesses.push(Access {
-                    at: event.created_at,
-                    event_type: event.event_type.clone(),
-                    by: event.actor.strip_prefix("audit:").unwrap_or(&event.actor).to_owned(),
-                    reason: Some(text(&event.extras, "reason").to_owned()).filter(|reason| !reason.is_empty()),
-                });
-            }
-            return;
-        }
-        // What a signed-in person did with the values of others is not about them.
-        let tags: Vec<_> = event
-            .matched_tags
-            .iter()
-            .filter(|tag| owner_of(tag).map_or(whole, theirs))
-            .collect();
-        if tags.is_empty() && !whole {
-            return;
-        }
-        self.span
-            .get_or_insert_with(|| Span::none_yet(event.created_at))
-            .see(event.created_at);
-        let mut counted = BTreeSet::new();
-        for tag in &tags {
-            let category = match text(tag, "category") {
-                // Of a parameter that nobody declared.
-                "unknown" => "unknown".to_owned(),
-                written => canonical_category(written).into_owned(),
-            };
-            let about = self.categories.entry(category.clone()).or_default();
-            about.0.insert(text(tag, "field").to_owned());
-            about.1.insert(text(tag, "source").to_owned());
-            let (verb, place, action) = verb(event, tag);
-            let fact = self
-                .facts
-                .entry((category.clone(), verb, place.clone(), action.clone()))
-                .or_insert_with(|| Fact {
-                    place: place.clone(),
-                    action: action.clone(),
-                    recipient: (verb == Verb::Shared).then(|| Profile::of(event, recipients)),
-                    targets: BTreeSet::new(),
-                    outcomes: BTreeMap::new(),
-                    forms: BTreeSet::new(),
-                    left: (verb == Verb::Shared).then_some(false),
-                    purposes: BTreeSet::new(),
-                    span: Span::none_yet(event.created_at),
-                    event_id: event.event_id.clone(),
-                });
-            let form = text(tag, "form");
-            if verb == Verb::Shared && !form.is_empty() {
-                fact.forms.insert(form.to_owned());
-            }
-            // Two values of one category in one event are one event.
-            if !counted.insert((category, verb, place, action)) {
-                continue;
-            }
-            fact.span.see(event.created_at);
-            let purpose = text(&event.extras, "purpose");
-            if !purpose.is_empty() {
-                fact.purposes.insert(purpose.to_owned());
-            }
-            if verb == Verb::Shared {
-                fact.targets.extend(event.target.clone());
-                *fact.outcomes.entry(outcome(event)).or_default() += 1;
-                fact.left = Some(fact.left == Some(true) || !was_kept_in(event));
-            }
-        }
-    }
-
-    fn subject(self, identifiers: BTreeSet<String>) -> Subject {
-        let mut categories: BTreeMap<String, Category> = self
-            .categories
-            .into_iter()
-            .map(|(category, (fields, sources))| {
-                let empty = Category {
-                    category: category.clone(),
-                    fields,
-                    sources,
-                    collected: Vec::new(),
-                    stored: Vec::new(),
-                    derived: Vec::new(),
-                    shared: Vec::new(),
-                    other: Vec::new(),
-                };
-                (category, empty)
-            })
-            .collect();
-        for ((category, verb, ..), fact) in self.facts {
-            let Some(category) = categories.get_mut(&category) else {
-                continue;
-            };
-            match verb {
-                Verb::Collected => category.collected.push(fact),
-                Verb::Stored => category.stored.push(fact),
-                Verb::Derived => category.derived.push(fact),
-                Verb::Shared => category.shared.push(fact),
-                Verb::Other => category.other.push(fact),
-            }
-        }
-        Subject {
-            identifiers,
-            events: self.span.as_ref().map_or(0, |span| span.events),
-            first: self.span.as_ref().map(|span| span.first),
-            last: self.span.as_ref().map(|span| span.last),
-            categories: categories.into_values().collect(),
-            accesses: self.accesses,
-            notes: [NO_COPY, NO_PROOF],
-        }
-    }
-}
-
-/// What an event did with a value, where, and how.
-fn verb(event: &StoredEvent, tag: &Map<String, Json>) -> (Verb, String, String) {
-    let target = || event.target.clone().unwrap_or_else(|| event.actor.clone());
-    let action = || text(&event.extras, "action").to_owned();
-    match event.event_type.as_str() {
-        "DATA_COLLECTION" => (Verb::Collected, event.actor.clone(), String::new()),
-        "DATA_STORAGE" => (Verb::Stored, target(), action()),
-        "DATA_DERIVATION" => (Verb::Derived, event.actor.clone(), text(tag, "role").to_owned()),
-        "DATA_SHARE" => (Verb::Shared, text(&event.extras, "recipient").to_owned(), String::new()),
-        other => (Verb::Other, target(), other.to_owned()),
-    }
-}
-
-impl Category {
-    /// Each kind of fact with its heading.
-    fn parts(&self) -> [(&'static str, &[Fact]); 5] {
-        [
-            ("collected from", &self.collected),
-            ("stored in", &self.stored),
-            ("computed", &self.derived),
-            ("sent to", &self.shared),
-            ("other", &self.other),
-        ]
-    }
-}
-
-impl Fact {
-    /// The fact without its place, in words.
-    fn words(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        if !self.action.is_empty() {
-            words.push(self.action.clone());
-        }
-        if let Some(recipient) = &self.recipient {
-            words.extend(recipient.words());
-            words.extend((!self.outcomes.is_empty()).then(|| {
-                let outcomes: Vec<_> = self
-                    .outcomes
+/// The answer as scripts read it.
+fn as_json(person: &Person) -> Json {
+    let mut identifiers = person.identifiers.clone();
+    identifiers.sort();
+    let categories: Vec<Json> = person
+        .categories
+        .iter()
+        .map(|category| {
+            let mut shown = json!({
+                "category": category.canonical,
+                "fields": category.fields,
+                "sources": category.sources,
+            });
+            for (verb, name, _) in VERBS {
+                let facts: Vec<Json> = category
+                    .facts
                     .iter()
-                    .map(|(word, times)| format!("{word} ({times})"))
+                    .filter(|fact| fact.verb == verb)
+                    .map(fact_as_json)
                     .collect();
-                format!("outcome {}", outcomes.join(", "))
-            }));
-            if self.left == Some(false) {
-                words.push("blocked: nothing left".to_owned());
-            }
-        }
-        if !self.purposes.is_empty() {
-            words.push(format!("purpose {}", listed(&self.purposes)));
-        }
-        words
-    }
-
-    fn when(&self) -> String {
-        let times = count(self.span.events, "event", "events");
-        match self.span.first == self.span.last {
-            true => format!("{times}, {}", self.span.first),
-            false => format!("{times}, {} to {}", self.span.first, self.span.last),
-        }
-    }
-}
-
-impl Profile {
-    /// The recipient in words.
-    pub(super) fn words(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        words.extend(self.legal_name.clone());
-        words.extend(self.role.clone().map(|role| role.replace('_', " ")));
-        words.extend(self.country.clone());
-        words.extend(
-            self.safeguard
-                .as_ref()
-                .map(|safeguard| format!("safeguard {safeguard}")),
-        );
-        if !self.declared {
-            words.push("undeclared recipient".to_owned());
-        }
-        words
-    }
-}
-
-impl Subject {
-    fn plain(&self, out: &mut impl Write, paint: Paint) -> Result<(), Failure> {
-        match (self.first, self.last) {
-            (Some(first), Some(last)) => writeln!(
-                out,
-                "{} about this person, from {first} to {last}",
-                count(self.events, "event", "events")
-            )?,
-            _ => writeln!(out, "nothing was observed of this person")?,
-        }
-        writeln!(out, "known as {}", shown(&listed(&self.identifiers)))?;
-        for category in &self.categories {
-            writeln!(
-                out,
-                "\n{}  ({})",
-                paint.bold(&shown(&category.category)),
-                shown(&listed(&category.fields))
-            )?;
-            for (heading, facts) in category.parts() {
-                for fact in facts {
-                    write!(out, "  {heading:<14} {}", shown(&fact.place))?;
-                    for word in fact.words() {
-                        write!(out, "; {}", shown(&word))?;
-                    }
-                    writeln!(out, "; {}", fact.when())?;
+                if let Some(shown) = shown.as_object_mut() {
+                    shown.insert(name.to_owned(), facts.into());
                 }
             }
-        }
-        if !self.accesses.is_empty() {
-            writeln!(out, "\n{}", paint.bold("looked up"))?;
-            for access in &self.accesses {
-                writeln!(
-                    out,
-                    "  {} {} by {}: {}",
-                    access.at,
-                    shown(&access.event_type),
-                    shown(&access.by),
-                    shown(access.reason.as_deref().unwrap_or("no reason given"))
-                )?;
-            }
-        }
-        Ok(writeln!(out, "\n{NO_COPY}\n{NO_PROOF}")?)
-    }
+            shown
+        })
+        .collect();
+    let accesses: Vec<Json> = person
+        .asked
+        .iter()
+        .map(|asked| {
+            let reason = Some(&asked.reason).filter(|reason| !reason.is_empty());
+            json!({ "at": asked.at, "event_type": asked.event_type, "by": asked.by, "reason": reason })
+        })
+        .collect();
+    json!({
+        "identifiers": identifiers,
+        "events": person.events,
+        "first": person.first_at,
+        "last": person.last_at,
+        "categories": categories,
+        "accesses": accesses,
+        "notes": [NO_COPY, NO_PROOF],
+    })
+}
 
-    fn markdown(&self, out: &mut impl Write) -> Result<(), Failure> {
-        writeln!(out, "# What was observed of one person\n")?;
-        writeln!(out, "{NO_COPY} {NO_PROOF}\n")?;
-        match (self.first, self.last) {
-            (Some(first), Some(last)) => writeln!(
-                out,
-                "- {} from {first} to {last}",
-                count(self.events, "event", "events")
-            )?,
-            _ => writeln!(out, "- nothing was observed of this person")?,
-        }
-        writeln!(out, "- known as {}", cell(&listed(&self.identifiers)))?;
-        writeln!(out, "- made {}", Timestamp::now())?;
-        for category in &self.categories {
-            writeln!(
-                out,
-                "\n## {}\n\nFields: {}\n",
-                cell(&category.category),
-                cell(&listed(&category.fields))
-            )?;
-            writeln!(
-                out,
-                "| what | where | more | first | last | events |\n|---|---|---|---|---|---|"
-            )?;
-            for (heading, facts) in category.parts() {
-                for fact in facts {
-                    writeln!(
-                        out,
-                        "| {heading} | {} | {} | {} | {} | {} |",
-                        cell(&fact.place),
-                        cell(&fact.words().join("; ")),
-                        fact.span.first,
-                        fact.span.last,
-                        fact.span.events
-                    )?;
-                }
+fn fact_as_json(fact: &Fact) -> Json {
+    let mut shown = json!(fact);
+    if let Some(shown) = shown.as_object_mut() {
+        for (name, own) in [("first_at", "first"), ("last_at", "last")] {
+            if let Some(time) = shown.remove(name) {
+                shown.insert(own.to_owned(), time);
             }
         }
-        Ok(())
+    }
+    shown
+}
+
+/// Kinds of facts: their name in JSON, and their heading.
+const VERBS: [(Verb, &str, &str); 5] = [
+    (Verb::Collected, "collected", "collected from"),
+    (Verb::Stored, "stored", "stored in"),
+    (Verb::Derived, "derived", "computed"),
+    (Verb::Shared, "shared", "sent to"),
+    (Verb::Other, "other", "other"),
+];
+
+fn heading(fact: &Fact) -> &'static str {
+    let of = VERBS.iter().find(|(verb, ..)| *verb == fact.verb);
+    of.map_or("other", |(.., heading)| heading)
+}
+
+/// The fact without its place, in words.
+fn words(fact: &Fact) -> Vec<String> {
+    let mut words = Vec::new();
+    if !fact.action.is_empty() {
+        words.push(fact.action.clone());
+    }
+    if let Some(recipient) = &fact.recipient {
+        words.extend(recipient.words());
+        words.extend((!fact.outcomes.is_empty()).then(|| {
+            let outcomes: Vec<_> = fact
+                .outcomes
+                .iter()
+                .map(|(word, times)| format!("{word} ({times})"))
+                .collect();
+            format!("outcome {}", outcomes.join(", "))
+        }));
+        if fact.left == Some(false) {
+            words.push("blocked: nothing left".to_owned());
+        }
+    }
+    if !fact.purposes.is_empty() {
+        words.push(format!("purpose {}", listed(&fact.purposes)));
+    }
+    words
+}
+
+fn when(fact: &Fact) -> String {
+    let times = count(fact.seen.events, "event", "events");
+    match fact.seen.first_at == fact.seen.last_at {
+        true => format!("{times}, {}", fact.seen.first_at),
+        false => format!("{times}, {} to {}", fact.seen.first_at, fact.seen.last_at),
     }
 }
 
-/// Text of the evidence inside Markdown: nothing in it is markup.
-pub(super) fn cell(text: &str) -> String {
-    let mut cell = String::with_capacity(text.len());
-    for c in shown(text).chars() {
-        match c {
-            '&' => cell.push_str("&amp;"),
-            '<' => cell.push_str("&lt;"),
-            '>' => cell.push_str("&gt;"),
-            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '#' | '!' => cell.extend(['\\', c]),
-            c => cell.push(c),
+fn plain(person: &Person, out: &mut impl Write, paint: Paint) -> Result<(), Failure> {
+    match (person.first_at, person.last_at) {
+        (Some(first), Some(last)) => writeln!(
+            out,
+            "{} about this person, from {first} to {last}",
+            count(person.events, "event", "events")
+        )?,
+        _ => writeln!(out, "nothing was observed of this person")?,
+    }
+    writeln!(out, "known as {}", shown(&listed(&person.identifiers)))?;
+    for category in &person.categories {
+        writeln!(
+            out,
+            "\n{}  ({})",
+            paint.bold(&shown(&category.canonical)),
+            shown(&listed(&category.fields))
+        )?;
+        for fact in &category.facts {
+            write!(out, "  {:<14} {}", heading(fact), shown(&fact.place))?;
+            for word in words(fact) {
+                write!(out, "; {}", shown(&word))?;
+            }
+            writeln!(out, "; {}", when(fact))?;
         }
     }
-    cell
+    if !person.asked.is_empty() {
+        writeln!(out, "\n{}", paint.bold("looked up"))?;
+        for access in &person.asked {
+            writeln!(
+                out,
+                "  {} {} by {}: {}",
+                access.at,
+                shown(&access.event_type),
+                shown(&access.by),
+                shown(
+                    Some(access.reason.as_str())
+                        .filter(|reason| !reason.is_empty())
+                        .unwrap_or("no reason given")
+                )
+            )?;
+        }
+    }
+    Ok(writeln!(out, "\n{NO_COPY}\n{NO_PROOF}")?)
+}
+
+fn markdown(person: &Person, out: &mut impl Write) -> Result<(), Failure> {
+    writeln!(out, "# What was observed of one person\n")?;
+    writeln!(out, "{NO_COPY} {NO_PROOF}\n")?;
+    match (person.first_at, person.last_at) {
+        (Some(first), Some(last)) => writeln!(
+            out,
+            "- {} from {first} to {last}",
+            count(person.events, "event", "events")
+        )?,
+        _ => writeln!(out, "- nothing was observed of this person")?,
+    }
+    writeln!(out, "- known as {}", cell(&listed(&person.identifiers)))?;
+    writeln!(out, "- made {}", Timestamp::now())?;
+    for category in &person.categories {
+        writeln!(
+            out,
+            "\n## {}\n\nFields: {}\n",
+            cell(&category.canonical),
+            cell(&listed(&category.fields))
+        )?;
+        writeln!(
+            out,
+            "| what | where | more | first | last | events |\n|---|---|---|---|---|---|"
+        )?;
+        for fact in &category.facts {
+            writeln!(
+                out,
+                "| {} | {} | {} | {} | {} | {} |",
+                heading(fact),
+                cell(&fact.place),
+                cell(&words(fact).join("; ")),
+                fact.seen.first_at,
+                fact.seen.last_at,
+                fact.seen.events
+            )?;
+        }
+    }
+    Ok(())
 }

@@ -13,7 +13,8 @@ use provenance::inventory::{canonical_category, in_fideslang};
 use provenance::store::{EventQuery, Reader, StoredEvent};
 use serde_json::{Map, Value as Json, json};
 
-use super::{Error, Profile, each_event, text, was_kept_in};
+use super::{Error, each_event};
+use crate::answers::{Profile, is_personal, text, was_kept_in};
 
 /// What only people can say.
 const TO_COMPLETE: &str = "TO_COMPLETE";
@@ -86,7 +87,7 @@ impl Seen {
         let categories: BTreeSet<String> = event
             .matched_tags
             .iter()
-            .filter(|tag| tag.get("pii").and_then(Json::as_bool).unwrap_or(true))
+            .filter(|tag| is_personal(tag))
             .map(|tag| canonical_category(text(tag, "category")).into_owned())
             .collect();
         let table = event.target.as_deref().and_then(|target| target.strip_prefix("db:"));

@@ -3,17 +3,16 @@
 pub mod csv;
 pub mod fides;
 pub mod openlineage;
+mod record;
 
-use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io::{self, Write};
 
-use provenance::Timestamp;
+use provenance::Config;
 use provenance::store::{EventQuery, Reader, StoredEvent};
-use serde_json::{Map, Value as Json};
 
-/// Events that are read at a time.
-const PAGE: usize = 500;
+use crate::answers;
+pub(crate) use crate::answers::text;
 
 /// Why an export ended early.
 #[derive(Debug)]
@@ -53,6 +52,156 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// How evidence is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[non_exhaustive]
+pub enum Format {
+    /// Each event as the audit API shows it, one a line.
+    Jsonl,
+    /// A row for each tag of each event.
+    Csv,
+    /// OpenLineage run events, one a line.
+    Openlineage,
+    /// A Fides manifest: datasets and systems, in YAML.
+    Fides,
+    /// A draft record of processing activities (GDPR Art. 30), in Markdown.
+    #[cfg_attr(feature = "cli", value(skip))]
+    Ropa,
+    /// The same as a table.
+    #[cfg_attr(feature = "cli", value(skip))]
+    RopaCsv,
+    /// The same as one page for a browser or a printer.
+    #[cfg_attr(feature = "cli", value(skip))]
+    RopaHtml,
+    /// The same as JSON.
+    #[cfg_attr(feature = "cli", value(skip))]
+    RopaJson,
+}
+
+/// Formats: name, media type, the end of a file's name, and what one holds.
+const FORMATS: [(Format, &str, &str, &str, &str); 8] = [
+    (
+        Format::Jsonl,
+        "jsonl",
+        "application/x-ndjson",
+        "jsonl",
+        "Events as JSON, one a line",
+    ),
+    (
+        Format::Csv,
+        "csv",
+        "text/csv; charset=utf-8",
+        "csv",
+        "Events as a table (CSV)",
+    ),
+    (
+        Format::Openlineage,
+        "openlineage",
+        "application/x-ndjson",
+        "openlineage.jsonl",
+        "OpenLineage run events",
+    ),
+    (
+        Format::Fides,
+        "fides",
+        "application/yaml",
+        "fides.yml",
+        "Fides datasets and systems (YAML)",
+    ),
+    (
+        Format::Ropa,
+        "ropa",
+        "text/markdown; charset=utf-8",
+        "ropa.md",
+        "Record of processing (Art. 30), Markdown",
+    ),
+    (
+        Format::RopaCsv,
+        "ropa-csv",
+        "text/csv; charset=utf-8",
+        "ropa.csv",
+        "Record of processing (Art. 30), CSV",
+    ),
+    (
+        Format::RopaHtml,
+        "ropa-html",
+        "text/html; charset=utf-8",
+        "ropa.html",
+        "Record of processing (Art. 30), page to print",
+    ),
+    (
+        Format::RopaJson,
+        "ropa-json",
+        "application/json; charset=utf-8",
+        "ropa.json",
+        "Record of processing (Art. 30), JSON",
+    ),
+];
+
+impl Format {
+    /// All formats.
+    pub fn all() -> impl Iterator<Item = Format> {
+        FORMATS.iter().map(|(format, ..)| *format)
+    }
+
+    /// `jsonl`, `ropa-csv`, ...
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The value of `content-type`.
+    pub fn media_type(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The end of a file's name, without the first dot.
+    pub fn extension(self) -> &'static str {
+        self.row().3
+    }
+
+    /// What it is, in a few words.
+    pub fn words(self) -> &'static str {
+        self.row().4
+    }
+
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<Format> {
+        Format::all().find(|format| format.name() == name)
+    }
+
+    fn row(self) -> &'static (Format, &'static str, &'static str, &'static str, &'static str) {
+        const NONE: (Format, &str, &str, &str, &str) = FORMATS[0];
+        FORMATS.iter().find(|(format, ..)| *format == self).unwrap_or(&NONE)
+    }
+
+    /// Writes what `query` means, newest first; its `limit` and `cursor` are not looked at. `config` says what recipients
+    /// are, and how long things are kept.
+    ///
+    /// # Errors
+    /// [`Error`]. What was written until then is not whole.
+    pub fn write(
+        self,
+        reader: &mut Reader,
+        query: &EventQuery,
+        config: &Config,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        let mut record = |shape| record::write(reader, query, config, shape, out, progress);
+        match self {
+            Format::Ropa => record(record::Shape::Markdown),
+            Format::RopaCsv => record(record::Shape::Csv),
+            Format::RopaHtml => record(record::Shape::Html),
+            Format::RopaJson => record(record::Shape::Json),
+            Format::Jsonl => jsonl(reader, query, out, progress),
+            Format::Csv => csv::csv(reader, query, out, progress),
+            Format::Openlineage => openlineage::run_events(reader, query, out, progress),
+            Format::Fides => fides::manifest(reader, query, &config.recipients, out, progress),
+        }
+    }
+}
+
 /// Hands every event that `query` means to `each`, newest first; `limit` and `cursor` of the query are not looked at.
 ///
 /// # Errors
@@ -60,32 +209,9 @@ impl std::error::Error for Error {}
 pub fn each_event<E: From<provenance::Error>>(
     reader: &mut Reader,
     query: &EventQuery,
-    mut each: impl FnMut(StoredEvent) -> Result<(), E>,
+    each: impl FnMut(StoredEvent) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut query = EventQuery {
-        limit: PAGE,
-        cursor: None,
-        ..query.clone()
-    };
-    // By category, a share whose findings came late may stand on both sides of a page's border.
-    let mut before: HashSet<String> = HashSet::new();
-    loop {
-        let page = reader.events(&query)?;
-        let mut seen = HashSet::with_capacity(page.events.len());
-        for event in page.events {
-            if query.category.is_some() {
-                seen.insert(event.event_id.clone());
-            }
-            if !before.contains(&event.event_id) {
-                each(event)?;
-            }
-        }
-        before = seen;
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() {
-            return Ok(());
-        }
-    }
+    answers::each_event(reader, query, usize::MAX, each).map(|_| ())
 }
 
 /// Each event as the audit API shows it, one a line.
@@ -103,89 +229,4 @@ pub fn jsonl(
         serde_json::to_writer(&mut *out, &event)?;
         Ok(out.write_all(b"\n")?)
     })
-}
-
-/// A text of a JSON object; empty where it is none.
-pub(crate) fn text<'m>(map: &'m Map<String, Json>, key: &str) -> &'m str {
-    map.get(key).and_then(Json::as_str).unwrap_or_default()
-}
-
-/// How often, from when to when.
-#[cfg(feature = "cli")]
-#[derive(Clone, Debug, serde::Serialize)]
-pub(crate) struct Span {
-    pub(crate) first: Timestamp,
-    pub(crate) last: Timestamp,
-    pub(crate) events: u64,
-}
-
-#[cfg(feature = "cli")]
-impl Span {
-    /// Counts an event in.
-    pub(crate) fn see(&mut self, at: Timestamp) {
-        self.first = self.first.min(at);
-        self.last = self.last.max(at);
-        self.events += 1;
-    }
-
-    /// Before the first event is counted.
-    pub(crate) fn none_yet(at: Timestamp) -> Self {
-        Span {
-            first: at,
-            last: at,
-            events: 0,
-        }
-    }
-}
-
-/// How a share ended, in the words of the evidence: `status 200`, `error timeout`, `blocked`.
-#[cfg(feature = "cli")]
-pub(crate) fn outcome(event: &StoredEvent) -> String {
-    let word = text(&event.extras, "outcome");
-    match (word, event.extras.get("status"), text(&event.extras, "error")) {
-        ("status", Some(status), _) => format!("status {status}"),
-        ("error", _, kind) if !kind.is_empty() => format!("error {kind}"),
-        ("", ..) => "unknown".to_owned(),
-        _ => word.to_owned(),
-    }
-}
-
-/// Whether nothing of a share left: the policy kept it in, and no part of its body had passed.
-pub(crate) fn was_kept_in(event: &StoredEvent) -> bool {
-    text(&event.extras, "outcome") == "blocked" && event.extras.get("passed").and_then(Json::as_u64).unwrap_or(0) == 0
-}
-
-/// What is known of a recipient: as its newest share has it, then as `recipients` of the configuration has it.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
-pub(crate) struct Profile {
-    pub(crate) declared: bool,
-    pub(crate) role: Option<String>,
-    pub(crate) legal_name: Option<String>,
-    pub(crate) country: Option<String>,
-    pub(crate) safeguard: Option<String>,
-}
-
-impl Profile {
-    pub(crate) fn of(event: &StoredEvent, known: &BTreeMap<String, provenance::config::Recipient>) -> Self {
-        let known = known.get(text(&event.extras, "recipient"));
-        let said = |key: &str, known: Option<&String>| {
-            let said = Some(text(&event.extras, key)).filter(|text| !text.is_empty());
-            said.or(known.map(String::as_str)).map(str::to_owned)
-        };
-        Profile {
-            declared: known.is_some()
-                || event
-                    .extras
-                    .get("recipient_declared")
-                    .and_then(Json::as_bool)
-                    .unwrap_or(false),
-            role: said("recipient_role", known.and_then(|known| known.role.as_ref())),
-            legal_name: said(
-                "recipient_legal_name",
-                known.and_then(|known| known.legal_name.as_ref()),
-            ),
-            country: said("recipient_country", known.and_then(|known| known.country.as_ref())),
-            safeguard: said("recipient_safeguard", known.and_then(|known| known.safeguard.as_ref())),
-        }
-    }
 }

@@ -2,10 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::parts::{category, link, number};
+use super::parts::{category, export, link, number};
 use super::{Here, Pairs};
 use crate::answers::declared::Comparison;
 use crate::api::{Refusal, Reply};
+use crate::export::Format;
 use crate::params::Params;
 
 pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal> {
@@ -27,6 +28,9 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
         (undeclared(&found))
         (never_seen(&found))
         p.hint { a href="/runtime-audit/inventory" { "As JSON" } ", with the program's whole inventory." }
+        h2 { "Record of processing activities (GDPR Art. 30)" }
+        p { "A draft from what was observed: purposes, categories, recipients, transfers, time limits. What code cannot know reads TO COMPLETE." }
+        (export(&[], &[Format::RopaHtml, Format::Ropa, Format::RopaCsv, Format::RopaJson]))
     };
     Ok(here.page("Declared and observed", body))
 }

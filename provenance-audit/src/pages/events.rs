@@ -3,10 +3,11 @@
 use maud::{Markup, html};
 use provenance::store::StoredEvent;
 
-use super::parts::{category, event_link, kind, link, outcome, pseudonym, site, time};
+use super::parts::{category, event_link, export, kind, link, outcome, pseudonym, site, time};
 use super::{Here, Pairs};
 use crate::answers::{self, text};
 use crate::api::{Refusal, Reply};
+use crate::export::Format;
 use crate::params::{self, Params};
 
 /// Events on a page.
@@ -34,6 +35,11 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
         let kept = given.iter().copied().filter(|(name, _)| *name != "cursor");
         link("view/events", &kept.chain([("cursor", cursor)]).collect::<Vec<_>>())
     });
+    let kept: Vec<_> = given
+        .iter()
+        .copied()
+        .filter(|(name, value)| !matches!(*name, "cursor" | "limit") && !value.is_empty())
+        .collect();
     let newest: Vec<_> = given.iter().copied().filter(|(name, _)| *name != "cursor").collect();
     let body = html! {
         div.title {
@@ -53,6 +59,9 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
             @else { a href=(link("view/events", &newest)) { "Refresh" } }
             @if let Some(next) = next { a rel="next" href=(next) { "Older" } }
         }
+        h2 { "Take them along" }
+        p { "All events that fit the filters above, not this page alone. A download is recorded in the evidence, with the name of your token and the reason. It holds pseudonyms: it is still personal data." }
+        (export(&kept, &Format::all().collect::<Vec<_>>()))
     };
     Ok(here.page("Events", body))
 }

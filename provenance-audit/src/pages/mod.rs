@@ -1,6 +1,7 @@
 //! What people look at: HTML from the same answers that the API gives as JSON. No script; nothing from elsewhere.
 
 mod declared;
+mod erase;
 mod event;
 mod events;
 mod health;
@@ -20,12 +21,12 @@ use provenance::config::AuditRole;
 use crate::access::{Caller, check_origin};
 use crate::api::{Api, Refusal, Reply, Request, without_token};
 use crate::params::Form;
+use crate::sheet::STYLE;
 
 const HTML: &str = "text/html; charset=utf-8";
 const POLICY: &str =
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 const ROOT: &str = "/runtime-audit/";
-const STYLE: &str = include_str!("style.css");
 
 /// The pages, as the navigation lists them.
 const NAVIGATION: [(&str, &str); 8] = [
@@ -79,7 +80,7 @@ pub(crate) fn answer(api: &Api, request: &Request, pairs: &Pairs<'_>, caller: &C
         });
     }
     let page = path.strip_prefix(ROOT).unwrap_or("");
-    let takes_form = matches!(page, "view/person" | "view/incident" | "sign-out");
+    let takes_form = matches!(page, "view/person" | "view/incident" | "view/erase" | "sign-out");
     match request.method.as_str() {
         "GET" | "HEAD" if page != "sign-out" => {}
         "POST" if takes_form => {
@@ -88,6 +89,7 @@ pub(crate) fn answer(api: &Api, request: &Request, pairs: &Pairs<'_>, caller: &C
             return match page {
                 "view/person" => person::found(api, caller, &form),
                 "view/incident" => incident::found(api, caller, &form),
+                "view/erase" => erase::found(api, caller, &form),
                 _ => Ok(redirect(ROOT.to_owned()).with("set-cookie", api.access().sign_out(caller, request))),
             };
         }
@@ -105,6 +107,7 @@ pub(crate) fn answer(api: &Api, request: &Request, pairs: &Pairs<'_>, caller: &C
     }
     match page {
         "view/person" | "view/incident" => caller.must(AuditRole::Subject)?,
+        "view/erase" => caller.must(AuditRole::Erase)?,
         _ => caller.must(AuditRole::Read)?,
     }
     let here = Here { api, caller, page };
@@ -113,6 +116,7 @@ pub(crate) fn answer(api: &Api, request: &Request, pairs: &Pairs<'_>, caller: &C
         "view/events" => events::show(&here, pairs),
         "view/lineage" => lineage::show(&here, pairs),
         "view/person" => Ok(person::ask(&here)),
+        "view/erase" => Ok(erase::ask(&here)),
         "view/recipients" => recipients::show(&here, pairs),
         "view/incident" => incident::ask(&here, pairs),
         "view/declared" => declared::show(&here, pairs),
@@ -150,6 +154,7 @@ fn headline(status: u16) -> &'static str {
         403 => "Not allowed",
         404 => "Not found",
         405 => "Not that way",
+        409 => "Not confirmed",
         413 | 414 => "Too long",
         503 => "Not possible here",
         _ => "Something is wrong",
@@ -172,9 +177,10 @@ pub(crate) struct Here<'a> {
 impl Here<'_> {
     /// A whole page.
     fn page(&self, title: &str, body: Markup) -> Reply {
-        let page = match self.page.starts_with("view/events") {
-            true => "view/events",
-            false => self.page,
+        let page = match self.page {
+            page if page.starts_with("view/events") => "view/events",
+            "view/erase" => "view/person",
+            page => page,
         };
         frame(title, Some(page), Some(self), body)
     }

@@ -6,6 +6,7 @@ use provenance::store::StoredEvent;
 
 use super::{Here, ROOT};
 use crate::answers::{self, Seen, Tally, map};
+use crate::export::Format;
 
 /// A time to the second, with the whole of it for machines.
 pub(super) fn time(at: Timestamp) -> Markup {
@@ -143,6 +144,18 @@ pub(super) fn times(seen: &Seen) -> Markup {
 pub(super) fn words<'a>(words: impl IntoIterator<Item = &'a String>) -> Markup {
     let words: Vec<&str> = words.into_iter().map(String::as_str).collect();
     html! { @if words.is_empty() { span.none { "–" } } @else { (words.join(", ")) } }
+}
+
+/// A form that takes evidence out, with the filters in force.
+pub(super) fn export(filters: &[(&str, &str)], formats: &[Format]) -> Markup {
+    html! {
+        form.filter.export method="get" action="/runtime-audit/export" {
+            @for (name, value) in filters { input type="hidden" name=(name) value=(value); }
+            label.wide { span { "As" } select name="format" { @for format in formats { option value=(format.name()) { (format.words()) } } } }
+            label.wide { span { "Reason" } input name="reason" required maxlength="500" placeholder="Audit, case 2026-119"; }
+            div.actions { button type="submit" { "Download" } }
+        }
+    }
 }
 
 /// A text that may be missing.

@@ -1,6 +1,7 @@
 //! What was observed of one person: asked by a form, never by an address.
 
 use maud::{Markup, html};
+use provenance::config::AuditRole;
 use serde_json::json;
 
 use super::parts::{category, day, maybe, number, outcome, pseudonym, special, tally, time, times, words};
@@ -22,18 +23,25 @@ fn question(here: &Here<'_>) -> Markup {
         p.lead { "What was observed of one person: where their data came from, where it was stored, who was told." }
         form.card method="post" action={ (ROOT) "view/person" } autocomplete="off" {
             (here.form_key())
-            div.pair {
-                label { span { "Kind" }
-                    input name="kind" list="kinds" value="email" required pattern="[a-z][a-z0-9_]*" spellcheck="false";
-                    datalist id="kinds" { @for kind in KINDS { option value=(kind) {} } }
-                }
-                label.grow { span { "Identifier" } input name="identifier" required spellcheck="false" autocapitalize="none" aria-describedby="how"; }
-            }
-            label { span { "Reason" } input name="reason" required maxlength="500" placeholder="Art. 15 request, case 2026-117" aria-describedby="why"; }
+            (who("Art. 15 request, case 2026-117"))
             button type="submit" { "Search" }
-            p.hint id="how" { "The identifier is turned into its pseudonym and forgotten: it is neither kept nor in any address." }
-            p.hint id="why" { "Each search is recorded in the evidence, with the name of your token and this reason. Give a case number, not a name." }
         }
+    }
+}
+
+/// Whom, and why: the fields of a form.
+pub(super) fn who(example: &str) -> Markup {
+    html! {
+        div.pair {
+            label { span { "Kind" }
+                input name="kind" list="kinds" value="email" required pattern="[a-z][a-z0-9_]*" spellcheck="false";
+                datalist id="kinds" { @for kind in KINDS { option value=(kind) {} } }
+            }
+            label.grow { span { "Identifier" } input name="identifier" required spellcheck="false" autocapitalize="none" aria-describedby="how"; }
+        }
+        p.hint id="how" { "As your service knows the person: an address, a user id. It is turned into a pseudonym and forgotten: it is neither kept nor in any address." }
+        label { span { "Reason" } input name="reason" required maxlength="500" placeholder=(example) aria-describedby="why"; }
+        p.hint id="why" { "Recorded in the evidence, with the name of your token. Give a case number, not a name." }
     }
 }
 
@@ -85,6 +93,7 @@ fn answer(here: &Here<'_>, person: &Person, question: &PersonQuestion) -> Markup
                 input type="hidden" name="reason" value=(question.reason);
                 button type="submit" name="as" value="annex" { "Annex to print" }
                 button.quiet type="submit" name="as" value="json" { "Download JSON" }
+                @if here.caller.may(AuditRole::Erase) { button.quiet.danger type="submit" formaction={ (ROOT) "view/erase" } { "Erase …" } }
             }
         }
         @if !person.complete { p.problem role="status" { "There are more events than were read: the newest 50,000 of each identifier." } }
@@ -149,13 +158,13 @@ fn recipients(person: &Person) -> Markup {
                     tbody { @for told in &person.recipients {
                         tr {
                             th scope="row" {
-                                (told.legal_name.as_deref().unwrap_or(&told.recipient))
-                                @if told.legal_name.is_some() { " " span.count { "(" (told.recipient) ")" } }
-                                @if !told.declared { " " span.chip.violation { "not declared" } }
-                                br; span.count { (maybe(told.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
+                                (told.profile.legal_name.as_deref().unwrap_or(&told.recipient))
+                                @if told.profile.legal_name.is_some() { " " span.count { "(" (told.recipient) ")" } }
+                                @if !told.profile.declared { " " span.chip.violation { "not declared" } }
+                                br; span.count { (maybe(told.profile.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
                             }
-                            td { (maybe(told.country.as_deref())) }
-                            td { (maybe(told.safeguard.as_deref())) }
+                            td { (maybe(told.profile.country.as_deref())) }
+                            td { (maybe(told.profile.safeguard.as_deref())) }
                             td { ul.plain { @for name in &told.categories { li { (category(name)) } } } }
                             td { (words(&told.purposes)) @if !told.legal_bases.is_empty() { br; span.count { (words(&told.legal_bases)) } } }
                             td { (times(&told.seen)) }
@@ -207,8 +216,8 @@ fn annex(here: &Here<'_>, person: &Person) -> Markup {
             @else { table {
                 thead { tr { th scope="col" { "Recipient" } th scope="col" { "Country, safeguard" } th scope="col" { "Categories" } th scope="col" { "Purpose" } th scope="col" { "When" } } }
                 tbody { @for told in &person.recipients { tr {
-                    th scope="row" { (told.legal_name.as_deref().unwrap_or(&told.recipient)) @if let Some(role) = &told.role { br; span.count { (role.replace('_', " ")) } } }
-                    td { (maybe(told.country.as_deref())) @if let Some(safeguard) = &told.safeguard { ", " (safeguard) } }
+                    th scope="row" { (told.profile.legal_name.as_deref().unwrap_or(&told.recipient)) @if let Some(role) = &told.profile.role { br; span.count { (role.replace('_', " ")) } } }
+                    td { (maybe(told.profile.country.as_deref())) @if let Some(safeguard) = &told.profile.safeguard { ", " (safeguard) } }
                     td { (words(&told.categories)) }
                     td { (words(&told.purposes)) }
                     td { (times(&told.seen)) }
@@ -218,7 +227,7 @@ fn annex(here: &Here<'_>, person: &Person) -> Markup {
             ul.todo {
                 li { "TO COMPLETE: name and contact of the controller and of the data protection officer" }
                 li { "TO COMPLETE: how long each category is kept" }
-                @if person.recipients.iter().any(|told| told.legal_name.is_none()) { li { "TO COMPLETE: legal names of recipients that are shown by their short name" } }
+                @if person.recipients.iter().any(|told| told.profile.legal_name.is_none()) { li { "TO COMPLETE: legal names of recipients that are shown by their short name" } }
                 li { "TO COMPLETE: the rights to rectification, erasure, restriction and objection, and to complain to a supervisory authority" }
                 li { "TO COMPLETE: whether there is automated decision-making (Art. 22), and its logic" }
             }

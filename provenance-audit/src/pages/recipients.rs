@@ -17,7 +17,10 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
     if let Some(wanted) = &wanted {
         recipients.retain(|recipient| recipient.categories.contains_key(wanted));
     }
-    let undeclared = recipients.iter().filter(|recipient| !recipient.declared).count();
+    let undeclared = recipients
+        .iter()
+        .filter(|recipient| !recipient.profile.declared)
+        .count();
     let body = html! {
         div.title {
             div {
@@ -49,14 +52,14 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                     tbody { @for recipient in &recipients {
                         tr {
                             th scope="row" {
-                                a href=(link("view/events", &[("recipient", &recipient.recipient)])) { (recipient.legal_name.as_deref().unwrap_or(&recipient.recipient)) }
-                                @if recipient.legal_name.is_some() { " " span.count { "(" (recipient.recipient) ")" } }
-                                @if !recipient.declared { " " span.chip.violation { "not declared" } }
-                                br; span.count { (maybe(recipient.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
+                                a href=(link("view/events", &[("recipient", &recipient.recipient)])) { (recipient.profile.legal_name.as_deref().unwrap_or(&recipient.recipient)) }
+                                @if recipient.profile.legal_name.is_some() { " " span.count { "(" (recipient.recipient) ")" } }
+                                @if !recipient.profile.declared { " " span.chip.violation { "not declared" } }
+                                br; span.count { (maybe(recipient.profile.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
                                 br; a.small href=(link("view/incident", &[("recipient", &recipient.recipient)])) { "Who was affected?" }
                             }
-                            td { (maybe(recipient.country.as_deref())) }
-                            td { (maybe(recipient.safeguard.as_deref())) }
+                            td { (maybe(recipient.profile.country.as_deref())) }
+                            td { (maybe(recipient.profile.safeguard.as_deref())) }
                             td {
                                 @if recipient.categories.is_empty() { span.none { "nothing seen" } }
                                 ul.plain { @for (name, events) in &recipient.categories { li { (category(name)) " " span.count { (number(*events)) "×" }

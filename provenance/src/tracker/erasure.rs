@@ -190,14 +190,21 @@ impl Tracker {
     /// # Errors
     /// As [`Tracker::erase`].
     pub fn erasure_preview(&self, kind: &str, identifier: &str) -> Result<Erasure, Error> {
-        let owner = self.identified(kind, identifier)?;
+        self.erasure_preview_of(&self.identified(kind, identifier)?)
+    }
+
+    /// As [`Tracker::erasure_preview`], for a person by the pseudonym that the evidence has.
+    ///
+    /// # Errors
+    /// As [`Tracker::erase`].
+    pub fn erasure_preview_of(&self, owner: &Owner) -> Result<Erasure, Error> {
         self.flush(PATIENCE)?;
         let mut eraser = Eraser::open(self.path()?)?;
-        let owners = self.identifiers_of(&mut eraser, std::slice::from_ref(&owner))?;
+        let owners = self.identifiers_of(&mut eraser, std::slice::from_ref(owner))?;
         let survey = eraser.survey(&owners)?;
         Ok(Erasure {
             erasure: String::new(),
-            person: format!("erased:{}", hex(&self.0.erased.person(&owner))),
+            person: format!("erased:{}", hex(&self.0.erased.person(owner))),
             identifiers: owners.len(),
             events: survey.events,
             values: survey.values,
