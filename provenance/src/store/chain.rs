@@ -8,6 +8,8 @@
 
 use sha2::{Digest, Sha256};
 
+use super::sha::Sha;
+
 /// A SHA-256.
 pub(crate) type Hash = [u8; 32];
 /// The salt of an event, and of an item.
@@ -90,7 +92,7 @@ pub(super) fn bytes(bytes: &[u8]) -> Hash {
 /// Collects the commitments of an event's items, in the order of their numbers.
 pub(super) struct Body {
     salts: Salts,
-    hash: Sha256,
+    hash: Sha,
     /// Each commitment, where somebody asked for them.
     kept: Option<Vec<(u16, Hash)>>,
 }
@@ -99,7 +101,7 @@ impl Body {
     pub(super) fn new(salts: Salts) -> Self {
         Body {
             salts,
-            hash: Sha256::new_with_prefix([BODY]),
+            hash: Sha::new(BODY),
             kept: None,
         }
     }
@@ -129,21 +131,21 @@ impl Body {
         let commitment = self.commitment(number, |hash| {
             match tag.fingerprint {
                 Some(fingerprint) => {
-                    hash.update([1]);
+                    hash.update(&[1]);
                     hash.update(fingerprint);
                 }
-                None => hash.update([0]),
+                None => hash.update(&[0]),
             }
             hash.update(tag.kind);
             match tag.owner {
                 Some(owner) => {
-                    hash.update([1]);
-                    hash.update((owner.len() as u64).to_be_bytes());
+                    hash.update(&[1]);
+                    hash.update(&(owner.len() as u64).to_be_bytes());
                     hash.update(owner);
                 }
-                None => hash.update([0]),
+                None => hash.update(&[0]),
             }
-            hash.update(tag.created_at.to_be_bytes());
+            hash.update(&tag.created_at.to_be_bytes());
             json(hash, tag.detail);
         });
         self.add(number, &commitment);
@@ -151,28 +153,28 @@ impl Body {
 
     /// What stands for an item that was erased.
     pub(super) fn add(&mut self, number: u16, commitment: &Hash) {
-        self.hash.update(number.to_be_bytes());
+        self.hash.update(&number.to_be_bytes());
         self.hash.update(commitment);
         if let Some(kept) = &mut self.kept {
             kept.push((number, *commitment));
         }
     }
 
-    fn commitment(&mut self, number: u16, item: impl FnOnce(&mut Sha256)) -> Hash {
-        let mut hash = Sha256::new_with_prefix([ITEM]);
-        hash.update(self.salts.of(number));
+    fn commitment(&mut self, number: u16, item: impl FnOnce(&mut Sha)) -> Hash {
+        let mut hash = Sha::new(ITEM);
+        hash.update(&self.salts.of(number));
         item(&mut hash);
-        hash.finalize().into()
+        hash.finish()
     }
 
     /// The hash over all of them; and each, if they were to be kept.
-    pub(super) fn end(self) -> (Hash, Vec<(u16, Hash)>) {
-        (self.hash.finalize().into(), self.kept.unwrap_or_default())
+    pub(super) fn end(mut self) -> (Hash, Vec<(u16, Hash)>) {
+        (self.hash.finish(), self.kept.unwrap_or_default())
     }
 
     /// The leaf of an event with these items.
-    pub(super) fn leaf(self, header: &Header<'_>) -> Hash {
-        header.leaf(&self.hash.finalize().into())
+    pub(super) fn leaf(mut self, header: &Header<'_>) -> Hash {
+        header.leaf(&self.hash.finish())
     }
 }
 
@@ -180,40 +182,40 @@ impl Header<'_> {
     /// The leaf of an event whose items come to `body`.
     pub(super) fn leaf(&self, body: &Hash) -> Hash {
         let header = self;
-        let mut leaf = Sha256::new_with_prefix([LEAF]);
+        let mut leaf = Sha::new(LEAF);
         for number in [header.instance, header.seq, header.at, header.created_at] {
-            leaf.update(number.to_be_bytes());
+            leaf.update(&number.to_be_bytes());
         }
         leaf.update(header.event_type);
         leaf.update(header.actor);
         match header.recipient {
             Some(recipient) => {
-                leaf.update([1]);
+                leaf.update(&[1]);
                 leaf.update(recipient);
             }
-            None => leaf.update([0]),
+            None => leaf.update(&[0]),
         }
         match header.outcome_of {
             Some(share) => {
-                leaf.update([1]);
-                leaf.update(share.to_be_bytes());
+                leaf.update(&[1]);
+                leaf.update(&share.to_be_bytes());
             }
-            None => leaf.update([0]),
+            None => leaf.update(&[0]),
         }
         leaf.update(body);
-        leaf.finalize().into()
+        leaf.finish()
     }
 }
 
-fn json(hash: &mut Sha256, item: JsonItem<'_>) {
+fn json(hash: &mut Sha, item: JsonItem<'_>) {
     match item {
-        JsonItem::Nothing => hash.update([0]),
+        JsonItem::Nothing => hash.update(&[0]),
         JsonItem::Text(text) => {
-            hash.update([1]);
+            hash.update(&[1]);
             hash.update(text);
         }
         JsonItem::Template { template, arguments } => {
-            hash.update([2]);
+            hash.update(&[2]);
             hash.update(template);
             hash.update(arguments);
         }
@@ -257,41 +259,41 @@ impl Salts {
 }
 
 fn pair_of(salt: &Salt, pair: u16) -> Hash {
-    let mut hash = Sha256::new_with_prefix([SALTS]);
+    let mut hash = Sha::new(SALTS);
     hash.update(salt);
-    hash.update(pair.to_be_bytes());
-    hash.finalize().into()
+    hash.update(&pair.to_be_bytes());
+    hash.finish()
 }
 
 /// `chain(0)` of an instance.
 pub(crate) fn head(instance: &HeadParts<'_>) -> Hash {
-    let mut head = Sha256::new_with_prefix([HEAD]);
-    head.update(instance.instance.to_be_bytes());
-    head.update(instance.started_at.to_be_bytes());
+    let mut head = Sha::new(HEAD);
+    head.update(&instance.instance.to_be_bytes());
+    head.update(&instance.started_at.to_be_bytes());
     let texts = [instance.service, instance.build, instance.version, instance.key_id];
     for text in texts.into_iter().chain(instance.environment) {
-        head.update((text.len() as u64).to_be_bytes());
+        head.update(&(text.len() as u64).to_be_bytes());
         head.update(text);
     }
-    head.finalize().into()
+    head.finish()
 }
 
 /// What a batch's leaves come to.
 pub(crate) fn root(leaves: &[Hash]) -> Hash {
-    let mut root = Sha256::new_with_prefix([ROOT]);
+    let mut root = Sha::new(ROOT);
     for leaf in leaves {
         root.update(leaf);
     }
-    root.finalize().into()
+    root.finish()
 }
 
 /// `chain(batch_no)`, given the chain before it.
 pub(crate) fn link(before: &Hash, batch_no: i64, first_seq: i64, events: i64, root: &Hash) -> Hash {
-    let mut link = Sha256::new_with_prefix([LINK]);
+    let mut link = Sha::new(LINK);
     link.update(before);
     for number in [batch_no, first_seq, events] {
-        link.update(number.to_be_bytes());
+        link.update(&number.to_be_bytes());
     }
     link.update(root);
-    link.finalize().into()
+    link.finish()
 }

@@ -6,6 +6,7 @@ mod db;
 pub(crate) mod erase;
 pub(crate) mod follow;
 mod index;
+mod leaves;
 mod pack;
 mod pages;
 #[cfg(feature = "postgres-store")]
@@ -15,6 +16,7 @@ mod proof;
 mod read;
 pub(crate) mod retention;
 mod schema;
+mod sha;
 mod statement;
 mod stored;
 mod texts;

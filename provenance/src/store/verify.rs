@@ -1,23 +1,19 @@
 //! Recomputing the chains from the rows: as bytes, so that no conversion hides an edit.
 
-use std::collections::{HashMap, VecDeque};
-
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
 use serde::Serialize;
 
-use super::chain::{self, Body, Hash, HeadParts, Header};
+use super::chain::{self, Hash, HeadParts};
 use super::db::{Db, on};
+use super::leaves::Leaves;
 use super::pack::hex;
-use super::proof::{CHANGED, Items, Proof};
 use super::retention::Retained;
 use super::statement::statement;
 use super::stored::{event_id, instance_id};
 
 /// Most events of one batch; the writer stays far below it.
 const MAX_BATCH: i64 = 65_536;
-/// Events that are read at once: some are hashed while the next ones are read.
-const WINDOW: i64 = 8_192;
 
 /// What [`Reader::verify`](super::Reader::verify) found.
 #[derive(Debug, Clone, Serialize)]
@@ -74,7 +70,11 @@ pub(super) fn verify(connection: &mut Db<'_>) -> QueryResult<Verified> {
     let retained = Retained::load(connection)?;
     let mut instances = Vec::with_capacity(writers.len());
     for writer in &writers {
-        instances.push(instance(connection, writer, &retained)?);
+        instances.push(std::thread::scope(|scope| {
+            let instance = (writer.n, writer.instance);
+            let leaves = Leaves::start(scope, instance, retained.clone(), connection)?;
+            checked(connection, writer, leaves)
+        })?);
     }
     let mut problem = None;
     for (table, seq) in [("events", "seq"), ("batches", "first_seq")] {
@@ -150,7 +150,7 @@ pub(super) fn tail(connection: &mut Db<'_>) -> QueryResult<Tail> {
     let problem = match before {
         Some(before) => {
             let retained = Retained::load(connection)?;
-            let mut leaves = Leaves::new(&writer, retained, batch.first_seq, connection)?;
+            let mut leaves = Leaves::alone((writer.n, writer.instance), retained, batch.first_seq, connection)?;
             batch.check(connection, &mut leaves, &writer, &before)?.err()
         }
         None => Some(batch.problem(&writer, "the chain is not a hash")),
@@ -180,7 +180,7 @@ pub(super) fn batches(connection: &mut Db<'_>) -> QueryResult<i64> {
     Ok(last.iter().fold(0, |sum, place| place.n.saturating_add(sum)))
 }
 
-fn instance(connection: &mut Db<'_>, writer: &Writer, retained: &Retained) -> QueryResult<VerifiedInstance> {
+fn checked(connection: &mut Db<'_>, writer: &Writer, mut leaves: Leaves) -> QueryResult<VerifiedInstance> {
     let mut verified = VerifiedInstance {
         instance: instance_id(writer.instance),
         events: 0,
@@ -193,7 +193,6 @@ fn instance(connection: &mut Db<'_>, writer: &Writer, retained: &Retained) -> Qu
     };
     let mut chain = writer.chain();
     let mut next_seq = 1;
-    let mut leaves = Leaves::new(writer, retained.clone(), 1, connection)?;
     while verified.problem.is_none() {
         // Some batches a statement: a service that writes meanwhile is not held up.
         let batches = diesel::sql_query(format!(
@@ -371,7 +370,7 @@ impl Batch {
     fn check(
         &self,
         connection: &mut Db<'_>,
-        leaves: &mut Leaves<'_>,
+        leaves: &mut Leaves,
         writer: &Writer,
         before: &Hash,
     ) -> QueryResult<Result<Hash, Problem>> {
@@ -401,258 +400,4 @@ impl Batch {
         }
         Ok(Ok(chain))
     }
-}
-
-/// The leaves of an instance in their order, computed a window ahead.
-struct Leaves<'w> {
-    writer: &'w Writer,
-    retained: Retained,
-    texts: HashMap<i32, Hash>,
-    types: HashMap<i32, Hash>,
-    /// Of the events that were read, in order.
-    ready: VecDeque<(i64, Result<Hash, &'static str>)>,
-    /// Rows that are read and not hashed yet.
-    next: Vec<Row>,
-    /// What is to be read next.
-    from: i64,
-}
-
-impl<'w> Leaves<'w> {
-    fn new(writer: &'w Writer, retained: Retained, from: i64, connection: &mut Db<'_>) -> QueryResult<Self> {
-        // As bytes, and only what is a text: no conversion hides an edit.
-        let texts: Vec<(i64, Vec<u8>, String)> = match connection {
-            Db::Sqlite(connection) => statement!(
-                "SELECT id, CAST(text AS BLOB), typeof(text) FROM texts WHERE n = ?",
-                writer.n
-            )
-            .typed::<(BigInt, Binary, Text)>()
-            .load(*connection)?,
-            #[cfg(feature = "postgres-store")]
-            Db::Postgres(connection) => statement!("SELECT id::bigint, text, 'text' FROM texts WHERE n = ?", writer.n)
-                .typed::<(BigInt, Binary, Text)>()
-                .load(*connection)?,
-        };
-        let types = statement!("SELECT event_type, name FROM event_counts WHERE n = ?", writer.n);
-        let types = types.typed::<(Integer, Text)>();
-        let types = on!(connection, types.load::<(i32, String)>(connection))?;
-        Ok(Leaves {
-            writer,
-            retained,
-            // A number beyond 32 bits is none of ours: a narrower read would cut off what was changed.
-            texts: texts
-                .into_iter()
-                .filter(|(.., of)| of == "text")
-                .filter_map(|(id, text, _)| Some((i32::try_from(id).ok()?, chain::bytes(&text))))
-                .collect(),
-            types: types
-                .into_iter()
-                .filter(|(code, name)| super::schema::type_code(name) == *code)
-                .map(|(code, name)| (code, chain::text(&name)))
-                .chain([(super::schema::type_code("DATA_SHARE"), chain::text("DATA_SHARE"))])
-                .collect(),
-            ready: VecDeque::new(),
-            next: Vec::new(),
-            from,
-        })
-    }
-
-    /// The leaf of an event; asked for in order.
-    fn of(&mut self, seq: i64, connection: &mut Db<'_>) -> QueryResult<Result<Hash, &'static str>> {
-        while self.ready.front().is_some_and(|(ready, _)| *ready < seq) {
-            self.ready.pop_front();
-        }
-        if self.ready.is_empty() {
-            self.advance(connection)?;
-        }
-        Ok(match self.ready.front() {
-            Some((ready, leaf)) if *ready == seq => *leaf,
-            _ => Err("the event is missing"),
-        })
-    }
-
-    /// Hashes the window that was read, and reads the next one meanwhile.
-    fn advance(&mut self, connection: &mut Db<'_>) -> QueryResult<()> {
-        if self.next.is_empty() {
-            self.next = self.window(connection)?;
-        }
-        let rows = std::mem::take(&mut self.next);
-        // A service that ends what was kept for its time says so before.
-        self.retained.refresh(connection)?;
-        let parallel = std::thread::available_parallelism()
-            .map_or(1, std::num::NonZero::get)
-            .min(8);
-        let this = &*self;
-        let (leaves, next) = std::thread::scope(|scope| {
-            let parts: Vec<_> = rows
-                .chunks(rows.len().div_ceil(parallel).max(1))
-                .map(|part| scope.spawn(move || part.iter().map(|row| (row.0, this.leaf(row))).collect::<Vec<_>>()))
-                .collect();
-            let next = match rows.last() {
-                Some(last) => read(connection, this.writer.n, last.0.saturating_add(1)),
-                None => Ok(Vec::new()),
-            };
-            // A thread that panicked leaves its events out: they count as missing.
-            let leaves: Vec<_> = parts
-                .into_iter()
-                .flat_map(|part| part.join().unwrap_or_default())
-                .collect();
-            (leaves, next)
-        });
-        self.ready.extend(leaves);
-        self.next = next?;
-        if let Some(last) = self.next.last().or(rows.last()) {
-            self.from = last.0.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    fn window(&self, connection: &mut Db<'_>) -> QueryResult<Vec<Row>> {
-        read(connection, self.writer.n, self.from)
-    }
-
-    fn leaf(&self, row: &Row) -> Result<Hash, &'static str> {
-        let (
-            seq,
-            at,
-            after,
-            event_type,
-            actor,
-            target,
-            recipient,
-            outcome_of,
-            owner,
-            user_id,
-            request_id,
-            payload,
-            extras,
-            tags,
-            proof,
-            typed,
-        ) = row;
-        if !typed {
-            return Err("the event holds something of another type");
-        }
-        let proof = Proof::read(proof).ok_or(CHANGED)?;
-        let text = |id: i32| {
-            self.texts
-                .get(&id)
-                .ok_or("a text that the event names is missing, or was changed")
-        };
-        let created_at = at.wrapping_mul(1000).wrapping_add(*after);
-        let items = Items {
-            owner: owner.as_deref(),
-            user_id: user_id.as_deref(),
-            target: *target,
-            request_id: request_id.as_deref(),
-            payload,
-            extras,
-            tags,
-            created_at,
-        };
-        let header = Header {
-            instance: self.writer.instance,
-            seq: *seq,
-            at: *at,
-            created_at,
-            event_type: self
-                .types
-                .get(event_type)
-                .ok_or("the event's type is not known, or was changed")?,
-            actor: text(*actor)?,
-            recipient: recipient.map(text).transpose()?,
-            outcome_of: *outcome_of,
-        };
-        let leaf = match &proof.body {
-            Some(_) if !items.is_stub() => return Err(CHANGED),
-            Some(_) if !self.retained.cover(*event_type, *at) => {
-                return Err("the event was reduced to a stub, and no record of a retention covers it");
-            }
-            Some(body) => header.leaf(body),
-            None => {
-                let mut body = Body::new(proof.salts.clone());
-                items.commit(&proof, text, &mut body)?;
-                body.leaf(&header)
-            }
-        };
-        if leaf != proof.leaf {
-            return Err(CHANGED);
-        }
-        Ok(leaf)
-    }
-}
-
-// A number of a file may be wider than it is read: `typed` says that it is not.
-type Row = (
-    i64,
-    i64,
-    i64,
-    i32,
-    i32,
-    Option<i32>,
-    Option<i32>,
-    Option<i64>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Vec<u8>,
-    Vec<u8>,
-    Vec<u8>,
-    Vec<u8>,
-    bool,
-);
-
-type Columns = (
-    BigInt,
-    BigInt,
-    BigInt,
-    Integer,
-    Integer,
-    Nullable<Integer>,
-    Nullable<Integer>,
-    Nullable<BigInt>,
-    Nullable<Binary>,
-    Nullable<Binary>,
-    Nullable<Binary>,
-    Binary,
-    Binary,
-    Binary,
-    Binary,
-    Bool,
-);
-
-fn read(connection: &mut Db<'_>, n: i64, from: i64) -> QueryResult<Vec<Row>> {
-    #[allow(clippy::infallible_destructuring_match, reason = "of files alone there is one kind")]
-    let connection = match connection {
-        Db::Sqlite(connection) => connection,
-        #[cfg(feature = "postgres-store")]
-        Db::Postgres(connection) => {
-            return statement!(
-                "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, request_id, \
-                 payload, extras, tags, proof, true FROM events WHERE n = ? AND seq >= ? ORDER BY seq LIMIT ?",
-                n,
-                from,
-                WINDOW
-            )
-            .typed::<Columns>()
-            .load::<Row>(*connection);
-        }
-    };
-    statement!(
-        "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, request_id, \
-         payload, extras, tags, proof, \
-         typeof(seq) = 'integer' AND typeof(at) = 'integer' AND typeof(after) = 'integer' \
-         AND typeof(event_type) = 'integer' AND typeof(actor) = 'integer' \
-         AND event_type BETWEEN -2147483648 AND 2147483647 AND actor BETWEEN 0 AND 2147483647 \
-         AND ifnull(target, 0) BETWEEN 0 AND 2147483647 AND ifnull(recipient, 0) BETWEEN 0 AND 2147483647 \
-         AND typeof(target) IN ('integer', 'null') AND typeof(recipient) IN ('integer', 'null') \
-         AND typeof(outcome_of) IN ('integer', 'null') AND typeof(owner) IN ('blob', 'null') \
-         AND typeof(user_id) IN ('blob', 'null') AND typeof(request_id) IN ('blob', 'null') \
-         AND typeof(payload) = 'blob' AND typeof(extras) = 'blob' AND typeof(tags) = 'blob' AND typeof(proof) = 'blob' \
-         FROM events WHERE n = ? AND seq >= ? ORDER BY seq LIMIT ?",
-        n,
-        from,
-        WINDOW
-    )
-    .typed::<Columns>()
-    .load::<Row>(*connection)
 }
