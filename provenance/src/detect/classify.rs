@@ -1,8 +1,11 @@
-//! Bytes into bit masks, 64 at a time: what the sieve reads instead of bytes.
+//! Bytes into bit masks, 64 at a time: what the sieve reads instead of bytes; and what else is to be said to
+//! the processor.
 //!
 //! The one place with `unsafe`: a vector unit is used where the processor has it. All paths give
 //! the same masks.
 #![allow(unsafe_code)]
+
+use super::entry::is_separator;
 
 /// One bit for each of 64 bytes; the lowest is the first byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub(super) struct Masks {
     pub(super) word: u64,
     /// ASCII digits.
     pub(super) digit: u64,
+    /// `0`
+    pub(super) zero: u64,
     /// Not ASCII.
     pub(super) high: u64,
     pub(super) quote: u64,
@@ -29,7 +34,11 @@ pub(super) struct Masks {
     pub(super) mark: u64,
     /// `+`
     pub(super) plus: u64,
+    /// `.`
+    pub(super) dot: u64,
     pub(super) space: u64,
+    /// What may stand between two groups of an id, and the plus that forms write for a space.
+    pub(super) joint: u64,
     /// Below the space.
     pub(super) control: u64,
 }
@@ -99,6 +108,38 @@ pub(super) fn accelerated(job: impl Job) {
     job.run();
 }
 
+/// Asks the processor for what will be looked at soon.
+#[inline(always)]
+pub(super) fn prefetch<T>(wanted: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing, and the address is that of something that lives.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(wanted).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = wanted;
+}
+
+/// An empty vector with room for so many, in large pages where there are many.
+pub(super) fn reserve<T>(count: usize) -> Vec<T> {
+    let mut room: Vec<T> = Vec::with_capacity(count);
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 1 << 21;
+        let spare = room.spare_capacity_mut();
+        let (first, bytes) = (spare.as_mut_ptr().cast::<u8>(), size_of_val(spare));
+        let before = first.align_offset(PAGE);
+        if let Some(within) = bytes.checked_sub(before).map(|within| within & !(PAGE - 1)).filter(|within| *within > 0) {
+            use rustix::mm::{Advice, madvise};
+            // SAFETY: whole pages within an allocation that nobody else has; the advice does not change what is in them.
+            // Where it is not taken, pages are small.
+            let _ = unsafe { madvise(first.add(before).cast(), within, Advice::LinuxHugepage) };
+        }
+    }
+    room
+}
+
 /// Calls `one` for every whole block, and once for a copy of what is left, padded with zeros.
 #[inline(always)]
 fn blocks(bytes: &[u8], out: &mut [Masks], one: impl Fn(&[u8; BLOCK]) -> Masks) {
@@ -129,6 +170,7 @@ pub(super) fn scalar(bytes: &[u8], out: &mut [Masks]) {
             let set = |mask: &mut u64, is: bool| *mask |= u64::from(is) << at;
             set(&mut masks.word, byte.is_ascii_alphanumeric());
             set(&mut masks.digit, byte.is_ascii_digit());
+            set(&mut masks.zero, *byte == b'0');
             set(&mut masks.high, !byte.is_ascii());
             set(&mut masks.quote, *byte == b'"');
             set(&mut masks.backslash, *byte == b'\\');
@@ -143,6 +185,8 @@ pub(super) fn scalar(bytes: &[u8], out: &mut [Masks]) {
             set(&mut masks.percent, *byte == b'%');
             set(&mut masks.mark, matches!(byte, b'&' | b'='));
             set(&mut masks.plus, *byte == b'+');
+            set(&mut masks.dot, *byte == b'.');
+            set(&mut masks.joint, is_separator(*byte) || *byte == b'+');
             set(&mut masks.space, *byte == b' ');
             set(&mut masks.control, *byte < b' ');
         }
@@ -197,10 +241,13 @@ mod avx2 {
             open: join(|h| h.0[11]),
             close: join(|h| h.0[12]),
             mark: join(|h| h.0[13]),
+            dot: join(|h| h.0[14]),
+            joint: join(|h| h.0[15]),
+            zero: join(|h| h.0[16]),
         }
     }
 
-    struct Half([u32; 14]);
+    struct Half([u32; 17]);
 
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -219,8 +266,10 @@ mod avx2 {
         // `{` and `[`, `}` and `]` differ in the bit of the case.
         let small_is = |byte: u8| _mm256_cmpeq_epi8(small, _mm256_set1_epi8(byte.cast_signed()));
         let (open, close) = (small_is(b'{'), small_is(b'}'));
-        let structure = or(or(open, close), or(is(b':'), is(b',')));
-        let run = or(or(word, plus), or(is(b'/'), or(is(b'-'), is(b'_'))));
+        let (colon, dot, space) = (is(b':'), is(b'.'), is(b' '));
+        let structure = or(or(open, close), or(colon, is(b',')));
+        let signs = or(plus, or(is(b'/'), or(is(b'-'), is(b'_'))));
+        let run = or(word, signs);
         let high = mask(v);
         Half([
             mask(word),
@@ -232,11 +281,14 @@ mod avx2 {
             mask(run),
             mask(is(b'%')),
             mask(plus),
-            mask(is(b' ')),
+            mask(space),
             mask(below(b' ', v)) & !high,
             mask(open),
             mask(close),
             mask(or(is(b'&'), is(b'='))),
+            mask(dot),
+            mask(or(signs, or(colon, or(dot, space)))),
+            mask(is(b'0')),
         ])
     }
 }

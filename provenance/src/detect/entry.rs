@@ -4,7 +4,7 @@ use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::filter::Anchor;
+use super::anchor::Anchor;
 use super::index::{Index, Lane};
 use super::words;
 use crate::vocabulary::Kind;

@@ -54,6 +54,7 @@
 //! Strong hits go before weak ones where hits are capped, and one value is reported at no more
 //! than 16 places of a message.
 
+mod anchor;
 #[cfg(test)]
 mod bench;
 mod classify;
@@ -66,6 +67,7 @@ mod json;
 mod scan;
 mod shapes;
 mod sieve;
+mod table;
 #[cfg(test)]
 mod tests;
 mod words;

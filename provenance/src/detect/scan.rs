@@ -482,8 +482,8 @@ impl<'d> Scanner<'d> {
     /// Whether the run was understood.
     fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
         let mut understood = false;
-        if let Some(hash) = self.index.digest(self.sieve.filter(), run) {
-            for known in self.index.find(hash) {
+        if let Some(hash) = self.index.digest(run) {
+            for known in self.index.find(Lane::Digest, hash) {
                 let find = Find {
                     range: range.clone(),
                     whole: false,
@@ -573,7 +573,7 @@ impl<'d> Scanner<'d> {
     /// Looks a canonical form up.
     pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: impl Fn() -> Find) {
         if self.index.has_length(lane, canonical.len()) && self.spend(LOOKUP) {
-            for known in self.index.find(self.index.hash(lane, canonical.as_bytes())) {
+            for known in self.index.find(lane, self.index.hash(lane, canonical.as_bytes())) {
                 self.report(at, &known, find());
             }
         }

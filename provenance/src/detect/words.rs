@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::entry::{BARE, begins_bare, is_separator};
-use super::filter::ANCHOR;
+use super::anchor::{ANCHOR, LONGEST, length_bit};
 use super::index::{Known, Lane};
 use super::scan::{At, Find, LOOKUP, Scanner};
 use super::{Form, json};
@@ -77,14 +77,13 @@ impl Scanner<'_> {
             whole: true,
             form,
         };
-        let (hash, found) = self.known(needle(text).as_bytes());
-        for known in found {
+        for known in self.known(needle(text).as_bytes()) {
             let form = if usize::try_from(known.length) == Ok(text.len()) {
                 Form::Exact
             } else {
                 Form::Embedded
             };
-            self.report(at, &known, find(known.met_as(hash, form)));
+            self.report(at, &known, find(known.met_as(form)));
         }
         if text.len() > LONGEST_WRITTEN || !text.bytes().any(|b| b.is_ascii_digit()) {
             return;
@@ -139,14 +138,13 @@ impl Scanner<'_> {
                 continue;
             }
             self.short(at, view, start);
-            self.bare(at, view, start, &mut lengths);
+            self.bare(at, view, start);
             let rest = text.as_bytes().get(start..).unwrap_or_default();
-            let anchor = rest
-                .first_chunk::<ANCHOR>()
-                .and_then(|first| self.index.anchor_key.of(first));
-            if let Some(anchor) = anchor.filter(|anchor| self.sieve.may_begin(*anchor)) {
-                self.index.lengths(anchor.hash, &mut lengths);
-                self.long(at, view, start, &lengths);
+            if let Some(first) = rest.first_chunk() {
+                let likely = self.sieve.lengths(first);
+                if likely != 0 && !self.long(at, view, start, likely, first, &mut lengths) {
+                    return false;
+                }
             }
             if !self.spend(1) {
                 return false;
@@ -167,14 +165,41 @@ impl Scanner<'_> {
                 .last()
                 .is_some_and(|last| last.is_ascii_alphanumeric() || !last.is_ascii());
             if ends && self.sieve.has(word) && is_boundary(text, end) {
-                self.candidates(at, view, start..end, self.index.hash(Lane::Text, word));
+                self.candidates(at, view, start..end, Lane::Text, self.index.hash(Lane::Text, word));
             }
         }
     }
 
-    /// Needles of these lengths, ascending: one pass of the hash over all of them.
-    fn long(&mut self, at: &mut At<'_>, view: &Folded, start: usize, lengths: &[u32]) {
+    /// Needles of the lengths that are likely, by their bits, and of those that filters do not tell apart. `false` if
+    /// the effort allowed is used up.
+    fn long(
+        &mut self,
+        at: &mut At<'_>,
+        view: &Folded,
+        start: usize,
+        likely: u64,
+        first: &[u8; ANCHOR],
+        lengths: &mut Vec<u32>,
+    ) -> bool {
         let text = view.text.as_str();
+        let mut rest = likely & !length_bit(LONGEST);
+        while rest != 0 {
+            let end = start + rest.trailing_zeros() as usize + 1;
+            rest &= rest - 1;
+            let Some(needle) = text.as_bytes().get(start..end) else { break };
+            if !self.spend(4) {
+                return false;
+            }
+            if is_boundary(text, end) && self.sieve.has(needle) {
+                self.candidates(at, view, start..end, Lane::Text, self.index.hash(Lane::Text, needle));
+            }
+        }
+        if likely & length_bit(LONGEST) == 0 {
+            return true;
+        }
+        // One pass of the hash over all of them.
+        let anchor = self.index.anchor_key.hash(u64::from_le_bytes(*first));
+        self.index.long_lengths(anchor, lengths);
         let mut hasher = self.index.hasher(Lane::Text);
         let mut hashed = start;
         for length in lengths {
@@ -185,45 +210,44 @@ impl Scanner<'_> {
                 break;
             };
             if !self.spend(4) {
-                break;
+                return false;
             }
             if !is_boundary(text, end) {
                 continue;
             }
             if !self.spend((end - hashed) / 4) {
-                break;
+                return false;
             }
             std::hash::Hasher::write(&mut hasher, &text.as_bytes()[hashed..end]);
             hashed = end;
             let hash = siphasher::sip128::Hasher128::finish128(&hasher).as_u128();
-            self.candidates(at, view, start..end, hash);
+            self.candidates(at, view, start..end, Lane::Text, hash);
         }
+        true
     }
 
     /// An id that begins here, with whatever separates its letters and digits.
-    fn bare(&mut self, at: &mut At<'_>, view: &Folded, start: usize, lengths: &mut Vec<u32>) {
+    fn bare(&mut self, at: &mut At<'_>, view: &Folded, start: usize) {
         if !self.index.has(Lane::Bare) {
             return;
         }
         let rest = view.text.as_bytes().get(start..).unwrap_or_default();
         let mut buffer = [0; *BARE.end()];
         let mut count = 0;
+        let mut lengths = 0;
         let mut hashed = 0;
         for (offset, byte) in Bare(rest.iter().enumerate()) {
             let Some(slot) = buffer.get_mut(count) else { return };
             *slot = byte;
             count += 1;
             if count == ANCHOR {
-                let anchor = buffer.first_chunk::<ANCHOR>();
-                let anchor = anchor
-                    .filter(|first| begins_bare(*first))
-                    .and_then(|first| self.index.anchor_key.of(first));
-                let Some(anchor) = anchor.filter(|anchor| self.sieve.may_begin(*anchor)) else {
+                let first = buffer.first_chunk().filter(|first| begins_bare(*first));
+                lengths = first.map_or(0, |first| self.sieve.lengths(first));
+                if lengths == 0 {
                     return;
-                };
-                self.index.lengths(anchor.hash, lengths);
+                }
             }
-            let known = count >= ANCHOR && lengths.iter().any(|length| usize::try_from(*length) == Ok(count));
+            let known = lengths & length_bit(count) != 0 && self.sieve.has(buffer.get(..count).unwrap_or_default());
             let end = start + offset + 1;
             if known && is_boundary(&view.text, end) {
                 if !self.spend(LOOKUP) {
@@ -231,7 +255,7 @@ impl Scanner<'_> {
                 }
                 hashed += 1;
                 let hash = self.index.hash(Lane::Bare, buffer.get(..count).unwrap_or_default());
-                self.candidates(at, view, start..end, hash);
+                self.candidates(at, view, start..end, Lane::Bare, hash);
             }
             if hashed > BARE_TRIED {
                 return;
@@ -240,20 +264,19 @@ impl Scanner<'_> {
     }
 
     /// What is registered as this text.
-    fn known(&self, needle: &[u8]) -> (u128, Vec<Known>) {
-        if !self.sieve.has(needle) {
-            return (0, Vec::new());
+    fn known(&self, needle: &[u8]) -> Vec<Known> {
+        match self.sieve.has(needle) {
+            true => self.index.find(Lane::Text, self.index.hash(Lane::Text, needle)),
+            false => Vec::new(),
         }
-        let hash = self.index.hash(Lane::Text, needle);
-        (hash, self.index.find(hash))
     }
 
-    fn candidates(&mut self, at: &mut At<'_>, view: &Folded, range: Range<usize>, hash: u128) {
-        for known in self.index.find(hash) {
+    fn candidates(&mut self, at: &mut At<'_>, view: &Folded, range: Range<usize>, lane: Lane, hash: u128) {
+        for known in self.index.find(lane, hash) {
             let find = Find {
                 range: view.source(range.clone()),
                 whole: false,
-                form: known.met_as(hash, Form::Embedded),
+                form: known.met_as(Form::Embedded),
             };
             self.report(at, &known, find);
         }

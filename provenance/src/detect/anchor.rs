@@ -1,0 +1,132 @@
+//! What a filter has of a text: quick keyed hashes of its beginning and of all of it.
+
+use siphasher::sip128::SipHasher13;
+
+/// Bytes by which long text is found.
+pub(super) const ANCHOR: usize = 8;
+/// Lengths are told apart up to this one.
+pub(super) const LONGEST: usize = 64;
+
+/// What the filter has of a piece of text: the keyed hash of its first bytes, and its length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Anchor {
+    pub(super) hash: u32,
+    pub(super) length: u32,
+    /// Short keys, and ids without separators, are told apart by their beginning first.
+    pub(super) begin: u16,
+    /// The keyed hash of all of it, where it is longer than the anchor.
+    pub(super) whole: u32,
+}
+
+/// Beginnings that are told apart: 12 bits.
+pub(super) const BEGINS: usize = 1 << 12;
+/// Marks the beginning of an id without separators.
+pub(super) const BARE: u16 = 1 << 12;
+
+/// A keyed hash of eight bytes, quick rather than strong: its 32 bits say little, and what passes
+/// is looked up by SipHash.
+#[derive(Clone, Copy)]
+pub(super) struct AnchorKey {
+    add: u64,
+    multiply: u64,
+}
+
+impl AnchorKey {
+    pub(super) fn new(key: &[u8; 16]) -> Self {
+        // Multiplication alone mixes only as well as its factor is random.
+        let key = SipHasher13::new_with_key(key).hash(b"anchors");
+        AnchorKey {
+            add: key.h1,
+            multiply: key.h2 | 1,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn hash(self, word: u64) -> u32 {
+        let product = u128::from(word ^ self.add) * u128::from(self.multiply);
+        let mixed = (product >> 64) as u64 ^ product as u64;
+        (mixed >> 32) as u32 ^ mixed as u32
+    }
+
+    /// A keyed hash of all bytes of a folded text; that of a text of ASCII in another case is the same.
+    #[inline]
+    pub(super) fn whole(self, bytes: &[u8]) -> u32 {
+        let mut state = self.multiply ^ bytes.len() as u64;
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut take = |word: u64| {
+            let product = u128::from(lower(word) ^ self.add ^ state) * u128::from(self.multiply);
+            state = (product >> 64) as u64 ^ product as u64;
+        };
+        words.iter().for_each(|word| take(u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            take(u64::from_le_bytes(word));
+        }
+        (state >> 32) as u32 ^ state as u32
+    }
+
+    /// A keyed hash of the first two bytes of a key.
+    #[inline(always)]
+    pub(super) fn begin(self, word: u64) -> u16 {
+        ((word ^ self.add).wrapping_mul(self.multiply) >> 52) as u16
+    }
+
+    /// The anchor of an id without separators, of at least eight bytes.
+    pub(super) fn of_bare(self, bytes: &[u8]) -> Option<Anchor> {
+        let word = u64::from_le_bytes(*bytes.first_chunk()?);
+        let begin = self.begin(word & 0xffff) | BARE;
+        self.of(bytes).map(|anchor| Anchor { begin, ..anchor })
+    }
+
+    /// What the anchor of `bytes` hashes: their first, or all of them with their number.
+    #[inline(always)]
+    pub(super) fn first(bytes: &[u8]) -> u64 {
+        match bytes.first_chunk::<ANCHOR>() {
+            Some(first) => u64::from_le_bytes(*first),
+            None => {
+                let mut first = [0; ANCHOR];
+                first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                short(u64::from_le_bytes(first), bytes.len())
+            }
+        }
+    }
+
+    /// The anchor of `bytes`; `None` if there are none.
+    pub(super) fn of(self, bytes: &[u8]) -> Option<Anchor> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let word = Self::first(bytes);
+        (length > 0).then(|| Anchor {
+            hash: self.hash(word),
+            length,
+            begin: match length {
+                2..8 => self.begin(word & 0xffff),
+                _ => 0,
+            },
+            whole: if length < 8 { 0 } else { self.whole(bytes) },
+        })
+    }
+}
+
+/// Small letters for capitals, all eight at once.
+#[inline(always)]
+pub(super) fn lower(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let low = word & (ONES * 0x7f);
+    let from_a = low + ONES * u64::from(0x80 - b'A');
+    let after_z = low + ONES * u64::from(0x80 - b'Z' - 1);
+    let capital = from_a & !after_z & !word & (ONES * 0x80);
+    word | capital >> 2
+}
+
+/// The first `length` bytes of a word, at most 7, and their number.
+#[inline(always)]
+pub(super) fn short(word: u64, length: usize) -> u64 {
+    word & !(!0 << (8 * length)) | (length as u64) << 56
+}
+
+/// The bit of a length.
+#[inline(always)]
+pub(super) fn length_bit(length: usize) -> u64 {
+    1 << (length.clamp(1, LONGEST) - 1)
+}

@@ -1,0 +1,245 @@
+//! A few blocks of a text as the sieve reads them: masks, folded bytes, and where words end.
+
+use std::array;
+
+use crate::detect::anchor::LONGEST;
+use crate::detect::classify::{BLOCK, Masks, classify};
+
+/// Blocks that are looked at together.
+pub(super) const CHUNK: usize = 8;
+/// Most positions that are gathered of a chunk; a power of two.
+pub(super) const MOST: usize = CHUNK * BLOCK;
+
+pub(super) struct Chunk {
+    /// Where it begins.
+    pub(super) base: usize,
+    /// Blocks in it.
+    pub(super) count: usize,
+    /// With those of the block that follows.
+    pub(super) masks: [Masks; CHUNK + 1],
+    /// In small letters, with zeros behind the end.
+    folded: [u8; (CHUNK + 1) * BLOCK + 8],
+    /// Where words end, or could.
+    ends: [u64; CHUNK + 2],
+    digits: [u64; CHUNK + 2],
+}
+
+impl Chunk {
+    pub(super) fn new() -> Self {
+        Chunk {
+            base: 0,
+            count: 0,
+            masks: array::from_fn(|_| Masks::default()),
+            folded: [0; (CHUNK + 1) * BLOCK + 8],
+            ends: [0; CHUNK + 2],
+            digits: [0; CHUNK + 2],
+        }
+    }
+
+    /// Of no text.
+    pub(super) fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    /// Goes on with what begins at `base`; `false` at the end.
+    #[inline(always)]
+    pub(super) fn read(&mut self, bytes: &[u8], base: usize) -> bool {
+        let before = self.masks.get(self.count.wrapping_sub(1)).copied().unwrap_or_default();
+        let rest = bytes.get(base..).unwrap_or_default();
+        if rest.is_empty() {
+            return false;
+        }
+        self.base = base;
+        self.count = (rest.len() / BLOCK + 1).min(CHUNK);
+        let within = rest.get(..(self.count + 1) * BLOCK).unwrap_or(rest);
+        if let Some(masks) = self.masks.get_mut(..=self.count) {
+            classify(within, masks);
+        }
+        let (read, behind) = self.folded.split_at_mut(within.len().min(MOST + BLOCK));
+        for (to, from) in read.iter_mut().zip(within) {
+            *to = from.to_ascii_lowercase();
+        }
+        if within.len() < MOST + BLOCK {
+            behind.fill(0);
+        }
+        let mut word = before.word >> 63;
+        let mut high = before.high >> 63;
+        for ((ends, digits), now) in self.ends.iter_mut().zip(&mut self.digits).zip(&self.masks).take(self.count + 1) {
+            *ends = !now.word & (now.word << 1 | word) | now.high | now.high << 1 | high;
+            *digits = now.digit;
+            (word, high) = (now.word >> 63, now.high >> 63);
+        }
+        true
+    }
+
+    /// The masks of a block and of the one after it.
+    #[inline(always)]
+    pub(super) fn pair(&self, block: usize) -> (&Masks, &Masks) {
+        (&self.masks[block % CHUNK], &self.masks[block % CHUNK + 1])
+    }
+
+    /// The eight bytes at an offset, in small letters.
+    #[inline(always)]
+    pub(super) fn word(&self, offset: u16) -> u64 {
+        let offset = usize::from(offset) % MOST;
+        let bytes = self.folded.get(offset..offset + 8).and_then(|word| word.first_chunk());
+        bytes.map_or(0, |word| u64::from_le_bytes(*word))
+    }
+
+    /// The bits of the lengths that a value could have that begins at an offset; always that of the longest.
+    #[inline(always)]
+    pub(super) fn ends(&self, offset: u16) -> u64 {
+        bits(&self.ends, usize::from(offset) % MOST + 1) | 1 << (LONGEST - 1)
+    }
+
+    /// Which bytes from an offset on are digits.
+    #[inline(always)]
+    pub(super) fn digits(&self, offset: u16) -> u64 {
+        bits(&self.digits, usize::from(offset) % MOST)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_digit(&self, offset: u16) -> bool {
+        let offset = usize::from(offset) % MOST;
+        self.digits[offset / BLOCK] >> (offset % BLOCK) & 1 != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn at(&self, offset: u16) -> usize {
+        self.base + usize::from(offset)
+    }
+}
+
+/// 64 bits from one on.
+#[inline(always)]
+fn bits(words: &[u64; CHUNK + 2], from: usize) -> u64 {
+    let (word, bit) = (from / BLOCK % (CHUNK + 1), from % BLOCK);
+    words[word] >> bit | words[word + 1] << 1 << (BLOCK - 1 - bit)
+}
+
+/// Offsets in a chunk.
+pub(super) struct Offsets {
+    offsets: [u16; MOST],
+    count: usize,
+}
+
+impl Offsets {
+    pub(super) fn new() -> Self {
+        Offsets {
+            offsets: [0; MOST],
+            count: 0,
+        }
+    }
+
+    /// Adds those of the bits of a block. No more than every other byte of a chunk may be added.
+    #[inline(always)]
+    pub(super) fn gather(&mut self, block: usize, bits: u64) {
+        let base = (block * BLOCK) as u16;
+        let mut rest = bits;
+        let mut place = self.count;
+        while rest != 0 {
+            // Four at a time, as their number is hard to foretell; what is too much is written over.
+            for _ in 0..4 {
+                self.offsets[place % MOST] = base + rest.trailing_zeros() as u16;
+                rest &= rest.wrapping_sub(1);
+                place += 1;
+            }
+        }
+        self.count += bits.count_ones() as usize;
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, offset: u16, wanted: bool) {
+        self.offsets[self.count % MOST] = offset;
+        self.count += usize::from(wanted);
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self) -> &[u16] {
+        self.offsets.get(..self.count).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    pub(super) fn clear(&mut self) {
+        self.count = 0;
+    }
+}
+
+/// The bytes from which on one of these is among fifteen: that far do eight letters with separators reach.
+#[inline(always)]
+pub(super) fn near(now: u64, next: u64) -> u64 {
+    let mut bits = pair_of(now, next);
+    for shift in [1, 2, 4, 7] {
+        bits |= bits >> shift;
+    }
+    bits as u64
+}
+
+/// The bytes from which on one of these is among eight.
+#[inline(always)]
+pub(super) fn soon(now: u64, next: u64) -> u64 {
+    let mut bits = pair_of(now, next);
+    for shift in [1, 2, 4] {
+        bits |= bits >> shift;
+    }
+    bits as u64
+}
+
+#[inline(always)]
+pub(super) fn pair_of(now: u64, next: u64) -> u128 {
+    u128::from(now) | u128::from(next) << 64
+}
+
+/// Where sixteen bits that are set begin.
+#[inline(always)]
+pub(super) fn long(bits: u128) -> u128 {
+    let mut bits = bits;
+    for shift in [1, 2, 4, 8] {
+        bits &= bits >> shift;
+    }
+    bits
+}
+
+/// Each bit: whether an odd number of bits up to and with it is set.
+#[inline(always)]
+pub(super) fn prefix_xor(bits: u64) -> u64 {
+    let mut bits = bits;
+    for shift in [1, 2, 4, 8, 16, 32] {
+        bits ^= bits << shift;
+    }
+    bits
+}
+
+/// The bytes that a backslash before them escapes; `carry` says whether the first one is.
+#[inline(always)]
+pub(super) fn escaped(backslash: u64, carry: &mut u64) -> u64 {
+    if backslash == 0 {
+        return std::mem::take(carry);
+    }
+    const EVEN: u64 = 0x5555_5555_5555_5555;
+    let backslash = backslash & !*carry;
+    let follows = backslash << 1 | *carry;
+    let odd_starts = backslash & !EVEN & !follows;
+    let (even_runs, overflow) = odd_starts.overflowing_add(backslash);
+    *carry = u64::from(overflow);
+    (EVEN ^ (even_runs << 1)) & follows
+}
+
+#[inline(always)]
+pub(super) fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+/// The eight bytes at `at`, as far as there are.
+#[inline(always)]
+pub(super) fn word_at(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match rest.first_chunk::<8>() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => {
+            let mut word = [0; 8];
+            word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            u64::from_le_bytes(word)
+        }
+    }
+}

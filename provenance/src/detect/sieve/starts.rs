@@ -1,0 +1,256 @@
+//! Starts of words at which something could be known: text, ids whatever separates them, and months.
+
+use super::Sieve;
+use super::chunk::{Chunk, MOST, Offsets, byte_at, near, pair_of, soon, word_at};
+use crate::detect::anchor::{ANCHOR, LONGEST, length_bit, lower, short};
+use crate::detect::entry::{BARE, is_separator};
+use crate::detect::filter::{BARE_BIT, Spread};
+use crate::detect::words::Bare;
+
+/// Lengths, as bits, of what is found only as a whole leaf, or if it is a number.
+pub(super) const TINY: u64 = 0b11;
+/// Lengths, as bits, that are hashed as a whole.
+pub(super) const SHORT: u64 = 0x7f;
+
+/// Where the words of a chunk begin that are to be looked at.
+pub(super) struct Starts {
+    words: Offsets,
+    ids: Offsets,
+    months: Offsets,
+    survivors: Offsets,
+    anchors: [Spread; MOST],
+    shorts: [u8; MOST],
+}
+
+impl Starts {
+    pub(super) fn new() -> Self {
+        Starts {
+            words: Offsets::new(),
+            ids: Offsets::new(),
+            months: Offsets::new(),
+            survivors: Offsets::new(),
+            anchors: [Spread::default(); MOST],
+            shorts: [0; MOST],
+        }
+    }
+}
+
+impl Sieve<'_> {
+    /// Gathers the starts of a block.
+    #[inline(always)]
+    pub(super) fn gather(&self, chunk: &Chunk, block: usize, starts: u64, into: &mut Starts) {
+        into.words.gather(block, starts);
+        if !self.ids && !self.dates {
+            return;
+        }
+        let (now, next) = chunk.pair(block);
+        let near = starts & near(now.digit, next.digit);
+        if self.dates {
+            into.months.gather(block, near & !now.digit);
+        }
+        if self.ids {
+            // Eight letters or digits, with no more than one separator between two of them.
+            let word = pair_of(now.word, next.word);
+            let stop = !word & !(pair_of(now.joint, next.joint) & word >> 1);
+            into.ids.gather(block, near & !soon(stop as u64, (stop >> 64) as u64));
+        }
+    }
+
+    /// Passes on the starts of words at which something could be known, with whether it is a digit, and the bits of
+    /// the lengths that it could have: what was gathered is looked at in steps, so that memory is waited for once.
+    #[inline(always)]
+    pub(super) fn begin(&self, bytes: &[u8], chunk: &Chunk, starts: &mut Starts, mut pass: impl FnMut(usize, bool, u64)) {
+        let key = self.key;
+        // Keys of one byte.
+        let ones = (self.lengths & 1) as u8;
+        let words = starts.words.get();
+        for ((offset, anchor), shorts) in words.iter().zip(&mut starts.anchors).zip(&mut starts.shorts) {
+            let word = chunk.word(*offset);
+            *anchor = Spread::new(key.hash(word));
+            self.filter.prefetch_anchor(*anchor);
+            *shorts = (self.filter.begins(key, word) | ones) & chunk.ends(*offset) as u8 & SHORT as u8;
+        }
+        starts.survivors.clear();
+        for (place, (anchor, shorts)) in starts.anchors.iter().zip(&starts.shorts).enumerate().take(words.len()) {
+            let passes = *shorts != 0 || self.filter.may(*anchor);
+            starts.survivors.push(place as u16, passes);
+        }
+        for place in starts.survivors.get() {
+            self.filter.prefetch_lengths(starts.anchors[usize::from(*place) % MOST]);
+        }
+        for place in starts.survivors.get() {
+            let place = usize::from(*place) % MOST;
+            let offset = words.get(place).copied().unwrap_or_default();
+            let found = self.found(bytes, chunk, offset, starts.anchors[place], starts.shorts[place]);
+            if found != 0 {
+                pass(chunk.at(offset), chunk.is_digit(offset), found);
+            }
+        }
+        starts.words.clear();
+        for offset in starts.ids.get() {
+            if self.begins_bare(chunk.word(*offset)) && self.bare_id(bytes, chunk.at(*offset)) {
+                pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
+            }
+        }
+        starts.ids.clear();
+    }
+
+    /// Passes on the starts of words that are months with digits after them.
+    #[inline(always)]
+    pub(super) fn months(&self, bytes: &[u8], chunk: &Chunk, starts: &mut Starts, mut pass: impl FnMut(usize)) {
+        for offset in starts.months.get() {
+            if is_month(chunk.word(*offset)) && month_first(bytes, chunk.at(*offset)) {
+                pass(chunk.at(*offset));
+            }
+        }
+        starts.months.clear();
+    }
+
+    /// The bits of the lengths, among those that end with a word, of what is likely to be known that begins at an offset;
+    /// `shorts` has those of short keys.
+    #[inline(never)]
+    fn found(&self, bytes: &[u8], chunk: &Chunk, offset: u16, anchor: Spread, shorts: u8) -> u64 {
+        let mut found = 0;
+        let word = chunk.word(offset);
+        let mut lengths = u64::from(shorts);
+        while lengths != 0 {
+            let bit = lengths & lengths.wrapping_neg();
+            let length = bit.trailing_zeros() as usize + 1;
+            lengths ^= bit;
+            found |= self.filter.get(self.key.hash(short(word, length))) & bit;
+        }
+        let mut lengths = match self.filter.may(anchor) {
+            true => self.filter.lengths_of(anchor) & chunk.ends(offset) & !SHORT,
+            false => 0,
+        };
+        let at = chunk.at(offset);
+        while lengths != 0 {
+            let bit = lengths & lengths.wrapping_neg();
+            let length = bit.trailing_zeros() as usize + 1;
+            lengths ^= bit;
+            // Of the longest nobody knows how long they are.
+            if length == LONGEST || bytes.get(at..at + length).is_some_and(|text| self.has_whole(text)) {
+                found |= bit;
+            }
+        }
+        found
+    }
+
+    /// Whether something could be known that begins here, with spaces for pluses.
+    #[inline(never)]
+    pub(super) fn starts_spaced(&self, chunk: &Chunk, offset: u16) -> bool {
+        let word = chunk.word(offset);
+        let spaced = word.to_le_bytes().map(|byte| if byte == b'+' { b' ' } else { byte });
+        let spaced = u64::from_le_bytes(spaced);
+        let ends = chunk.ends(offset);
+        let begins = || u64::from(self.filter.begins(self.key, spaced)) & ends & SHORT;
+        spaced != word && (self.filter.get(self.key.hash(spaced)) & ends & !SHORT != 0 || begins() != 0)
+    }
+
+    /// Whether an id begins with the first two letters or digits of this folded word.
+    #[inline(always)]
+    fn begins_bare(&self, word: u64) -> bool {
+        let second = (word >> 8) as u8;
+        let second = if second.is_ascii_alphanumeric() {
+            second
+        } else {
+            (word >> 16) as u8
+        };
+        self.filter.begins(self.key, word & 0xff | u64::from(second) << 8) & BARE_BIT != 0
+    }
+
+    /// Whether an id could begin here, with or without separators.
+    #[inline(never)]
+    fn bare_id(&self, bytes: &[u8], at: usize) -> bool {
+        // Its first eight letters and digits, between which single separators may stand.
+        let mut first = 0;
+        let mut count = 0;
+        let mut digit = false;
+        let mut separated = true;
+        let mut end = at;
+        while count < ANCHOR {
+            let byte = byte_at(bytes, end);
+            if byte.is_ascii_alphanumeric() {
+                first |= u64::from(byte) << (8 * count);
+                count += 1;
+                digit |= byte.is_ascii_digit();
+                separated = false;
+            } else if !separated && (is_separator(byte) || byte == b'+') {
+                separated = true;
+            } else {
+                return false;
+            }
+            end += 1;
+        }
+        if !digit {
+            return false;
+        }
+        match self.filter.get(self.key.hash(lower(first))) & !SHORT {
+            0 => false,
+            lengths => self.whole_id(bytes.get(at..).unwrap_or_default(), lengths),
+        }
+    }
+
+    /// Whether letters and digits of one of these lengths could be an id as a whole.
+    fn whole_id(&self, rest: &[u8], lengths: u64) -> bool {
+        let mut id = [0; *BARE.end()];
+        let mut count = 0;
+        // In forms, spaces are written as pluses.
+        let spaced = rest.iter().map(|byte| if *byte == b'+' { &b' ' } else { byte });
+        for (offset, byte) in Bare(spaced.enumerate()) {
+            let Some(slot) = id.get_mut(count) else { break };
+            *slot = byte.to_ascii_lowercase();
+            count += 1;
+            let known = count >= ANCHOR && lengths & length_bit(count) != 0;
+            let ends = || !rest.get(offset + 1).is_some_and(u8::is_ascii_alphanumeric);
+            if known && ends() && self.has_whole(id.get(..count).unwrap_or_default()) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Whether digits follow the name of a month soon.
+fn month_first(bytes: &[u8], at: usize) -> bool {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let name = rest
+        .iter()
+        .take(10)
+        .take_while(|byte| byte.is_ascii_alphabetic())
+        .count();
+    let gap = rest.get(name..).unwrap_or_default();
+    gap.iter()
+        .take(3)
+        .find(|byte| !matches!(byte, b' ' | b'+' | b',' | b'.' | b'-'))
+        .is_some_and(u8::is_ascii_digit)
+}
+
+pub(super) fn month(bytes: &[u8], at: usize) -> bool {
+    is_month(lower(word_at(bytes, at)))
+}
+
+/// Whether a folded word begins as a month's name.
+#[inline(always)]
+fn is_month(word: u64) -> bool {
+    let letters = word as u32 & 0xff_ffff;
+    MONTHS[(letters.wrapping_mul(MONTHS_BY) >> 28) as usize] == letters
+}
+
+/// The first letters of the months, where a multiplication puts them.
+const MONTHS: [u32; 16] = {
+    let names = [
+        b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
+    ];
+    let mut months = [0; 16];
+    let mut n = 0;
+    while n < names.len() {
+        let letters = u32::from_le_bytes([names[n][0], names[n][1], names[n][2], 0]);
+        let place = (letters.wrapping_mul(MONTHS_BY) >> 28) as usize;
+        assert!(months[place] == 0);
+        months[place] = letters;
+        n += 1;
+    }
+    months
+};
+const MONTHS_BY: u32 = 0x3b6f_e507;
