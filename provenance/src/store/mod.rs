@@ -15,6 +15,7 @@ mod proof;
 mod read;
 pub(crate) mod retention;
 mod schema;
+mod source;
 mod statement;
 mod stored;
 mod texts;
