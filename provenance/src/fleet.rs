@@ -1,4 +1,4 @@
-//! Values that other instances register, taken over while this one runs.
+//! Values and links that other instances register, taken over while this one runs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +9,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::error::ErrorKind;
-use crate::store::follow::Follower;
-use crate::store::write::Value;
+use crate::store::follow::{Follower, News};
 
 /// Longest time for which closing waits for a look in progress.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,6 +24,7 @@ pub(crate) struct Following {
 #[derive(Default)]
 struct Shared {
     values: AtomicU64,
+    links: AtomicU64,
     failures: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
@@ -34,6 +34,8 @@ struct Shared {
 pub(crate) struct FollowingStatus {
     /// Values of others that were taken over since the start.
     values: u64,
+    /// Links between identifiers, likewise.
+    links: u64,
     /// Looks that failed.
     failures: u64,
     /// Why the last look failed, without values; `None` once one has succeeded again.
@@ -48,7 +50,7 @@ impl Following {
     pub(crate) fn start(
         mut follower: Follower,
         interval: Duration,
-        take: impl Fn(Vec<Value>) -> bool + Send + 'static,
+        mut take: impl FnMut(News) -> bool + Send + 'static,
     ) -> Result<Self, Error> {
         let (stop, stopped) = bounded(1);
         let (end, ended) = bounded(1);
@@ -60,9 +62,10 @@ impl Following {
                 while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                     let looked = follower.look();
                     let trouble = match looked {
-                        Ok(values) => {
-                            side.values.fetch_add(values.len() as u64, Ordering::Relaxed);
-                            if !take(values) {
+                        Ok(news) => {
+                            side.values.fetch_add(news.values.len() as u64, Ordering::Relaxed);
+                            side.links.fetch_add(news.links.len() as u64, Ordering::Relaxed);
+                            if !take(news) {
                                 break;
                             }
                             None
@@ -96,6 +99,7 @@ impl Following {
     pub(crate) fn status(&self) -> FollowingStatus {
         FollowingStatus {
             values: self.shared.values.load(Ordering::Relaxed),
+            links: self.shared.links.load(Ordering::Relaxed),
             failures: self.shared.failures.load(Ordering::Relaxed),
             // In a forked child nobody would ever give it back.
             last_error: self.shared.last_error.try_lock().ok().and_then(|error| error.clone()),

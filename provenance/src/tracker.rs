@@ -378,19 +378,13 @@ impl Tracker {
         };
         let restored = writer.restore(config.max_values)?;
         let forgotten = writer.forgotten();
-        // Erasure and retention are of files so far.
-        let mut eraser = match &config.storage {
-            Storage::Sqlite(path) => Some(Eraser::open(path)?),
-            Storage::Postgres(_) => None,
-        };
+        let mut eraser = Eraser::open(&config.storage)?;
         let erased = Erased::new(&keys);
         let mut version = 0;
-        if let Some(eraser) = &mut eraser {
-            for change in eraser.changes(0)? {
-                version = change.version;
-                if !change.is_lifted {
-                    erased.add(change.person, change.erasure);
-                }
+        for change in eraser.changes(0)? {
+            version = change.version;
+            if !change.is_lifted {
+                erased.add(change.person, change.erasure);
             }
         }
 
@@ -488,20 +482,18 @@ impl Tracker {
         });
         if let Some(follower) = follower {
             let tracker = Arc::downgrade(&inner);
-            let following = Following::start(follower, interval, move |values| {
-                let Some(tracker) = tracker.upgrade() else { return false };
-                for value in values {
-                    let tag = (*value.tag).clone();
-                    tracker.registry.register(value.fingerprint, &value.entry, tag, true);
-                }
+            let mut waiting = erasure::Waiting::default();
+            let following = Following::start(follower, interval, move |news| {
+                let Some(tracker) = tracker.upgrade().map(Tracker) else {
+                    return false;
+                };
+                tracker.learn(news, &mut waiting);
                 true
             })?;
             let _ = inner.following.set(following);
         }
         let tracker = Tracker(inner);
-        if let Some(eraser) = eraser {
-            tracker.keep(eraser, version);
-        }
+        tracker.keep(eraser, version);
         Ok(tracker)
     }
 

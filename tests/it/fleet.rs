@@ -1,18 +1,16 @@
 //! Many instances in one place: a PostgreSQL database, or a file.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, RunQueryDsl};
 use provenance::config::{Config, Storage, Token};
 use provenance::store::{EventQuery, FingerprintQuery, FlowQuery, Reader, StoredEvent};
 use provenance::{Error, Scope, Tracker, record_event, set_owner, tag, test};
 use provenance_audit::api::{Api, Options, Request, Source};
 use provenance_tests::Evidence;
-use provenance_tests::postgres::Database;
+use provenance_tests::postgres::{Database, Private};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -464,137 +462,6 @@ fn a_server_that_is_killed_and_comes_back_gets_everything_once() {
     assert_eq!(rest, expected);
     let verified = Reader::connect(&storage).unwrap().verify().unwrap();
     assert!(verified.is_ok(), "{:?}", verified.first_problem());
-}
-
-/// A server of one test, which may be killed.
-struct Private {
-    folder: tempfile::TempDir,
-    programs: PathBuf,
-    postmaster: Option<Child>,
-}
-
-impl Private {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut server = Private {
-            folder,
-            programs: programs(),
-            postmaster: None,
-        };
-        if is_root() {
-            let path = server.folder.path().to_str().unwrap();
-            assert!(
-                Command::new("chown")
-                    .args(["postgres:", path])
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-        }
-        let data = server.data();
-        let made = server
-            .command("initdb")
-            .args([
-                "--username",
-                "postgres",
-                "--auth",
-                "trust",
-                "--encoding",
-                "UTF8",
-                "--locale",
-                "C",
-                "--no-sync",
-            ])
-            .args(["--pgdata", &data])
-            .status()
-            .unwrap();
-        assert!(made.success());
-        server.start_again();
-        server
-    }
-
-    fn data(&self) -> String {
-        self.folder.path().join("data").to_str().unwrap().to_owned()
-    }
-
-    fn url(&self) -> String {
-        let folder = self.folder.path().to_str().unwrap().replace('/', "%2F");
-        format!("postgres://postgres@{folder}/postgres")
-    }
-
-    /// The server refuses to be root.
-    fn command(&self, program: &str) -> Command {
-        let program = self.programs.join(program);
-        let mut command = match is_root() {
-            true => {
-                let mut command = Command::new("setpriv");
-                command
-                    .args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"])
-                    .arg(program);
-                command
-            }
-            false => Command::new(program),
-        };
-        command
-            .current_dir(self.folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command
-    }
-
-    fn start_again(&mut self) {
-        let folder = self.folder.path().to_str().unwrap().to_owned();
-        let until = Instant::now() + PATIENCE;
-        // Right after a kill, backends may still hold the memory.
-        while Instant::now() < until {
-            let data = self.data();
-            let mut command = self.command("postgres");
-            command.args(["-D", &data, "-k", &folder, "-c", "listen_addresses=", "-c", "fsync=off"]);
-            let mut child = command.spawn().unwrap();
-            while child.try_wait().unwrap().is_none() && Instant::now() < until {
-                if PgConnection::establish(&self.url()).is_ok() {
-                    self.postmaster = Some(child);
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        panic!("the server did not start");
-    }
-
-    /// As `kill -9` does it.
-    fn kill(&mut self) {
-        let mut child = self.postmaster.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.postmaster.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn is_root() -> bool {
-    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
-}
-
-/// Debian keeps the server's programs out of PATH, a folder a version.
-fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
-    folders.sort();
-    folders
-        .into_iter()
-        .rev()
-        .find(|folder| folder.join("postgres").exists())
-        .unwrap_or_else(|| Path::new("").to_owned())
 }
 
 #[test]

@@ -7,7 +7,7 @@ pub mod postgres;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use provenance::config::{Config, Storage};
+use provenance::config::{Config, Storage, Token};
 use provenance::store::{EventQuery, Reader};
 use provenance::{Tracker, test};
 use serde_json::Value as Json;
@@ -30,14 +30,29 @@ impl Evidence {
     /// A tracker with default configuration but for what `change` changes.
     pub fn new(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let tracker = Tracker::open(config(&folder, change)).unwrap();
+        let storage = Storage::Sqlite(folder.path().join("provenance.db"));
+        let tracker = Tracker::open(config(storage, change)).unwrap();
         Evidence { folder, tracker }
     }
 
-    /// Closes the tracker and opens another one on the same file, as a restart does.
+    /// As [`Evidence::new`], in a PostgreSQL database.
+    pub fn on_server(database: &postgres::Database, change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(Storage::Postgres(Token(database.url())), |config| {
+            config.key = Some(Token("ab".repeat(32)));
+            change(config);
+        });
+        let tracker = Tracker::open(config).unwrap();
+        Evidence { folder, tracker }
+    }
+
+    /// Closes the tracker and opens another one on the same evidence, as a restart does.
     pub fn restart(self) -> Self {
         self.tracker.close();
-        let tracker = Tracker::open(config(&self.folder, |_| {})).unwrap();
+        let config = config(self.storage(), |config| {
+            config.key.clone_from(&self.tracker.config().key)
+        });
+        let tracker = Tracker::open(config).unwrap();
         Evidence {
             folder: self.folder,
             tracker,
@@ -49,7 +64,12 @@ impl Evidence {
         test::scoped(&self.tracker)
     }
 
-    /// The database.
+    /// Where the evidence is.
+    pub fn storage(&self) -> Storage {
+        self.tracker.config().storage.clone()
+    }
+
+    /// The file.
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("provenance.db")
     }
@@ -57,7 +77,7 @@ impl Evidence {
     /// Everything recorded so far, oldest first, as the audit API shows it.
     pub fn events(&self) -> Vec<Json> {
         self.tracker.flush(Duration::from_secs(10)).unwrap();
-        let mut reader = Reader::open(&self.database()).unwrap();
+        let mut reader = Reader::connect(&self.storage()).unwrap();
         let mut query = EventQuery {
             limit: 10_000,
             ..EventQuery::default()
@@ -105,9 +125,9 @@ impl Evidence {
     }
 }
 
-fn config(folder: &tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Config {
+fn config(storage: Storage, change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config {
-        storage: Storage::Sqlite(folder.path().join("provenance.db")),
+        storage,
         service: "tests".into(),
         ..Config::default()
     };

@@ -3,11 +3,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::{PgConnection, RunQueryDsl};
@@ -24,17 +24,32 @@ impl Database {
     /// Creates one and runs `schema` in it. Panics, naming the Debian package, where there is no PostgreSQL: a
     /// test without its database has not passed.
     pub fn new(schema: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let database = Database {
-            name: format!("test_{}_{count}_{now}", std::process::id()),
-        };
+        let database = Database::named();
         // The strategy copies files instead of logging each page: faster for what is empty.
         let create = format!("CREATE DATABASE {} STRATEGY file_copy", database.name);
         administer(&create).unwrap_or_else(|error| panic!("{create}: {error}"));
         database.connect().batch_execute(schema).unwrap();
         database
+    }
+
+    /// One with the content of another one, which nobody has open.
+    pub fn copy_of(other: &Database) -> Self {
+        let database = Database::named();
+        let create = format!(
+            "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy",
+            database.name, other.name
+        );
+        administer(&create).unwrap_or_else(|error| panic!("{create}: {error}"));
+        database
+    }
+
+    fn named() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Database {
+            name: format!("test_{}_{count}_{now}", std::process::id()),
+        }
     }
 
     /// For libpq and tokio-postgres: a Unix socket, no password.
@@ -107,4 +122,155 @@ impl Server {
             _until: child.stdin.take(),
         }
     }
+}
+
+/// A server of one test, which may be killed.
+pub struct Private {
+    folder: tempfile::TempDir,
+    programs: PathBuf,
+    postmaster: Option<Child>,
+}
+
+impl Private {
+    /// Begins one in a folder of its own.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Private {
+            folder,
+            programs: programs(),
+            postmaster: None,
+        };
+        if is_root() {
+            let path = server.folder.path().to_str().unwrap();
+            assert!(
+                Command::new("chown")
+                    .args(["postgres:", path])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        let data = server.data();
+        let made = server
+            .command("initdb")
+            .args([
+                "--username",
+                "postgres",
+                "--auth",
+                "trust",
+                "--encoding",
+                "UTF8",
+                "--locale",
+                "C",
+                "--no-sync",
+            ])
+            .args(["--pgdata", &data])
+            .status()
+            .unwrap();
+        assert!(made.success());
+        server.start_again();
+        server
+    }
+
+    /// Where it keeps everything.
+    pub fn data(&self) -> String {
+        self.folder.path().join("data").to_str().unwrap().to_owned()
+    }
+
+    /// The Unix socket it listens on.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(".s.PGSQL.5432")
+    }
+
+    /// Its database.
+    pub fn url(&self) -> String {
+        let folder = self.folder.path().to_str().unwrap().replace('/', "%2F");
+        format!("postgres://postgres@{folder}/postgres")
+    }
+
+    /// The server refuses to be root.
+    fn command(&self, program: &str) -> Command {
+        let program = self.programs.join(program);
+        let mut command = match is_root() {
+            true => {
+                let mut command = Command::new("setpriv");
+                command
+                    .args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"])
+                    .arg(program);
+                command
+            }
+            false => Command::new(program),
+        };
+        command
+            .current_dir(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// After [`Private::kill`].
+    pub fn start_again(&mut self) {
+        let folder = self.folder.path().to_str().unwrap().to_owned();
+        let until = Instant::now() + Duration::from_secs(30);
+        // Right after a kill, backends may still hold the memory.
+        while Instant::now() < until {
+            let data = self.data();
+            let mut command = self.command("postgres");
+            command.args([
+                "-D",
+                &data,
+                "-k",
+                &folder,
+                "-c",
+                "listen_addresses=",
+                "-c",
+                "fsync=off",
+                "-c",
+                "wal_recycle=off",
+            ]);
+            let mut child = command.spawn().unwrap();
+            while child.try_wait().unwrap().is_none() && Instant::now() < until {
+                if PgConnection::establish(&self.url()).is_ok() {
+                    self.postmaster = Some(child);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        panic!("the server did not start");
+    }
+
+    /// As `kill -9` does it.
+    pub fn kill(&mut self) {
+        let mut child = self.postmaster.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.postmaster.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
+/// Debian keeps the server's programs out of PATH, a folder a version.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort();
+    folders
+        .into_iter()
+        .rev()
+        .find(|folder| folder.join("postgres").exists())
+        .unwrap_or_else(|| Path::new("").to_owned())
 }

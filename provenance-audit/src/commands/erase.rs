@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use provenance::config::Storage;
 use provenance::store::{EventQuery, Reader};
 use provenance::{Config, Erasure, Owner, Scope, Tracker};
 
 use crate::api::beside;
 use crate::erasure::Line;
+
+use super::place::storage;
 
 /// Erase a person: their identifiers, values and tags go; everybody else's evidence, and the chain, stay.
 ///
@@ -25,10 +26,10 @@ use crate::erasure::Line;
   provenance-audit erase --db runtime_provenance.db --owner user:7 --reason 'ticket 17' --log erasures.jsonl --yes
   provenance-audit erase --db restored.db --replay erasures.jsonl --yes
 
-Exit codes: 0 done, or shown; 1 done, but something of it is left (a reader holds the write-ahead log, or rows are
+Exit codes: 0 done, or shown; 1 done, but something of it is left (a reader holds removed bytes, or rows are
 damaged); 2 not done.")]
 pub(super) struct Erase {
-    /// The evidence file; without it, the one that the configuration names.
+    /// The evidence file, or a postgres:// URL; without it, what the configuration names.
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
     /// The service's configuration, which names the key.
@@ -122,7 +123,7 @@ impl Erase {
             let line: Line = serde_json::from_str(&line).map_err(|_| unreadable())?;
             // Done before the backup was made; who came back since then stays.
             if done.contains(&line.erasure) {
-                println!("{}: is done in this file", line.erasure);
+                println!("{}: is done already", line.erasure);
                 continue;
             }
             let owners: Option<Vec<Owner>> = line.owners.iter().map(|owner| Owner::from_stored(owner)).collect();
@@ -173,7 +174,10 @@ fn report(erased: &Erasure) -> Result<ExitCode, Box<dyn Error>> {
     )?;
     let mut code = ExitCode::SUCCESS;
     if !erased.log_emptied {
-        eprintln!("a reader keeps the -wal file from being emptied: removed bytes stand there until it has ended");
+        eprintln!(
+            "removed bytes still stand in the -wal file or in the server's tables, as a reader stays or a right is missing: \
+             give the command again later"
+        );
         code = ExitCode::from(1);
     }
     if erased.damaged > 0 {
@@ -188,10 +192,7 @@ fn report(erased: &Erasure) -> Result<ExitCode, Box<dyn Error>> {
 
 /// The erasures that are recorded as done.
 fn done_in(config: &Config) -> Result<BTreeSet<String>, Box<dyn Error>> {
-    let Storage::Sqlite(path) = &config.storage else {
-        return Ok(BTreeSet::new());
-    };
-    let mut reader = Reader::open(path)?;
+    let mut reader = Reader::connect(&config.storage)?;
     let mut query = EventQuery {
         limit: 1000,
         event_type: Some("DATA_ERASURE".to_owned()),
@@ -219,9 +220,9 @@ fn done_in(config: &Config) -> Result<BTreeSet<String>, Box<dyn Error>> {
 pub(super) fn config(file: Option<&Path>, db: Option<&Path>) -> Result<Config, Box<dyn Error>> {
     let mut config = Config::load(file)?;
     if let Some(db) = db {
+        config.storage = storage(db);
         // Opening would make one.
-        Reader::open(db)?;
-        config.storage = Storage::Sqlite(std::path::absolute(db)?);
+        Reader::connect(&config.storage)?;
     }
     Ok(beside(config))
 }

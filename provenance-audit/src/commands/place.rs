@@ -1,9 +1,9 @@
 //! Where the evidence is, and with which configuration it was written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use provenance::config::Storage;
+use provenance::config::{Storage, Token};
 use provenance::store::Reader;
 use provenance::{Config, Pseudonyms, Timestamp};
 
@@ -12,7 +12,7 @@ use super::output::Failure;
 /// The options that say which evidence is meant.
 #[derive(Args)]
 pub(super) struct Place {
-    /// The evidence file; without it, the one that the configuration names
+    /// The evidence file, or a postgres:// URL; without it, what the configuration names
     #[arg(long, value_name = "FILE")]
     pub(super) db: Option<PathBuf>,
     /// The service's configuration
@@ -35,23 +35,23 @@ impl Place {
     pub(super) fn config(&self) -> Result<Config, Failure> {
         let mut config = Config::load(self.config.as_deref())?;
         if let Some(db) = &self.db {
-            config.storage = Storage::Sqlite(std::path::absolute(db).unwrap_or_else(|_| db.clone()));
+            config.storage = storage(db);
         }
         Ok(config)
     }
 
-    /// The file alone: what needs no key needs no configuration either, if `--db` names the file.
-    pub(super) fn path(&self) -> Result<PathBuf, Failure> {
+    /// The evidence alone: what needs no key needs no configuration either, if `--db` names it.
+    pub(super) fn storage(&self) -> Result<Storage, Failure> {
         match &self.db {
-            Some(db) => Ok(db.clone()),
-            None => path_of(&self.config()?),
+            Some(db) => Ok(storage(db)),
+            None => Ok(self.config()?.storage),
         }
     }
 
     /// The evidence, open.
     pub(super) fn open(&self) -> Result<Evidence, Failure> {
         let config = self.config()?;
-        let reader = Reader::open(&path_of(&config)?)?;
+        let reader = Reader::connect(&config.storage)?;
         Ok(Evidence { config, reader })
     }
 }
@@ -68,13 +68,13 @@ impl Evidence {
     }
 }
 
-/// The file that holds the evidence.
-pub(super) fn path_of(config: &Config) -> Result<PathBuf, Failure> {
-    match &config.storage {
-        Storage::Sqlite(path) => Ok(path.clone()),
-        other => Err(Failure::said(format!(
-            "{other}: this command reads evidence files; name one with --db"
-        ))),
+/// What `--db` names.
+pub(super) fn storage(db: &Path) -> Storage {
+    match db.to_str() {
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            Storage::Postgres(Token(url.to_owned()))
+        }
+        _ => Storage::Sqlite(std::path::absolute(db).unwrap_or_else(|_| db.to_owned())),
     }
 }
 

@@ -20,7 +20,7 @@ use super::erase::{config, user};
 
 Exit codes: 0 done, or counted; 2 not done.")]
 pub(super) struct Prune {
-    /// The evidence file; without it, the one that the configuration names.
+    /// The evidence file, or a postgres:// URL; without it, what the configuration names.
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
     /// The service's configuration, which names the key.

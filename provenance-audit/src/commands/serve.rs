@@ -8,7 +8,7 @@ use clap::Args;
 use provenance::store::Reader;
 
 use super::output::{Done, Failure};
-use super::place::{Place, path_of};
+use super::place::Place;
 use crate::Server;
 use crate::api::{Api, Options, Source};
 
@@ -44,9 +44,8 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Done {
         let config = self.place.config()?;
-        let db = path_of(&config)?;
         // Told now rather than to the first request.
-        Reader::open(&db)?;
+        Reader::connect(&config.storage)?;
         let mut options = Options::of(&config);
         if let Some(name) = &self.token_env {
             options = options.token(&token(name)?);
@@ -54,8 +53,8 @@ impl Serve {
         if self.no_query_token {
             options = options.query_token(false);
         }
-        let shown = db.display().to_string();
-        let server = Server::start(Api::new(Source::File(db), &options)?, self.bind)?;
+        let shown = config.storage.to_string();
+        let server = Server::start(Api::new(Source::Storage(config.storage), &options)?, self.bind)?;
         let mut out = std::io::stdout();
         // Whoever started this may not read what it prints; it serves all the same.
         let _ = writeln!(

@@ -160,7 +160,7 @@ impl Verify {
             .iter()
             .map(|key| given(key))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut reader = Reader::open(&self.place.path().map_err(|failure| failure.to_string())?)?;
+        let mut reader = Reader::connect(&self.place.storage().map_err(|failure| failure.to_string())?)?;
         // The chain afterwards: what a service writes meanwhile, and what its checkpoints say, is then checked too.
         let mut checkpoints = (!self.checkpoint.is_empty()).then(Checkpoints::default);
         if let Some(checkpoints) = &mut checkpoints {

@@ -25,6 +25,7 @@ pub(super) struct Place {
     /// In the rows.
     pub(super) n: i64,
     pub(super) next_seq: i64,
+    /// Of values and links: others follow both by their numbers.
     pub(super) next_value: i64,
     /// The last event's.
     pub(super) at: i64,
@@ -315,6 +316,23 @@ impl<'a> Prepared<'a> {
         self.value_keys.push(key);
     }
 
+    /// Numbers that values and links take.
+    pub(super) fn numbered(&self) -> i64 {
+        i64::try_from(self.values.len() + self.links.len()).unwrap_or(i64::MAX)
+    }
+
+    pub(super) fn link_rows(&self) -> impl Iterator<Item = LinkRow<'a>> {
+        let (place, values) = (self.place, self.values.len());
+        let after = place.next_value + i64::try_from(values).unwrap_or(i64::MAX);
+        (after..).zip(&self.links).map(|(id, (a, b))| LinkRow {
+            a: a.as_str(),
+            b: b.as_str(),
+            created_at: Timestamp::now().0,
+            n: place.n,
+            id,
+        })
+    }
+
     pub(super) fn insert(
         &self,
         unsaved: &[(u32, std::sync::Arc<str>)],
@@ -343,13 +361,9 @@ impl<'a> Prepared<'a> {
             )
             .execute(connection)?;
         }
-        for (a, b) in &self.links {
+        for link in self.link_rows() {
             diesel::insert_or_ignore_into(owner_links::table)
-                .values((
-                    owner_links::a.eq(a.as_str()),
-                    owner_links::b.eq(b.as_str()),
-                    owner_links::created_at.eq(Timestamp::now().0),
-                ))
+                .values(link)
                 .execute(connection)?;
         }
         Ok(())
@@ -522,6 +536,17 @@ impl Row for EventRow {
         column(Column::Bytes(&self.tags))?;
         column(Column::Bytes(&self.proof))
     }
+}
+
+/// Two identifiers of one person.
+#[derive(Insertable)]
+#[diesel(table_name = owner_links, treat_none_as_default_value = false)]
+pub(super) struct LinkRow<'a> {
+    pub(super) a: &'a str,
+    pub(super) b: &'a str,
+    created_at: i64,
+    n: i64,
+    id: i64,
 }
 
 /// A registered value's row.

@@ -6,7 +6,7 @@
 //! to the same end.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -15,22 +15,28 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable};
 use serde_json::Value as Json;
 
 use super::chain::{self, Body, Hash, Salt};
-use super::db::Db;
+use super::db::{Db, on};
 use super::index::terms;
 use super::pack::{self, PackedTag, Tags};
+#[cfg(feature = "postgres-store")]
+use super::postgres;
 use super::postings::{self, Entry, Spot, Term};
 use super::proof::{Items, Proof};
 use super::retention;
 use super::schema::{self, Mode, events, fingerprints, instances, sights};
+use super::source::Source;
 use super::statement::statement;
 use super::stored::EventRow;
 use super::texts::Catalog;
 use super::values;
 use crate::Error;
+use crate::config::Storage;
 use crate::vocabulary::{Owner, Timestamp};
 
 /// How long a transaction waits for the service's own.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time of one statement on a server: some read a table as a whole.
+const STATEMENT_MILLIS: u32 = 600_000;
 /// Events of one transaction.
 const SLICE: usize = 64;
 /// Rows that are looked through at once.
@@ -41,9 +47,8 @@ pub(crate) type Person = [u8; 16];
 
 /// The connection that erases.
 pub(crate) struct Eraser {
-    pub(super) connection: SqliteConnection,
-    path: PathBuf,
-    pub(super) catalog: Catalog,
+    source: Source,
+    catalog: Catalog,
 }
 
 /// What an erasure has removed.
@@ -214,10 +219,10 @@ impl Full {
         Some(())
     }
 
-    pub(super) fn update(&self, connection: &mut SqliteConnection) -> QueryResult<()> {
+    pub(super) fn update(&self, connection: &mut Db<'_>) -> QueryResult<()> {
         let event = &self.event;
-        statement!(
-            "UPDATE OR ROLLBACK events SET owner = ?, user_id = ?, target = ?, request_id = ?, payload = ?, \
+        let update = statement!(
+            "UPDATE events SET owner = ?, user_id = ?, target = ?, request_id = ?, payload = ?, \
              extras = ?, tags = ?, proof = ? WHERE n = ? AND seq = ?",
             event.owner.as_deref(),
             event.user_id.as_deref(),
@@ -229,9 +234,8 @@ impl Full {
             self.proof.as_slice(),
             event.n,
             event.seq
-        )
-        .execute(connection)
-        .map(drop)
+        );
+        on!(connection, update.execute(connection)).map(drop)
     }
 }
 
@@ -243,29 +247,44 @@ pub(super) struct Group {
 impl Group {
     /// Loads the events with these ids, and the texts that they name.
     pub(super) fn load(
-        connection: &mut SqliteConnection,
+        connection: &mut Db<'_>,
         catalog: &mut Catalog,
         ids: &BTreeSet<(i64, i64)>,
     ) -> QueryResult<Vec<Group>> {
-        let mut groups = Vec::with_capacity(ids.len());
+        let mut numbers: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for (n, seq) in ids {
-            let own = events::table
-                .find((*n, *seq))
-                .select(Full::as_select())
-                .get_result(connection)
-                .optional()?;
-            let outcomes = events::table
-                .filter(events::n.eq(*n).and(events::outcome_of.eq(*seq)))
-                .order(events::seq)
-                .select(Full::as_select())
-                .load(connection)?;
-            let rows: Vec<Full> = own.into_iter().chain(outcomes).collect();
-            let named: Vec<_> = rows.iter().flat_map(|row| row.event.texts()).collect();
-            catalog.load(&mut Db::Sqlite(connection), named)?;
-            groups.push(Group { rows });
+            numbers.entry(*n).or_default().push(*seq);
         }
+        let mut groups: BTreeMap<(i64, i64), Vec<Full>> = BTreeMap::new();
+        for (n, seqs) in &numbers {
+            let own = events::n.eq(n).and(events::seq.eq_any(seqs));
+            let outcomes = events::n.eq(n).and(events::outcome_of.eq_any(seqs));
+            let own: Vec<Full> = on!(
+                connection,
+                events::table.filter(own).select(Full::as_select()).load(connection)
+            )?;
+            let outcomes = on!(
+                connection,
+                events::table
+                    .filter(outcomes)
+                    .order(events::seq)
+                    .select(Full::as_select())
+                    .load(connection)
+            )?;
+            for row in own.into_iter().chain(outcomes) {
+                let seq = row
+                    .event
+                    .outcome_of
+                    .filter(|of| seqs.contains(of))
+                    .unwrap_or(row.event.seq);
+                groups.entry((*n, seq)).or_default().push(row);
+            }
+        }
+        let rows = groups.values().flatten();
+        let named: Vec<_> = rows.flat_map(|row| row.event.texts()).collect();
+        catalog.load(connection, named)?;
         catalog.trim();
-        Ok(groups)
+        Ok(groups.into_values().map(|rows| Group { rows }).collect())
     }
 
     /// What it is found by; all of it stands where its first row does.
@@ -350,32 +369,19 @@ impl Theirs {
 }
 
 impl Eraser {
-    /// Opens an existing file.
+    /// For existing evidence.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut connection = schema::connect(path, Mode::Write, PATIENCE)?;
-        connection
-            .batch_execute("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 4000;")
-            .map_err(|e| schema::failed(path, &e))?;
+    /// This build does not read it.
+    pub(crate) fn open(storage: &Storage) -> Result<Self, Error> {
         Ok(Eraser {
-            connection,
-            path: path.to_owned(),
+            source: Source::new(storage, connect, STATEMENT_MILLIS)?,
             catalog: Catalog::default(),
         })
     }
 
-    pub(super) fn ask<T>(
-        &mut self,
-        ask: impl FnOnce(&mut SqliteConnection, &mut Catalog) -> QueryResult<T>,
-    ) -> Result<T, Error> {
-        let answer = ask(&mut self.connection, &mut self.catalog);
-        if answer.is_err() {
-            // Nothing to do where SQLite has rolled back by itself.
-            let _ = self.connection.batch_execute("ROLLBACK");
-        }
-        answer.map_err(|e| schema::failed(&self.path, &e))
+    pub(super) fn ask<T>(&mut self, ask: impl FnOnce(&mut Db<'_>, &mut Catalog) -> QueryResult<T>) -> Result<T, Error> {
+        self.source.ask(|connection| ask(connection, &mut self.catalog))
     }
 
     /// All identifiers of the person who has this one.
@@ -383,7 +389,10 @@ impl Eraser {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn identifiers(&mut self, owner: &Owner) -> Result<Vec<Owner>, Error> {
-        let found = self.ask(|connection, _| values::identifiers(&mut Db::Sqlite(connection), owner.as_str()))?;
+        let found = self.ask(|connection, _| match is_text(connection, owner) {
+            true => values::identifiers(connection, owner.as_str()),
+            false => Ok(Vec::new()),
+        })?;
         Ok(found.iter().filter_map(|text| Owner::from_stored(text)).collect())
     }
 
@@ -405,7 +414,7 @@ impl Eraser {
             for packed in &theirs.0 {
                 let mut before = Spot::END;
                 loop {
-                    let spots = postings::find(connection, Term::owner(packed), before, 512)?;
+                    let spots = connection.find(Term::owner(packed), before, 512)?;
                     let Some(last) = spots.last() else { break };
                     before = *last;
                     ids.extend(spots.iter().map(|spot| (spot.n, spot.seq)));
@@ -466,38 +475,38 @@ impl Eraser {
     pub(crate) fn begin(&mut self, people: &[(Person, Owner)], new: [u8; 16]) -> Result<[u8; 16], Error> {
         let now = Timestamp::now().0;
         self.ask(|connection, _| {
-            connection.batch_execute("BEGIN IMMEDIATE")?;
-            let mut erasure = new;
-            for (person, _) in people {
-                let open = statement!(
-                    "SELECT erasure FROM erasures WHERE person = ? AND done_at IS NULL",
-                    person.as_slice()
-                )
-                .typed::<Binary>()
-                .get_result::<Vec<u8>>(connection)
-                .optional()?;
-                if let Some(open) = open.and_then(|open| open.try_into().ok()) {
-                    erasure = open;
+            write(connection, |connection| {
+                hold_erasures(connection)?;
+                let mut erasure = new;
+                for (person, _) in people {
+                    let open = statement!(
+                        "SELECT erasure FROM erasures WHERE person = ? AND done_at IS NULL",
+                        person.as_slice()
+                    )
+                    .typed::<Binary>();
+                    let open = on!(connection, open.get_result::<Vec<u8>>(connection)).optional()?;
+                    if let Some(open) = open.and_then(|open| open.try_into().ok()) {
+                        erasure = open;
+                    }
                 }
-            }
-            for (person, owner) in people {
-                let owner = pack::pack_text(owner.as_str());
-                statement!(
-                    "INSERT INTO erasures (person, version, erasure, owner, at, touched_at) \
-                     VALUES (?, (SELECT ifnull(max(version), 0) + 1 FROM erasures), ?, ?, ?, ?) \
-                     ON CONFLICT (person) DO UPDATE SET version = excluded.version, erasure = excluded.erasure, \
-                     owner = excluded.owner, at = excluded.at, touched_at = excluded.touched_at, done_at = NULL, \
-                     lifted_at = NULL",
-                    person.as_slice(),
-                    erasure.as_slice(),
-                    owner.as_slice(),
-                    now,
-                    now
-                )
-                .execute(connection)?;
-            }
-            connection.batch_execute("COMMIT")?;
-            Ok(erasure)
+                for (person, owner) in people {
+                    let owner = pack::pack_text(owner.as_str());
+                    let noted = statement!(
+                        "INSERT INTO erasures (person, version, erasure, owner, at, touched_at) \
+                         VALUES (?, (SELECT coalesce(max(version), 0) + 1 FROM erasures), ?, ?, ?, ?) \
+                         ON CONFLICT (person) DO UPDATE SET version = excluded.version, erasure = excluded.erasure, \
+                         owner = excluded.owner, at = excluded.at, touched_at = excluded.touched_at, done_at = NULL, \
+                         lifted_at = NULL",
+                        person.as_slice(),
+                        erasure.as_slice(),
+                        owner.as_slice(),
+                        now,
+                        now
+                    );
+                    on!(connection, noted.execute(connection))?;
+                }
+                Ok(erasure)
+            })
         })
     }
 
@@ -523,7 +532,7 @@ impl Eraser {
             for packed in &theirs.0 {
                 let term = Term::owner(packed);
                 loop {
-                    let spots = postings::find(connection, term, Spot::END, SLICE)?;
+                    let spots = connection.find(term, Spot::END, SLICE)?;
                     if spots.is_empty() {
                         break;
                     }
@@ -534,21 +543,20 @@ impl Eraser {
             }
             let values = value_ids(connection, &theirs)?;
             for ids in values.chunks(4 * SLICE) {
-                connection.batch_execute("BEGIN IMMEDIATE")?;
-                for id in ids {
-                    forget_value(connection, *id)?;
-                }
-                connection.batch_execute("COMMIT")?;
+                write(connection, |connection| {
+                    ids.iter().try_for_each(|id| forget_value(connection, *id))
+                })?;
                 removed.values.extend(ids);
             }
             for owner in owners {
-                let links = statement!(
-                    "DELETE FROM owner_links WHERE a = ? OR b = ?",
-                    owner.as_str(),
-                    owner.as_str()
-                )
-                .execute(connection)?;
-                removed.links += links as u64;
+                if is_text(connection, owner) {
+                    let links = statement!(
+                        "DELETE FROM owner_links WHERE a = ? OR b = ?",
+                        owner.as_str(),
+                        owner.as_str()
+                    );
+                    removed.links += on!(connection, links.execute(connection))? as u64;
+                }
             }
             Ok(())
         })?;
@@ -562,14 +570,16 @@ impl Eraser {
     pub(crate) fn finish(&mut self, erasure: &[u8; 16]) -> Result<(), Error> {
         let now = Timestamp::now().0;
         self.ask(|connection, _| {
-            statement!(
-                "UPDATE erasures SET version = (SELECT max(version) + 1 FROM erasures), done_at = ?, owner = NULL \
-                 WHERE erasure = ? AND done_at IS NULL",
-                now,
-                erasure.as_slice()
-            )
-            .execute(connection)
-            .map(drop)
+            write(connection, |connection| {
+                hold_erasures(connection)?;
+                let done = statement!(
+                    "UPDATE erasures SET version = (SELECT max(version) + 1 FROM erasures), done_at = ?, \
+                     owner = NULL WHERE erasure = ? AND done_at IS NULL",
+                    now,
+                    erasure.as_slice()
+                );
+                on!(connection, done.execute(connection)).map(drop)
+            })
         })
     }
 
@@ -580,14 +590,16 @@ impl Eraser {
     pub(crate) fn lift(&mut self, erasure: &[u8; 16]) -> Result<(), Error> {
         let now = Timestamp::now().0;
         self.ask(|connection, _| {
-            statement!(
-                "UPDATE erasures SET version = (SELECT max(version) + 1 FROM erasures), lifted_at = ? \
-                 WHERE erasure = ? AND lifted_at IS NULL",
-                now,
-                erasure.as_slice()
-            )
-            .execute(connection)
-            .map(drop)
+            write(connection, |connection| {
+                hold_erasures(connection)?;
+                let lifted = statement!(
+                    "UPDATE erasures SET version = (SELECT max(version) + 1 FROM erasures), lifted_at = ? \
+                     WHERE erasure = ? AND lifted_at IS NULL",
+                    now,
+                    erasure.as_slice()
+                );
+                on!(connection, lifted.execute(connection)).map(drop)
+            })
         })
     }
 
@@ -597,22 +609,23 @@ impl Eraser {
     /// The file cannot be read.
     pub(crate) fn changes(&mut self, after: i64) -> Result<Vec<Change>, Error> {
         type Line = (Vec<u8>, i64, Vec<u8>, Option<Vec<u8>>, i64, Option<i64>, Option<i64>);
+        type Columns = (
+            Binary,
+            BigInt,
+            Binary,
+            Nullable<Binary>,
+            BigInt,
+            Nullable<BigInt>,
+            Nullable<BigInt>,
+        );
         let lines = self.ask(|connection, _| {
-            statement!(
+            let lines = statement!(
                 "SELECT person, version, erasure, owner, touched_at, done_at, lifted_at FROM erasures \
                  WHERE version > ? ORDER BY version",
                 after
             )
-            .typed::<(
-                Binary,
-                BigInt,
-                Binary,
-                Nullable<Binary>,
-                BigInt,
-                Nullable<BigInt>,
-                Nullable<BigInt>,
-            )>()
-            .load::<Line>(connection)
+            .typed::<Columns>();
+            on!(connection, lines.load::<Line>(connection))
         })?;
         let change = |(person, version, erasure, owner, touched_at, done_at, lifted_at): Line| {
             Some(Change {
@@ -634,39 +647,105 @@ impl Eraser {
     /// The file cannot be read.
     pub(crate) fn values(&mut self) -> Result<HashSet<(i64, i64)>, Error> {
         self.ask(|connection, _| {
-            let rows = fingerprints::table
-                .select((fingerprints::n, fingerprints::id))
-                .load::<(i64, i64)>(connection)?;
+            let rows: Vec<(i64, i64)> = on!(
+                connection,
+                fingerprints::table
+                    .select((fingerprints::n, fingerprints::id))
+                    .load(connection)
+            )?;
             Ok(rows.into_iter().collect())
         })
     }
 
-    /// Brings the write-ahead log into the file, and empties it: until then it holds what was removed. `false`
-    /// if a reader that stays kept it from that.
+    /// Does what can be done now so that removed bytes are gone: empties a file's write-ahead log, which it brings into
+    /// the file; vacuums a server's tables. `false` if a reader that stays kept it from that, or a missing right.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub(crate) fn truncate(&mut self) -> Result<bool, Error> {
-        const TRIES: usize = 40;
-        #[derive(QueryableByName)]
-        struct Checkpoint {
-            #[diesel(sql_type = Integer)]
-            busy: i32,
-        }
-        self.ask(|connection, _| {
-            connection.batch_execute("PRAGMA busy_timeout = 50")?;
-            let mut emptied = false;
-            for _ in 0..TRIES {
-                let done = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result::<Checkpoint>(connection);
-                if done.is_ok_and(|done| done.busy == 0) {
-                    emptied = true;
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(25));
-            }
-            connection.batch_execute(&format!("PRAGMA busy_timeout = {}", PATIENCE.as_millis()))?;
-            Ok(emptied)
+    /// The evidence cannot be written.
+    pub(crate) fn clean(&mut self) -> Result<bool, Error> {
+        self.ask(|connection, _| match connection {
+            Db::Sqlite(connection) => truncate(connection),
+            #[cfg(feature = "postgres-store")]
+            Db::Postgres(connection) => postgres::vacuum(connection),
         })
+    }
+}
+
+fn connect(path: &Path) -> Result<SqliteConnection, Error> {
+    let mut connection = schema::connect(path, Mode::Write, PATIENCE)?;
+    connection
+        .batch_execute("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 4000;")
+        .map_err(|e| schema::failed(path, &e))?;
+    Ok(connection)
+}
+
+fn truncate(connection: &mut SqliteConnection) -> QueryResult<bool> {
+    const TRIES: usize = 40;
+    #[derive(QueryableByName)]
+    struct Checkpoint {
+        #[diesel(sql_type = Integer)]
+        busy: i32,
+    }
+    connection.batch_execute("PRAGMA busy_timeout = 50")?;
+    let mut emptied = false;
+    for _ in 0..TRIES {
+        let done = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result::<Checkpoint>(connection);
+        if done.is_ok_and(|done| done.busy == 0) {
+            emptied = true;
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    connection.batch_execute(&format!("PRAGMA busy_timeout = {}", PATIENCE.as_millis()))?;
+    Ok(emptied)
+}
+
+/// Does something in one transaction. Where it fails, the connection is given up.
+pub(super) fn write<T>(connection: &mut Db<'_>, work: impl FnOnce(&mut Db<'_>) -> QueryResult<T>) -> QueryResult<T> {
+    match connection {
+        Db::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE")?,
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(connection) => connection.batch_execute("BEGIN")?,
+    }
+    let done = work(connection)?;
+    on!(connection, connection.batch_execute("COMMIT"))?;
+    Ok(done)
+}
+
+/// Keeps everybody else from changing events of these instances, and from indexing them, until the transaction ends:
+/// who changes an event writes all of its row. A transaction on a file keeps everybody from everything.
+pub(super) fn hold(connection: &mut Db<'_>, ids: &BTreeSet<(i64, i64)>) -> QueryResult<()> {
+    match connection {
+        Db::Sqlite(_) => Ok(()),
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(connection) => postgres::hold(connection, ids.iter().map(|(n, _)| *n).collect()),
+    }
+}
+
+/// Lets the changes of the table of erasures be committed in the order of their versions.
+fn hold_erasures(connection: &mut Db<'_>) -> QueryResult<()> {
+    match connection {
+        Db::Sqlite(_) => Ok(()),
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(connection) => postgres::layout(connection, true).map(drop),
+    }
+}
+
+pub(super) fn remove_entries(connection: &mut Db<'_>, gone: Vec<Entry>) -> QueryResult<()> {
+    match connection {
+        Db::Sqlite(connection) => postings::remove_entries(connection, gone),
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(connection) => postgres::remove_entries(connection, gone),
+    }
+}
+
+/// PostgreSQL's texts have no U+0000, so nothing is linked to an owner with one; only those kept in clear could have it.
+#[cfg_attr(not(feature = "postgres-store"), expect(unused_variables))]
+fn is_text(connection: &Db<'_>, owner: &Owner) -> bool {
+    match connection {
+        Db::Sqlite(_) => true,
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(_) => !owner.as_str().contains('\0'),
     }
 }
 
@@ -725,30 +804,37 @@ pub(super) struct Tail {
     pub(super) indexed: i64,
 }
 
-pub(super) fn tails(connection: &mut SqliteConnection) -> QueryResult<Vec<Tail>> {
-    let rows = instances::table
-        .select((instances::n, instances::indexed))
-        .load::<(i64, i64)>(connection)?;
+pub(super) fn tails(connection: &mut Db<'_>) -> QueryResult<Vec<Tail>> {
+    let rows = match connection {
+        Db::Sqlite(connection) => instances::table
+            .select((instances::n, instances::indexed))
+            .load::<(i64, i64)>(*connection)?,
+        #[cfg(feature = "postgres-store")]
+        Db::Postgres(connection) => postgres::behind(connection)?,
+    };
     Ok(rows.into_iter().map(|(n, indexed)| Tail { n, indexed }).collect())
 }
 
 impl Tail {
     /// The next rows after one.
-    pub(super) fn rows(&self, connection: &mut SqliteConnection, after: i64) -> QueryResult<Vec<EventRow>> {
-        events::table
-            .filter(events::n.eq(self.n).and(events::seq.gt(after)))
-            .order(events::seq)
-            .limit(WINDOW)
-            .select(EventRow::as_select())
-            .load(connection)
+    pub(super) fn rows(&self, connection: &mut Db<'_>, after: i64) -> QueryResult<Vec<EventRow>> {
+        on!(
+            connection,
+            events::table
+                .filter(events::n.eq(self.n).and(events::seq.gt(after)))
+                .order(events::seq)
+                .limit(WINDOW)
+                .select(EventRow::as_select())
+                .load(connection)
+        )
     }
 
     /// Calls `found` with the ids of events that have something of theirs.
     fn each(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut Db<'_>,
         theirs: &Theirs,
-        mut found: impl FnMut(&mut SqliteConnection, BTreeSet<(i64, i64)>) -> QueryResult<()>,
+        mut found: impl FnMut(&mut Db<'_>, BTreeSet<(i64, i64)>) -> QueryResult<()>,
     ) -> QueryResult<()> {
         let mut after = self.indexed;
         loop {
@@ -768,71 +854,77 @@ impl Tail {
 
 /// Erases a person from some events, in one transaction. `listed` goes from the index in any case.
 fn slice(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     catalog: &mut Catalog,
     erasure: &[u8; 16],
     theirs: &Theirs,
     ids: &BTreeSet<(i64, i64)>,
     listed: Vec<Entry>,
 ) -> QueryResult<Removed> {
-    connection.batch_execute("BEGIN IMMEDIATE")?;
-    let mut removed = Removed::default();
-    let mut gone = listed;
-    for mut group in Group::load(connection, catalog, ids)? {
-        let before = group.entries(catalog);
-        let alone = !group.rows.iter().any(|row| theirs.are_not_alone_in(&row.event));
-        if !group.rows.iter().any(|row| theirs.are_in(&row.event)) {
-            continue;
-        }
-        for row in &mut group.rows {
-            let alone = alone || theirs.are_in(&row.event) && !theirs.are_not_alone_in(&row.event);
-            let cut = theirs.cut(&row.event, alone);
-            if cut.parts.is_empty() && cut.tags.is_empty() {
+    write(connection, |connection| {
+        hold(connection, ids)?;
+        let mut removed = Removed::default();
+        let mut gone = listed;
+        for mut group in Group::load(connection, catalog, ids)? {
+            let before = group.entries(catalog);
+            let alone = !group.rows.iter().any(|row| theirs.are_not_alone_in(&row.event));
+            if !group.rows.iter().any(|row| theirs.are_in(&row.event)) {
                 continue;
             }
-            match row.cut(&cut, catalog) {
-                Some(()) => {
-                    row.update(connection)?;
-                    removed.tags += cut.tags.len() as u64;
+            for row in &mut group.rows {
+                let alone = alone || theirs.are_in(&row.event) && !theirs.are_not_alone_in(&row.event);
+                let cut = theirs.cut(&row.event, alone);
+                if cut.parts.is_empty() && cut.tags.is_empty() {
+                    continue;
                 }
-                None => removed.damaged += 1,
+                match row.cut(&cut, catalog) {
+                    Some(()) => {
+                        row.update(connection)?;
+                        removed.tags += cut.tags.len() as u64;
+                    }
+                    None => removed.damaged += 1,
+                }
             }
+            removed.events += 1;
+            let after = group.entries(catalog);
+            gone.extend(before.difference(&after));
         }
-        removed.events += 1;
-        let after = group.entries(catalog);
-        gone.extend(before.difference(&after));
-    }
-    postings::remove_entries(connection, gone)?;
-    // Somebody is at work on it.
-    statement!(
-        "UPDATE erasures SET touched_at = ? WHERE erasure = ?",
-        Timestamp::now().0,
-        erasure.as_slice()
-    )
-    .execute(connection)?;
-    connection.batch_execute("COMMIT")?;
-    Ok(removed)
+        remove_entries(connection, gone)?;
+        // Somebody is at work on it.
+        let touched = statement!(
+            "UPDATE erasures SET touched_at = ? WHERE erasure = ?",
+            Timestamp::now().0,
+            erasure.as_slice()
+        );
+        on!(connection, touched.execute(connection))?;
+        Ok(removed)
+    })
 }
 
-/// The registered values of a person.
-fn value_ids(connection: &mut SqliteConnection, theirs: &Theirs) -> QueryResult<Vec<(i64, i64)>> {
+/// The registered values of a person, in order: two that erase at once do not wait for each other in a ring.
+fn value_ids(connection: &mut Db<'_>, theirs: &Theirs) -> QueryResult<Vec<(i64, i64)>> {
     let packed: Vec<&Vec<u8>> = theirs.0.iter().collect();
     let mut found = Vec::new();
     for packed in packed.chunks(500) {
-        found.extend(
+        let owners = fingerprints::owner.eq_any(packed.iter().map(|packed| packed.as_slice()));
+        let ids: Vec<(i64, i64)> = on!(
+            connection,
             fingerprints::table
-                .filter(fingerprints::owner.eq_any(packed.iter().map(|packed| packed.as_slice())))
+                .filter(owners)
                 .select((fingerprints::n, fingerprints::id))
-                .load::<(i64, i64)>(connection)?,
-        );
+                .load(connection)
+        )?;
+        found.extend(ids);
     }
+    found.sort_unstable();
     Ok(found)
 }
 
 /// Forgets a registered value, and where it was seen.
-pub(super) fn forget_value(connection: &mut SqliteConnection, id: (i64, i64)) -> QueryResult<()> {
-    diesel::delete(sights::table.find(id)).execute(connection)?;
-    diesel::delete(fingerprints::table.find(id))
-        .execute(connection)
-        .map(drop)
+pub(super) fn forget_value(connection: &mut Db<'_>, id: (i64, i64)) -> QueryResult<()> {
+    on!(connection, {
+        diesel::delete(sights::table.find(id)).execute(connection)?;
+        diesel::delete(fingerprints::table.find(id)).execute(connection)
+    })
+    .map(drop)
 }

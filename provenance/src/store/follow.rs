@@ -2,40 +2,42 @@
 //! which they are committed, so that the last number seen of each is enough.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use diesel::prelude::*;
 
 use super::db::{Db, on};
-#[cfg(feature = "postgres-store")]
-use super::postgres;
-use super::schema::{self, Mode, fingerprints};
+use super::schema::{self, Mode, fingerprints, owner_links};
+use super::source::Source;
 use super::statement::statement;
 use super::write::{Learned, StoredValue, Value, kinds_of};
 use crate::Error;
 use crate::config::Storage;
+use crate::vocabulary::Owner;
 
 /// Rows that one question gives at most.
 const ROWS: i64 = 10_000;
 /// How long a question waits for a writer.
 const PATIENCE: Duration = Duration::from_secs(1);
+const STATEMENT_MILLIS: u32 = 5_000;
+
+/// What others have stored.
+#[derive(Default)]
+pub(crate) struct News {
+    pub(crate) values: Vec<Value>,
+    /// Identifiers of one person.
+    pub(crate) links: Vec<(Owner, Owner)>,
+}
 
 /// Reads what others register.
 pub(crate) struct Follower {
     source: Source,
     /// This instance's own number.
     n: i64,
-    /// The last value seen of each.
-    seen: HashMap<i64, i64>,
+    /// The last that was seen of each.
+    seen: HashMap<i64, Last>,
     /// Told of what is read, for the counts of events by value.
     learned: Learned,
-}
-
-enum Source {
-    File(PathBuf, Option<SqliteConnection>),
-    #[cfg(feature = "postgres-store")]
-    Server(postgres::Server, Option<PgConnection>),
 }
 
 impl Follower {
@@ -46,18 +48,16 @@ impl Follower {
     /// The evidence cannot be read.
     pub(crate) fn new(storage: &Storage, (n, learned): (i64, Learned)) -> Result<Self, Error> {
         let mut follower = Follower {
-            source: match storage {
-                Storage::Sqlite(path) => Source::File(path.clone(), None),
-                #[cfg(feature = "postgres-store")]
-                Storage::Postgres(url) => Source::Server(postgres::Server::new(url), None),
-                #[cfg(not(feature = "postgres-store"))]
-                Storage::Postgres(_) => return Err(super::no_server()),
-            },
+            source: Source::new(
+                storage,
+                |path| schema::connect(path, Mode::Read, PATIENCE),
+                STATEMENT_MILLIS,
+            )?,
             n,
             seen: HashMap::new(),
             learned,
         };
-        follower.seen = follower.ask(last)?.into_iter().collect();
+        follower.seen = follower.source.ask(last)?.into_iter().collect();
         Ok(follower)
     }
 
@@ -66,13 +66,14 @@ impl Follower {
     ///
     /// # Errors
     /// The evidence cannot be read; the next look connects again.
-    pub(crate) fn look(&mut self) -> Result<Vec<Value>, Error> {
+    pub(crate) fn look(&mut self) -> Result<News, Error> {
         let (own, seen) = (self.n, self.seen.clone());
-        let (rows, kinds) = self.ask(|connection| {
+        let (rows, kinds, links) = self.source.ask(|connection| {
             let mut rows: Vec<StoredValue> = Vec::new();
-            for (n, last) in last(connection)? {
-                let known = seen.get(&n).copied().unwrap_or(0);
-                if n != own && last > known {
+            let mut links: Vec<(i64, i64, String, String)> = Vec::new();
+            for (n, (value, link)) in last(connection)? {
+                let (known, known_link) = seen.get(&n).copied().unwrap_or_default();
+                if n != own && value > known {
                     rows.extend(on!(
                         connection,
                         fingerprints::table
@@ -83,65 +84,62 @@ impl Follower {
                             .load(connection)
                     )?);
                 }
+                if n != own && link > known_link {
+                    links.extend(on!(
+                        connection,
+                        owner_links::table
+                            .filter(owner_links::n.eq(n).and(owner_links::id.gt(known_link)))
+                            .order(owner_links::id)
+                            .limit(ROWS)
+                            .select((owner_links::n, owner_links::id, owner_links::a, owner_links::b))
+                            .load::<(i64, i64, String, String)>(connection)
+                    )?);
+                }
             }
             let mut wanted: Vec<_> = rows.iter().map(|row| (row.n, row.tag)).collect();
             wanted.sort_unstable();
             wanted.dedup();
             let kinds = kinds_of(connection, wanted)?;
-            Ok((rows, kinds))
+            Ok((rows, kinds, links))
         })?;
-        let mut values = Vec::with_capacity(rows.len());
+        let mut news = News::default();
         for row in rows {
-            self.seen.insert(row.n, row.id);
+            self.seen.entry(row.n).or_default().0 = row.id;
             if let Some((key, value)) = row.read(&kinds) {
                 self.learned.add(key, (row.n, row.id));
-                values.push(value);
+                news.values.push(value);
             }
         }
-        Ok(values)
-    }
-
-    fn ask<T>(&mut self, question: impl FnOnce(&mut Db<'_>) -> QueryResult<T>) -> Result<T, Error> {
-        match &mut self.source {
-            Source::File(path, slot) => {
-                let mut connection = match slot.take() {
-                    Some(connection) => connection,
-                    None => schema::connect(path, Mode::Read, PATIENCE)?,
-                };
-                let answer = question(&mut Db::Sqlite(&mut connection)).map_err(|e| schema::failed(path, &e))?;
-                *slot = Some(connection);
-                Ok(answer)
-            }
-            #[cfg(feature = "postgres-store")]
-            Source::Server(server, slot) => {
-                let mut connection = match slot.take() {
-                    Some(connection) => connection,
-                    None => server.reader()?,
-                };
-                let answer = question(&mut Db::Postgres(&mut connection)).map_err(|e| server.failed(&e))?;
-                *slot = Some(connection);
-                Ok(answer)
-            }
+        for (n, id, a, b) in links {
+            self.seen.entry(n).or_default().1 = id;
+            news.links.extend(Owner::from_stored(&a).zip(Owner::from_stored(&b)));
         }
+        Ok(news)
     }
 }
 
-/// The last value of each instance that may still store some, or has not been gone for long.
-fn last(connection: &mut Db<'_>) -> QueryResult<Vec<(i64, i64)>> {
+/// The last value and the last link of an instance.
+type Last = (i64, i64);
+
+/// Those of each instance that may still store some, or has not been gone for long.
+fn last(connection: &mut Db<'_>) -> QueryResult<Vec<(i64, Last)>> {
     #[derive(QueryableByName)]
-    struct Last {
+    struct Row {
         #[diesel(sql_type = diesel::sql_types::BigInt)]
         n: i64,
         #[diesel(sql_type = diesel::sql_types::BigInt)]
-        id: i64,
+        value: i64,
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        link: i64,
     }
     const DAY_MICROS: i64 = 86_400_000_000;
     let since = crate::vocabulary::Timestamp::now().0.saturating_sub(DAY_MICROS);
     let rows = statement!(
-        "SELECT n, coalesce((SELECT max(f.id) FROM fingerprints f WHERE f.n = i.n), 0) AS id FROM instances i \
-         WHERE ended_at IS NULL OR ended_at > ?",
+        "SELECT n, coalesce((SELECT max(f.id) FROM fingerprints f WHERE f.n = i.n), 0) AS value, \
+         coalesce((SELECT max(l.id) FROM owner_links l WHERE l.n = i.n), 0) AS link \
+         FROM instances i WHERE ended_at IS NULL OR ended_at > ?",
         since
     );
-    let rows: Vec<Last> = on!(connection, rows.load(connection))?;
-    Ok(rows.into_iter().map(|row| (row.n, row.id)).collect())
+    let rows: Vec<Row> = on!(connection, rows.load(connection))?;
+    Ok(rows.into_iter().map(|row| (row.n, (row.value, row.link))).collect())
 }

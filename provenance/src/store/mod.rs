@@ -17,6 +17,7 @@ mod read;
 pub(crate) mod retention;
 mod schema;
 mod sha;
+mod source;
 mod statement;
 mod stored;
 mod texts;

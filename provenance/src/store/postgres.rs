@@ -5,9 +5,9 @@ pub(super) mod write;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent, SimpleConnection};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Text};
 
-use super::postings::{Spot, Term};
+use super::postings::{Entry, Spot, Term};
 use super::schema::keys;
 use super::statement::statement;
 use super::write::check_key;
@@ -84,6 +84,15 @@ impl Server {
         if version == 0 {
             return Err(self.error("there is no evidence in this database (yet); check the URL"));
         }
+        Ok(connection)
+    }
+
+    /// As [`Server::reader`], for statements that take longer.
+    pub(super) fn patient_reader(&self, millis: u32) -> Result<PgConnection, Error> {
+        let mut connection = self.reader()?;
+        connection
+            .batch_execute(&format!("SET statement_timeout = {millis}"))
+            .map_err(|e| self.failed(&e))?;
         Ok(connection)
     }
 
@@ -199,7 +208,7 @@ fn reason(error: &diesel::result::Error) -> &'static str {
 
 /// Where a database stands.
 #[derive(QueryableByName)]
-struct Layout {
+pub(super) struct Layout {
     #[diesel(sql_type = Integer)]
     version: i32,
     /// Instances so far: the last `n`.
@@ -208,7 +217,7 @@ struct Layout {
 }
 
 /// The row that all starts take turns at. Held until the transaction ends.
-fn layout(connection: &mut PgConnection, hold: bool) -> QueryResult<Layout> {
+pub(super) fn layout(connection: &mut PgConnection, hold: bool) -> QueryResult<Layout> {
     match hold {
         true => statement!("SELECT version, instances FROM layout WHERE id = 1 FOR UPDATE").get_result(connection),
         false => statement!("SELECT version, instances FROM layout WHERE id = 1").get_result(connection),
@@ -272,6 +281,74 @@ pub(super) fn find(connection: &mut PgConnection, term: Term, before: Spot, limi
     .typed::<(BigInt, BigInt, BigInt)>()
     .load::<(i64, i64, i64)>(connection)?;
     Ok(found.into_iter().map(|(at, n, seq)| Spot { at, n, seq }).collect())
+}
+
+/// Keeps everybody else from these instances' rows until the transaction ends; in order, so that nobody waits in a ring.
+pub(super) fn hold(connection: &mut PgConnection, mut numbers: Vec<i64>) -> QueryResult<()> {
+    numbers.dedup();
+    diesel::sql_query("SELECT n FROM instances WHERE n = ANY($1) ORDER BY n FOR UPDATE")
+        .bind::<Array<BigInt>, _>(numbers)
+        .execute(connection)
+        .map(drop)
+}
+
+/// Takes entries out of the index.
+pub(super) fn remove_entries(connection: &mut PgConnection, mut gone: Vec<Entry>) -> QueryResult<()> {
+    gone.sort_unstable();
+    gone.dedup();
+    let column = |of: fn(&Entry) -> i64| gone.iter().map(of).collect::<Vec<i64>>();
+    diesel::sql_query(
+        "DELETE FROM event_terms t USING unnest($1, $2, $3, $4) AS g (term, at, n, seq) \
+         WHERE t.term = g.term AND t.at = g.at AND t.n = g.n AND t.seq = g.seq",
+    )
+    .bind::<Array<BigInt>, _>(column(|(term, _)| term.number()))
+    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.at))
+    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.n))
+    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.seq))
+    .execute(connection)
+    .map(drop)
+}
+
+/// Frees what removed and changed rows take, so that others are written over it. `false` where that is not allowed, or
+/// where a reader with an old view keeps them.
+pub(super) fn vacuum(connection: &mut PgConnection) -> QueryResult<bool> {
+    const TRIES: usize = 40;
+    #[derive(QueryableByName)]
+    struct Able {
+        #[diesel(sql_type = Bool)]
+        able: bool,
+    }
+    // Without the right, VACUUM warns and does nothing.
+    let able = statement!(
+        "SELECT bool_and(pg_has_role(relowner, 'USAGE')) AS able FROM pg_class \
+         WHERE relnamespace = 'provenance'::regnamespace AND relkind = 'r'",
+    );
+    if !able.get_result::<Able>(connection)?.able {
+        return Ok(false);
+    }
+    #[derive(QueryableByName)]
+    struct Xid {
+        #[diesel(sql_type = Text)]
+        xid: String,
+    }
+    let last = statement!("SELECT pg_current_xact_id()::xid::text AS xid").get_result::<Xid>(connection)?;
+    let mut free = false;
+    for _ in 0..TRIES {
+        // Of other users' sessions this shows what the user may see.
+        let held = statement!(
+            "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+             AND datname = current_database() AND greatest(age(backend_xmin), age(backend_xid)) > age(?::text::xid)) \
+             AS able",
+            &*last.xid
+        );
+        free = held.get_result::<Able>(connection)?.able;
+        if free {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(25));
+    }
+    connection.batch_execute("VACUUM events, event_terms, fingerprints, sights, owner_links, erasures")?;
+    Ok(free)
 }
 
 /// Instances that have events which the index does not know of, and how far it goes: of a thousand, few. One

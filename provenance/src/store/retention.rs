@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable};
 use serde_json::Value as Json;
 
 use super::batch::value_key;
-use super::db::Db;
-use super::erase::{Cut, Eraser, Full, Group, forget_value, tails};
+use super::db::{Db, on};
+use super::erase::{Cut, Eraser, Full, Group, forget_value, hold, remove_entries, tails, write};
 use super::index;
 use super::pack::PackedTag;
-use super::postings::{self, Spot, Term};
+use super::postings::{Spot, Term};
 use super::proof::{Proof, STUB};
 use super::schema::{self, events};
 use super::statement::statement;
@@ -72,22 +71,25 @@ pub(crate) struct Ended {
 }
 
 /// What the records of erasures and retentions say, oldest first.
-pub(super) fn records(connection: &mut SqliteConnection, catalog: &mut Catalog) -> QueryResult<Vec<Json>> {
+pub(super) fn records(connection: &mut Db<'_>, catalog: &mut Catalog) -> QueryResult<Vec<Json>> {
     let rows = recorded(connection, i64::MIN)?;
     let named: Vec<_> = rows.iter().flat_map(EventRow::texts).collect();
-    catalog.load(&mut Db::Sqlite(connection), named)?;
+    catalog.load(connection, named)?;
     let extras = |row: &EventRow| serde_json::from_str(&catalog.json(row.n, &row.extras)?).ok();
     Ok(rows.iter().filter_map(extras).collect())
 }
 
-fn recorded(connection: &mut SqliteConnection, since: i64) -> QueryResult<Vec<EventRow>> {
-    events::table
-        .filter(events::outcome_of.is_null())
-        .filter(events::event_type.eq(schema::type_code("DATA_ERASURE")))
-        .filter(events::at.ge(since))
-        .order((events::at, events::n, events::seq))
-        .select(EventRow::as_select())
-        .load(connection)
+fn recorded(connection: &mut Db<'_>, since: i64) -> QueryResult<Vec<EventRow>> {
+    on!(
+        connection,
+        events::table
+            .filter(events::outcome_of.is_null())
+            .filter(events::event_type.eq(schema::type_code("DATA_ERASURE")))
+            .filter(events::at.ge(since))
+            .order((events::at, events::n, events::seq))
+            .select(EventRow::as_select())
+            .load(connection)
+    )
 }
 
 /// Whether a row is a record of a retention, which proves the stubs of it.
@@ -114,16 +116,10 @@ impl Retained {
 
     /// Takes in what was recorded since.
     pub(super) fn refresh(&mut self, connection: &mut Db<'_>) -> QueryResult<()> {
-        let connection = match connection {
-            Db::Sqlite(connection) => &mut **connection,
-            // Nothing is ended there.
-            #[cfg(feature = "postgres-store")]
-            Db::Postgres(_) => return Ok(()),
-        };
         let rows = recorded(connection, self.upto.unwrap_or(i64::MIN))?;
         let mut catalog = Catalog::default();
         let named: Vec<_> = rows.iter().flat_map(EventRow::texts).collect();
-        catalog.load(&mut Db::Sqlite(connection), named)?;
+        catalog.load(connection, named)?;
         for row in &rows {
             self.upto = self.upto.max(Some(row.at));
             let Some(extras) = is_record(row, &catalog) else {
@@ -165,18 +161,21 @@ impl Eraser {
         let millis = before.0.div_euclid(1000);
         self.ask(|connection, catalog| {
             let count = match rule {
-                Rule::Type(event_type) => events::table
-                    .filter(events::outcome_of.is_null())
-                    .filter(events::event_type.eq(schema::type_code(event_type)))
-                    .filter(events::at.ge(from.0.at).and(events::at.lt(millis)))
-                    .filter(events::tags.ne(STUB))
-                    .count()
-                    .get_result::<i64>(connection)?,
+                Rule::Type(event_type) => on!(
+                    connection,
+                    events::table
+                        .filter(events::outcome_of.is_null())
+                        .filter(events::event_type.eq(schema::type_code(event_type)))
+                        .filter(events::at.ge(from.0.at).and(events::at.lt(millis)))
+                        .filter(events::tags.ne(STUB))
+                        .count()
+                        .get_result::<i64>(connection)
+                )?,
                 Rule::Category(canonical) => {
                     let mut count = 0;
                     let mut upto = before_millis(millis);
                     loop {
-                        let spots = postings::find(connection, Term::category(canonical), upto, 512)?;
+                        let spots = connection.find(Term::category(canonical), upto, 512)?;
                         let Some(last) = spots.last() else { break };
                         upto = *last;
                         count += spots.len();
@@ -199,23 +198,24 @@ impl Eraser {
     pub(crate) fn end(&mut self, rule: &Rule, before: Timestamp, mark: &mut Mark) -> Result<Ended, Error> {
         let millis = before.0.div_euclid(1000);
         self.ask(|connection, catalog| {
-            connection.batch_execute("BEGIN IMMEDIATE")?;
-            let mut ended = Ended::default();
-            match rule {
-                Rule::Type(event_type) => stubs(connection, catalog, event_type, millis, mark, &mut ended)?,
-                Rule::Category(canonical) => tags(connection, catalog, canonical, millis, &mut ended)?,
-                Rule::Values => {}
-            }
-            if !ended.more && !matches!(rule, Rule::Type(_)) {
-                ended.values = values_before(connection, catalog, rule, before)?;
-                ended.values.truncate(2 * LIMIT);
-                for id in &ended.values {
-                    forget_value(connection, *id)?;
+            write(connection, |connection| {
+                let mut ended = Ended::default();
+                match rule {
+                    Rule::Type(event_type) => stubs(connection, catalog, event_type, millis, mark, &mut ended)?,
+                    Rule::Category(canonical) => tags(connection, catalog, canonical, millis, &mut ended)?,
+                    Rule::Values => {}
                 }
-                ended.more = !ended.values.is_empty();
-            }
-            connection.batch_execute("COMMIT")?;
-            Ok(ended)
+                if !ended.more && !matches!(rule, Rule::Type(_)) {
+                    ended.values = values_before(connection, catalog, rule, before)?;
+                    ended.values.sort_unstable();
+                    ended.values.truncate(2 * LIMIT);
+                    for id in &ended.values {
+                        forget_value(connection, *id)?;
+                    }
+                    ended.more = !ended.values.is_empty();
+                }
+                Ok(ended)
+            })
         })
     }
 }
@@ -230,25 +230,26 @@ fn before_millis(at: i64) -> Spot {
 
 /// Makes stubs of some events.
 fn stubs(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     catalog: &mut Catalog,
     event_type: &str,
     before: i64,
     mark: &mut Mark,
     ended: &mut Ended,
 ) -> QueryResult<()> {
-    let places: Vec<Place> = statement!(
-        "SELECT at, n, seq, tags = x'40' AS is_stub FROM events \
+    let places = statement!(
+        "SELECT at, n, seq, tags = ? AS is_stub FROM events \
          WHERE outcome_of IS NULL AND event_type = ? AND at < ? AND (at, n, seq) > (?, ?, ?) \
          ORDER BY at, n, seq LIMIT ?",
+        STUB,
         schema::type_code(event_type),
         before,
         mark.0.at,
         mark.0.n,
         mark.0.seq,
         SLICE
-    )
-    .load(connection)?;
+    );
+    let places: Vec<Place> = on!(connection, places.load(connection))?;
     let Some(last) = places.last() else { return Ok(()) };
     mark.0 = Spot {
         at: last.at,
@@ -261,6 +262,7 @@ fn stubs(
         .filter(|place| !place.is_stub)
         .map(|place| (place.n, place.seq))
         .collect();
+    hold(connection, &ids)?;
     let mut gone = Vec::new();
     let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
     for mut group in Group::load(connection, catalog, &ids)? {
@@ -270,6 +272,10 @@ fn stubs(
             row.event.event_type == schema::type_code("DATA_ERASURE") && is_record(&row.event, catalog).is_some()
         });
         if waits || proves {
+            continue;
+        }
+        // Another process may have been here meanwhile.
+        if group.rows.first().is_some_and(|row| row.event.tags == STUB) {
             continue;
         }
         let entries = group.entries(catalog);
@@ -286,15 +292,17 @@ fn stubs(
             ended.events += 1;
         }
     }
-    postings::remove_entries(connection, gone)?;
+    remove_entries(connection, gone)?;
     for (n, count) in counts {
-        statement!(
-            "UPDATE event_counts SET events = max(0, events - ?) WHERE n = ? AND event_type = ?",
+        let fewer = statement!(
+            "UPDATE event_counts SET events = CASE WHEN events > ? THEN events - ? ELSE 0 END \
+             WHERE n = ? AND event_type = ?",
+            count,
             count,
             n,
             schema::type_code(event_type)
-        )
-        .execute(connection)?;
+        );
+        on!(connection, fewer.execute(connection))?;
     }
     Ok(())
 }
@@ -316,19 +324,20 @@ fn stub(row: &mut Full, catalog: &Catalog) -> Option<()> {
 
 /// Replaces tags of a category in some events.
 fn tags(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     catalog: &mut Catalog,
     canonical: &str,
     before: i64,
     ended: &mut Ended,
 ) -> QueryResult<()> {
     let term = Term::category(canonical);
-    let spots = postings::find(connection, term, before_millis(before), LIMIT)?;
+    let spots = connection.find(term, before_millis(before), LIMIT)?;
     let mut ids: BTreeSet<_> = spots.iter().map(|spot| (spot.n, spot.seq)).collect();
     if ids.is_empty() {
         ids = unindexed(connection, catalog, canonical, before, LIMIT)?;
     }
     ended.more = !ids.is_empty();
+    hold(connection, &ids)?;
     let mut gone: Vec<_> = spots.into_iter().map(|spot| (term, spot)).collect();
     for mut group in Group::load(connection, catalog, &ids)? {
         let entries = group.entries(catalog);
@@ -357,7 +366,7 @@ fn tags(
             .collect();
         gone.extend(entries.into_iter().filter(|(term, _)| !left.contains(term)));
     }
-    postings::remove_entries(connection, gone)
+    remove_entries(connection, gone)
 }
 
 fn is_of(tag: &PackedTag<'_>, n: i64, canonical: &str, catalog: &Catalog) -> bool {
@@ -373,7 +382,7 @@ fn is_of(tag: &PackedTag<'_>, n: i64, canonical: &str, catalog: &Catalog) -> boo
 /// Events with tags of a category that the index does not have yet: where something happens every second, it is up
 /// to a round behind.
 fn unindexed(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     catalog: &mut Catalog,
     canonical: &str,
     before: i64,
@@ -387,7 +396,7 @@ fn unindexed(
             let Some(last) = rows.last() else { break };
             after = last.seq;
             let named: Vec<_> = rows.iter().flat_map(EventRow::texts).collect();
-            catalog.load(&mut Db::Sqlite(connection), named)?;
+            catalog.load(connection, named)?;
             let due = rows
                 .iter()
                 .filter(|row| row.at < before && row.tags().any(|tag| is_of(&tag, row.n, canonical, catalog)));
@@ -402,7 +411,7 @@ fn unindexed(
 
 /// Values that were last seen before.
 fn values_before(
-    connection: &mut SqliteConnection,
+    connection: &mut Db<'_>,
     catalog: &mut Catalog,
     rule: &Rule,
     before: Timestamp,
@@ -411,25 +420,29 @@ fn values_before(
     type Columns = (BigInt, BigInt, Binary, Integer, Nullable<Binary>);
     let rows: Vec<Row> = match rule {
         Rule::Type(_) => return Ok(Vec::new()),
-        Rule::Category(canonical) => statement!(
-            "SELECT f.n, f.id, f.fingerprint, f.tag, f.owner FROM fingerprints f \
+        Rule::Category(canonical) => {
+            let rows = statement!(
+                "SELECT f.n, f.id, f.fingerprint, f.tag, f.owner FROM fingerprints f \
              LEFT JOIN sights s ON s.n = f.n AND s.id = f.id \
-             WHERE f.category = ? AND f.created_at < ? AND ifnull(s.last_at, f.created_at) < ?",
-            schema::category_code(canonical),
-            before.0,
-            before.0
-        )
-        .typed::<Columns>()
-        .load(connection)?,
-        Rule::Values => statement!(
-            "SELECT f.n, f.id, f.fingerprint, f.tag, f.owner FROM fingerprints f \
+             WHERE f.category = ? AND f.created_at < ? AND coalesce(s.last_at, f.created_at) < ?",
+                schema::category_code(canonical),
+                before.0,
+                before.0
+            )
+            .typed::<Columns>();
+            on!(connection, rows.load(connection))?
+        }
+        Rule::Values => {
+            let rows = statement!(
+                "SELECT f.n, f.id, f.fingerprint, f.tag, f.owner FROM fingerprints f \
              LEFT JOIN sights s ON s.n = f.n AND s.id = f.id \
-             WHERE f.created_at < ? AND ifnull(s.last_at, f.created_at) < ?",
-            before.0,
-            before.0
-        )
-        .typed::<Columns>()
-        .load(connection)?,
+             WHERE f.created_at < ? AND coalesce(s.last_at, f.created_at) < ?",
+                before.0,
+                before.0
+            )
+            .typed::<Columns>();
+            on!(connection, rows.load(connection))?
+        }
     };
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -439,7 +452,7 @@ fn values_before(
     for tail in tails(connection)? {
         let mut after = tail.indexed;
         loop {
-            let digest = index::digest(&mut Db::Sqlite(connection), catalog, tail.n, after, index::ROUND)?;
+            let digest = index::digest(connection, catalog, tail.n, after, index::ROUND)?;
             if digest.upto == 0 {
                 break;
             }
@@ -448,10 +461,7 @@ fn values_before(
             recent.extend(seen.map(|(key, _)| key));
         }
     }
-    catalog.load(
-        &mut Db::Sqlite(connection),
-        rows.iter().map(|(n, _, _, tag, _)| (*n, *tag)),
-    )?;
+    catalog.load(connection, rows.iter().map(|(n, _, _, tag, _)| (*n, *tag)))?;
     let is_due = |(n, _, fingerprint, tag, owner): &Row| {
         let kind = catalog.get(*n, *tag).and_then(|text| text.kind());
         let canonical = kind.map_or("", |kind| &*kind.canonical);

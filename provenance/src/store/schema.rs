@@ -144,11 +144,13 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// Identifiers of one person.
+    /// Identifiers of one person. `n` and `id`: who said so, numbered among the values of that instance.
     owner_links (a, b) {
         a -> Text,
         b -> Text,
         created_at -> BigInt,
+        n -> BigInt,
+        id -> BigInt,
     }
 }
 

@@ -950,7 +950,7 @@ fn hostile_content_gives_errors_or_is_shown() {
     drop(writer);
     // Without its constraints, the file takes anything.
     folder.sql(
-        "INSERT INTO owner_links VALUES ('email:a', 'user:1', 1);
+        "INSERT INTO owner_links VALUES ('email:a', 'user:1', 1, 1, 1);
          PRAGMA writable_schema = ON;
          UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table'",
     );

@@ -102,7 +102,7 @@ impl Forgotten {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(forget);
     }
 
-    fn apply(&self, known: &mut KnownValues, own: i64) {
+    pub(super) fn apply(&self, known: &mut KnownValues, own: i64) {
         let told = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for forget in told {
             match forget {
@@ -339,13 +339,13 @@ impl Writer {
         for (key, value) in prepared.value_keys.iter().zip(&prepared.values) {
             self.known.insert(*key, (value.n, value.id));
         }
-        let values = i64::try_from(prepared.values.len()).unwrap_or(i64::MAX);
+        let numbered = prepared.numbered();
         for (ticket, seq) in prepared.tickets {
             ticket.assign(seq.unsigned_abs());
         }
         let rows = prepared.events;
         self.texts.unsaved.clear();
-        self.place.next_value += values;
+        self.place.next_value += numbered;
         self.place.at = at;
         if events > 0 {
             self.chain = chain;

@@ -131,12 +131,7 @@ impl Writer {
 
     /// Where it is told which values are no longer stored.
     pub(crate) fn forgotten(&self) -> Arc<Forgotten> {
-        match self {
-            Writer::File(writer) => writer.forgotten(),
-            // Nothing is erased there yet.
-            #[cfg(feature = "postgres-store")]
-            Writer::Server(_) => Arc::default(),
-        }
+        delegate!(self, writer => writer.forgotten())
     }
 
     /// The number of the instance, and where it is told which values others have stored.

@@ -1,7 +1,6 @@
 //! Erasing people and ending retentions in a running process, and following what others erase.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
@@ -10,12 +9,12 @@ use serde_json::{Value as Json, json};
 
 use super::{BlindSpot, Inner, Moment, Tracker};
 use crate::Error;
-use crate::config::Storage;
 use crate::erased::ErasureId;
 use crate::error::ErrorKind;
 use crate::keeper::Keeper;
 use crate::scope::Scope;
 use crate::store::erase::{Eraser, Got, Removed};
+use crate::store::follow::News;
 use crate::store::retention::{KIND, Mark, Rule};
 use crate::tracked::Value;
 use crate::vocabulary::{Event, EventTag, EventType, Late, Owner, Tag, Timestamp};
@@ -30,6 +29,8 @@ const STRETCH: Duration = Duration::from_millis(300);
 const ABANDONED: i64 = 60_000_000;
 /// How often that is looked for, in looks.
 const ABANDONED_EVERY: u64 = 30;
+/// For how long what others stored of somebody who was erased waits for word that they are back.
+const RETURN: Duration = Duration::from_secs(10);
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 256;
 
@@ -118,7 +119,7 @@ impl Tracker {
         let reason = self.told_of_nobody(reason);
         // Links are among what waits.
         self.flush(PATIENCE)?;
-        let mut eraser = Eraser::open(self.path()?)?;
+        let mut eraser = Eraser::open(&self.config().storage)?;
         let owners = self.identifiers_of(&mut eraser, named)?;
         let people: Vec<_> = owners
             .iter()
@@ -170,7 +171,7 @@ impl Tracker {
         });
         let event_id = self.say(&person, &extras, counts)?;
         eraser.finish(&erasure)?;
-        let log_emptied = eraser.truncate()?;
+        let log_emptied = eraser.clean()?;
         Ok(Erasure {
             erasure: hex(&erasure),
             person,
@@ -199,7 +200,7 @@ impl Tracker {
     /// As [`Tracker::erase`].
     pub fn erasure_preview_of(&self, owner: &Owner) -> Result<Erasure, Error> {
         self.flush(PATIENCE)?;
-        let mut eraser = Eraser::open(self.path()?)?;
+        let mut eraser = Eraser::open(&self.config().storage)?;
         let owners = self.identifiers_of(&mut eraser, std::slice::from_ref(owner))?;
         let survey = eraser.survey(&owners)?;
         Ok(Erasure {
@@ -250,7 +251,7 @@ impl Tracker {
         // What is still to come must not be older than what is said to be gone.
         let before = before.min(Timestamp(Timestamp::now().0 - 1_000));
         self.flush(PATIENCE)?;
-        let mut eraser = Eraser::open(self.path()?)?;
+        let mut eraser = Eraser::open(&self.config().storage)?;
         let due = eraser.due(&rule, before, Mark::default())?;
         let mut pruned = Pruned {
             events: 0,
@@ -272,7 +273,7 @@ impl Tracker {
                 break;
             }
         }
-        eraser.truncate()?;
+        eraser.clean()?;
         Ok(pruned)
     }
 
@@ -299,16 +300,6 @@ impl Tracker {
         let ticket = self.record_of(event, &Moment::nobodys());
         self.flush(PATIENCE)?;
         Ok(ticket.seq().map(|seq| format!("{}-{seq}", self.instance_id())))
-    }
-
-    fn path(&self) -> Result<&Path, Error> {
-        match &self.config().storage {
-            Storage::Sqlite(path) => Ok(path),
-            Storage::Postgres(_) => Err(Error::new(
-                ErrorKind::Store,
-                "erasure and retention are made for evidence files, not for PostgreSQL yet",
-            )),
-        }
     }
 
     fn identified(&self, kind: &str, identifier: &str) -> Result<Owner, Error> {
@@ -379,6 +370,35 @@ impl Tracker {
 
     pub(super) fn are_erased(&self, a: &Owner, b: &Owner) -> bool {
         self.0.erased.has(a) || self.0.erased.has(b)
+    }
+
+    /// Takes over what others have stored. What is of somebody who was erased waits for a while: who stored it may have
+    /// seen before this process that they are back.
+    pub(super) fn learn(&self, news: News, waiting: &mut Waiting) {
+        let now = Instant::now();
+        waiting.0.retain(|(since, _)| now.duration_since(*since) < RETURN);
+        let waited = std::mem::take(&mut waiting.0).into_iter();
+        for (since, News { values, links }) in waited.chain([(now, news)]) {
+            let gone = |owner: &Owner| self.0.erased.has(owner);
+            let (later, values): (Vec<_>, Vec<_>) = values
+                .into_iter()
+                .partition(|value| value.tag.owner.as_ref().is_some_and(gone));
+            let (unlinked, links): (Vec<_>, Vec<_>) = links.into_iter().partition(|(a, b)| self.are_erased(a, b));
+            for value in values {
+                let tag = (*value.tag).clone();
+                self.registry().register(value.fingerprint, &value.entry, tag, true);
+            }
+            for (a, b) in links {
+                self.registry().link(&a, &b);
+            }
+            if !later.is_empty() || !unlinked.is_empty() {
+                let news = News {
+                    values: later,
+                    links: unlinked,
+                };
+                waiting.0.push((since, news));
+            }
+        }
     }
 
     fn met(&self, owner: &Owner, place: &'static str) {
@@ -465,6 +485,10 @@ fn without(text: &str, value: &str) -> String {
     out
 }
 
+/// What others stored of people who were erased, and when it was seen.
+#[derive(Default)]
+pub(super) struct Waiting(Vec<(Instant, News)>);
+
 /// What the keeper's thread has.
 struct Keeping {
     inner: Weak<Inner>,
@@ -539,7 +563,7 @@ impl Keeping {
             let removed = self.eraser.erase(&erasure, &owners)?;
             if removed.events > 0 || !removed.values.is_empty() {
                 self.say_more(tracker, &erasure, &removed)?;
-                self.eraser.truncate()?;
+                self.eraser.clean()?;
             }
         }
         if any {
@@ -607,7 +631,7 @@ impl Keeping {
             }
         }
         if worked {
-            self.eraser.truncate()?;
+            self.eraser.clean()?;
         }
         Ok(())
     }

@@ -120,9 +120,13 @@ CREATE TABLE owner_links (
     a TEXT NOT NULL,
     b TEXT NOT NULL,
     created_at BIGINT NOT NULL,
+    -- Who said so, numbered among the values of that instance.
+    n BIGINT NOT NULL,
+    id BIGINT NOT NULL,
     PRIMARY KEY (a, b)
 );
 CREATE INDEX owner_links_by_b ON owner_links (b);
+CREATE INDEX owner_links_by_instance ON owner_links (n, id);
 
 -- Which events a fingerprint, a person, a request, a recipient or a category is in.
 CREATE TABLE event_terms (
@@ -137,3 +141,22 @@ CREATE TABLE replays (
     spill BYTEA NOT NULL PRIMARY KEY,
     "offset" BIGINT NOT NULL
 );
+
+-- People who were erased: a load of their old rows does not register them again.
+CREATE TABLE erasures (
+    -- Keyed hash of an identifier's pseudonym.
+    person BYTEA NOT NULL PRIMARY KEY,
+    -- Counts the changes of this table, for those who follow them.
+    version BIGINT NOT NULL,
+    -- The same for all identifiers of a person.
+    erasure BYTEA NOT NULL,
+    -- The pseudonym itself, until nothing of it is left.
+    owner BYTEA,
+    at BIGINT NOT NULL,
+    touched_at BIGINT NOT NULL,
+    done_at BIGINT,
+    -- The person came back.
+    lifted_at BIGINT
+);
+CREATE INDEX erasures_by_version ON erasures (version);
+CREATE INDEX fingerprints_by_owner ON fingerprints (owner) WHERE owner IS NOT NULL;

@@ -117,9 +117,13 @@ CREATE TABLE owner_links (
     a TEXT NOT NULL,
     b TEXT NOT NULL,
     created_at BIGINT NOT NULL,
+    -- Who said so, numbered among the values of that instance.
+    n BIGINT NOT NULL,
+    id BIGINT NOT NULL,
     PRIMARY KEY (a, b)
 ) WITHOUT ROWID;
 CREATE INDEX owner_links_by_b ON owner_links (b);
+CREATE INDEX owner_links_by_instance ON owner_links (n, id);
 
 CREATE TABLE segments (
     id INTEGER NOT NULL PRIMARY KEY,

@@ -4,6 +4,8 @@
 //! attempt looks on a new one whether the batch is there; and if the server is not through with it by then, the
 //! keys refuse the same rows for a second time.
 
+use std::sync::Arc;
+
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer};
@@ -20,8 +22,8 @@ use crate::store::schema::{batches, event_counts, events, fingerprints, instance
 use crate::store::statement::{Column, statement};
 use crate::store::texts::{Catalog, Texts};
 use crate::store::write::{
-    Head, Instance, InstanceRow, Learned, Record, Refusal, Restored, SpillMark, StoredValue, check_key, kinds, owners,
-    take_in,
+    Forgotten, Head, Instance, InstanceRow, Learned, Record, Refusal, Restored, SpillMark, StoredValue, check_key,
+    kinds, owners, take_in,
 };
 use crate::vocabulary::Timestamp;
 
@@ -37,6 +39,7 @@ pub(crate) struct Writer {
     texts: Texts,
     known: KnownValues,
     learned: Learned,
+    forgotten: Arc<Forgotten>,
     next_batch: i64,
     chain: Hash,
     /// The last attempt failed in a way that may have left its batch there.
@@ -103,12 +106,18 @@ impl Writer {
             texts: Texts::default(),
             known: KnownValues::new(),
             learned: Learned::default(),
+            forgotten: Arc::default(),
             next_batch: 1,
             uncertain: false,
             catalog: Catalog::default(),
             pending: 0,
             adopted: false,
         })
+    }
+
+    /// As for a file.
+    pub(crate) fn forgotten(&self) -> Arc<Forgotten> {
+        self.forgotten.clone()
     }
 
     /// As for a file.
@@ -140,6 +149,7 @@ impl Writer {
     /// connects again.
     pub(crate) fn append(&mut self, batch: &[Record], mark: Option<SpillMark>) -> Result<(), Error> {
         self.known.extend(self.learned.take());
+        self.forgotten.apply(&mut self.known, self.place.n);
         let prepared = Prepared::new(&self.place, &mut self.texts, &self.known, batch)?;
         let (place, texts, batch_no, before) = (&self.place, &self.texts, self.next_batch, self.chain);
         let uncertain = std::mem::replace(&mut self.uncertain, true);
@@ -154,12 +164,12 @@ impl Writer {
         for (key, value) in prepared.value_keys.iter().zip(&prepared.values) {
             self.known.insert(*key, (value.n, value.id));
         }
-        let values = i64::try_from(prepared.values.len()).unwrap_or(i64::MAX);
+        let numbered = prepared.numbered();
         for (ticket, seq) in prepared.tickets {
             ticket.assign(seq.unsigned_abs());
         }
         self.texts.unsaved.clear();
-        self.place.next_value += values;
+        self.place.next_value += numbered;
         self.place.at = at;
         if events > 0 {
             self.chain = chain;
@@ -334,18 +344,16 @@ fn write(
             .set(event_counts::events.eq(event_counts::events + count))
             .execute(connection)?;
     }
-    for (a, b) in &prepared.links {
-        // PostgreSQL's texts have no U+0000; only owners kept in clear could.
-        if !a.as_str().contains('\0') && !b.as_str().contains('\0') {
-            diesel::insert_into(owner_links::table)
-                .values((
-                    owner_links::a.eq(a.as_str()),
-                    owner_links::b.eq(b.as_str()),
-                    owner_links::created_at.eq(Timestamp::now().0),
-                ))
-                .on_conflict_do_nothing()
-                .execute(connection)?;
-        }
+    // PostgreSQL's texts have no U+0000; only owners kept in clear could.
+    let links: Vec<_> = prepared
+        .link_rows()
+        .filter(|link| !link.a.contains('\0') && !link.b.contains('\0'))
+        .collect();
+    for links in links.chunks(1_000) {
+        diesel::insert_into(owner_links::table)
+            .values(links)
+            .on_conflict_do_nothing()
+            .execute(connection)?;
     }
     if !prepared.events.is_empty() {
         statement!(
