@@ -501,6 +501,31 @@ impl Eraser {
         })
     }
 
+    /// Notes people who were erased from a file that is lost: in this one there is nothing of theirs.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn carry(&mut self, people: &[(Person, [u8; 16])]) -> Result<(), Error> {
+        let now = Timestamp::now().0;
+        self.ask(|connection, _| {
+            connection.batch_execute("BEGIN IMMEDIATE")?;
+            for (person, erasure) in people {
+                statement!(
+                    "INSERT INTO erasures (person, version, erasure, at, touched_at, done_at) \
+                     VALUES (?, (SELECT ifnull(max(version), 0) + 1 FROM erasures), ?, ?, ?, ?) \
+                     ON CONFLICT (person) DO NOTHING",
+                    person.as_slice(),
+                    erasure.as_slice(),
+                    now,
+                    now,
+                    now
+                )
+                .execute(connection)?;
+            }
+            connection.batch_execute("COMMIT")
+        })
+    }
+
     /// Erases everything of one person, whose identifiers these are.
     ///
     /// # Errors

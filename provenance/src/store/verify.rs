@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::chain::{self, Body, Hash, HeadParts, Header};
 use super::db::{Db, on};
-use super::pack::hex;
 use super::proof::{CHANGED, Items, Proof};
 use super::retention::Retained;
 use super::statement::statement;
 use super::stored::{event_id, instance_id};
+use crate::hex::hex;
 
 /// Most events of one batch; the writer stays far below it.
 const MAX_BATCH: i64 = 65_536;
