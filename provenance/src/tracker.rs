@@ -697,12 +697,24 @@ impl Tracker {
                  sign too, but not replace what was written elsewhere before; for more, set checkpoints.key_file"
             ));
         }
+        let home = self.home();
+        if let Storage::Sqlite(path) = &home.storage
+            && files::first(path) != *path
+        {
+            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            notes.push(format!(
+                "evidence goes on in {}, as what was written before was removed, replaced or damaged while it was \
+                 written: {} and what else stands beside it is left as it is",
+                name(path),
+                name(&files::first(path))
+            ));
+        }
         let status = json!({
             "registry_size": inner.registry.len(),
             "registry": { "values": inner.registry.len(), "max_values": inner.config.max_values, "evicted": evicted, "expired": expired },
             "queue": inner.recorder.status(),
             "following": (!inner.config.follow_interval.is_zero()).then(|| inner.following.status()),
-            "continued": self.home().continued,
+            "continued": home.continued,
             "egress": self.egress_status(),
             "recipients": inner.config.recipients.iter().map(|(name, recipient)| (name.as_str(), recipient.status())).collect::<HashMap<_, _>>(),
             "suppress": self.suppress_status(),

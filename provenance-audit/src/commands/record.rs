@@ -56,7 +56,7 @@ impl Recording {
             retention: Default::default(),
             ..config.clone()
         };
-        let tracker = Tracker::open(config)?;
+        let tracker = Tracker::open_at(config)?;
         let by = kept(&user(), &[]);
         let reason = kept(self.reason.as_deref().unwrap_or_default(), asked.given);
         let filters = asked.filters.iter().map(|(key, value)| format!(" {key}={value}"));

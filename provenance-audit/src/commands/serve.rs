@@ -55,7 +55,12 @@ impl Serve {
             options = options.query_token(false);
         }
         let shown = db.display().to_string();
-        let server = Server::start(Api::new(Source::File(db), &options)?, self.bind)?;
+        let source = match self.place.db {
+            Some(_) => Source::File(db),
+            // Followed where it goes on in another file.
+            None => Source::Storage(config.storage),
+        };
+        let server = Server::start(Api::new(source, &options)?, self.bind)?;
         let mut out = std::io::stdout();
         // Whoever started this may not read what it prints; it serves all the same.
         let _ = writeln!(
