@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use provenance::config::{AuditRole, AuditToken, InputField, Storage, Token};
 use provenance::inventory::{Entry, inventory};
-use provenance::store::Reader;
+use provenance::store::{Reader, in_force};
 use provenance::{Config, Owner, Pseudonyms, Tracker};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
@@ -77,7 +77,7 @@ pub struct Api {
     /// The same, for `/status`.
     declared: Map<String, Json>,
     /// Readers at rest: one for each request that was ever in progress at the same time.
-    readers: Mutex<Vec<Reader>>,
+    readers: Mutex<Vec<(Storage, Reader)>>,
     pseudonyms: Mutex<Option<Arc<Pseudonyms>>>,
     /// Records who asked, where no service does.
     recorder: Mutex<Option<Tracker>>,
@@ -360,7 +360,7 @@ impl Api {
         }
         status.insert("embedded".into(), matches!(self.source, Source::Tracker(_)).into());
         status.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        status.insert("storage_path".into(), self.storage.to_string().into());
+        status.insert("storage_path".into(), self.storage().to_string().into());
         status.insert("events".into(), json!(file.events));
         status.insert("fingerprints".into(), file.fingerprints.into());
         status.insert("chain".into(), file.chain.into());
@@ -493,7 +493,11 @@ impl Api {
         if let Some(recorder) = &*kept {
             return Ok(recorder.clone());
         }
-        let recorder = Tracker::open(beside(self.config.clone())).map_err(|error| no_key(&error))?;
+        let config = Config {
+            storage: self.storage(),
+            ..self.config.clone()
+        };
+        let recorder = Tracker::open_at(beside(config)).map_err(|error| no_key(&error))?;
         *kept = Some(recorder.clone());
         Ok(recorder)
     }
@@ -510,21 +514,32 @@ impl Api {
         &self.config
     }
 
+    /// Where the evidence is now.
+    fn storage(&self) -> Storage {
+        match &self.source {
+            Source::Tracker(tracker) => tracker.storage(),
+            Source::File(_) => self.storage.clone(),
+            Source::Storage(storage) => in_force(storage),
+        }
+    }
+
     pub(crate) fn access(&self) -> &Access {
         &self.access
     }
 
     /// Lends a reader to `ask`. One that failed is dropped, so that the next request opens the file anew.
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Reader) -> Result<T, provenance::Error>) -> Result<T, Refusal> {
-        let resting = lock(&self.readers).pop();
+        let storage = self.storage();
+        // Those of a file that was lost are closed.
+        let resting = lock(&self.readers).pop().filter(|(of, _)| *of == storage);
         let mut reader = match resting {
-            Some(reader) => reader,
-            None => Reader::connect(&self.storage).map_err(|error| unreadable(&error))?,
+            Some((_, reader)) => reader,
+            None => Reader::connect(&storage).map_err(|error| unreadable(&error))?,
         };
         match ask(&mut reader) {
             Err(error) if !error.is_input() => Err(unreadable(&error)),
             answer => {
-                lock(&self.readers).push(reader);
+                lock(&self.readers).push((storage, reader));
                 answer.map_err(|_| Refusal::new(400, "cursor: expected a next_cursor of this listing"))
             }
         }

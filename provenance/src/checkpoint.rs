@@ -33,6 +33,7 @@ use serde_json::{Value as Json, json};
 use crate::Error;
 use crate::config::{CheckpointPlace, Config};
 use crate::error::ErrorKind;
+use crate::hex::hex;
 use crate::key::CheckpointKey;
 pub use crate::key::PublicKey;
 use crate::store::Reader;
@@ -182,10 +183,6 @@ impl Checkpoint {
         })
         .unwrap_or_default()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How long a request with a checkpoint may take.
@@ -540,8 +537,8 @@ mod tests {
     use super::*;
     use crate::config::Checkpoints;
     use crate::key::{Keys, Origin};
-    use crate::recorder::Ticket;
     use crate::store::write::{Instance, Record, Writer};
+    use crate::ticket::Ticket;
     use crate::vocabulary::Event;
 
     fn key(folder: &Path) -> CheckpointKey {

@@ -56,6 +56,12 @@ impl Erased {
         self.any.store(true, Ordering::Release);
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<(Person, ErasureId)> {
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        people.iter().map(|(person, erasure)| (*person, *erasure)).collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         !self.any.load(Ordering::Acquire)
     }
@@ -94,6 +100,11 @@ impl Erased {
             lock(&self.lifted).push(erasure);
         }
         came_back
+    }
+
+    /// Whether there are some to be written down.
+    pub(crate) fn is_lifting(&self) -> bool {
+        !lock(&self.lifted).is_empty()
     }
 
     /// Those that are to be written down.

@@ -20,6 +20,8 @@ pub(crate) enum ErrorKind {
     Config,
     Key,
     Store,
+    /// Of a store that is gone or damaged: nothing is to be expected of it any more.
+    Lost,
     AlreadyInitialised,
     Evidence,
     Input,
@@ -62,7 +64,13 @@ impl Error {
 
     /// The evidence store cannot be opened, read or written.
     pub fn is_store(&self) -> bool {
-        self.0.kind == ErrorKind::Store
+        matches!(self.0.kind, ErrorKind::Store | ErrorKind::Lost)
+    }
+
+    /// The evidence file is gone or damaged.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.kind == ErrorKind::Lost
     }
 
     /// `init()` was called before in this process; the first tracker stays.

@@ -317,6 +317,27 @@ impl EventBuilder {
         })
         .unwrap_or(Ok(()))
     }
+
+    /// As [`EventBuilder::submit_durable`], for tasks: the event is queued at once, and the future is ready when it is on
+    /// disk. It blocks no thread and needs no executor of a certain kind. Dropped, or never polled, the event is
+    /// recorded all the same, unless the queue was full.
+    ///
+    /// # Errors
+    /// As [`EventBuilder::submit_durable`].
+    #[must_use = "awaited, the future tells whether the event is on disk"]
+    pub fn submit_durable_async(self) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let written = tracker::with(|tracker| {
+            input::settle(tracker);
+            let (_, written) = tracker.start_durable(scrubbed(tracker, self.event));
+            (tracker.clone(), written)
+        });
+        async move {
+            match written {
+                Some((tracker, written)) => tracker.await_durable(written).await,
+                None => Ok(()),
+            }
+        }
+    }
 }
 
 impl Tracker {

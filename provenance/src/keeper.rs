@@ -1,4 +1,4 @@
-//! A thread that looks after something every second, until it is stopped.
+//! A thread that looks after something now and then, until it is stopped.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -7,6 +7,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 /// How long stopping waits for what is being done.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// When it looks again after a look that panicked.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Ends its thread when it is stopped or dropped.
 pub(crate) struct Keeper {
@@ -17,22 +19,22 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Calls `look` every `period`, and once more when it is stopped, with `true`. `None` where the system gives no
-    /// thread.
-    pub(crate) fn start(period: Duration, mut look: impl FnMut(bool) + Send + 'static) -> Option<Self> {
+    /// Calls `look` after `pause`, then after each pause that it gives, and once more when it is stopped, with `true`.
+    /// `None` where the system gives no thread.
+    pub(crate) fn start(mut pause: Duration, mut look: impl FnMut(bool) -> Duration + Send + 'static) -> Option<Self> {
         let (stop, stopped) = bounded::<()>(1);
         let (end, ended) = bounded(1);
         std::thread::Builder::new()
             .name("provenance-keeper".into())
             .spawn(move || {
                 loop {
-                    let last = match stopped.recv_timeout(period) {
+                    let last = match stopped.recv_timeout(pause) {
                         Err(RecvTimeoutError::Timeout) => false,
                         Ok(()) => true,
                         Err(RecvTimeoutError::Disconnected) => break,
                     };
                     // Whatever happened: the next look may go better.
-                    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| look(last)));
+                    pause = std::panic::catch_unwind(AssertUnwindSafe(|| look(last))).unwrap_or(AGAIN);
                     if last {
                         break;
                     }

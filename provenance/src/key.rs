@@ -16,7 +16,9 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::config::{Checkpoints, Config, Storage};
+use crate::continued::first;
 use crate::error::ErrorKind;
+use crate::hex::hex;
 
 /// A subkey for HMAC-SHA-256, with its key schedule computed once.
 #[derive(Clone)]
@@ -172,7 +174,7 @@ fn beside(storage: &Storage, store_is_empty: bool) -> Result<(Master, Origin), E
             "PostgreSQL needs a key that every instance shares: set RUNTIME_TRACKING_KEY or key_file".to_owned(),
         ));
     };
-    let path = sibling(database, ".key");
+    let path = sibling(&first(database), ".key");
     let master = match read(&path)? {
         Some(master) => master,
         None if store_is_empty => create(&path)?,
@@ -193,10 +195,6 @@ fn sibling(database: &Path, ending: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(ending);
     PathBuf::from(path)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The key in a file; `None` if there is no such file.
@@ -352,7 +350,7 @@ impl CheckpointKey {
                 "checkpoints of a PostgreSQL store need a key: name {SIGNING_FORM} as checkpoints.key_file"
             )));
         };
-        let path = sibling(database, ".signing-key");
+        let path = sibling(&first(database), ".signing-key");
         let key = match signing_key(&path)? {
             Some(key) => key,
             None => {

@@ -190,6 +190,8 @@ mod columns;
 #[cfg(feature = "runtime")]
 pub mod config;
 #[cfg(feature = "runtime")]
+mod continued;
+#[cfg(feature = "runtime")]
 mod deferred;
 #[cfg(feature = "runtime")]
 mod detect;
@@ -203,6 +205,8 @@ mod fleet;
 #[cfg(all(fuzzing, feature = "runtime"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "runtime")]
+mod hex;
 #[cfg(feature = "runtime")]
 mod hooks;
 #[cfg(feature = "runtime")]
@@ -240,6 +244,8 @@ mod spill;
 pub mod store;
 #[cfg(feature = "runtime")]
 mod telemetry;
+#[cfg(feature = "runtime")]
+mod ticket;
 mod tracked;
 #[cfg(feature = "runtime")]
 mod tracker;

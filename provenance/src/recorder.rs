@@ -1,96 +1,37 @@
 //! The queue and its one writer thread.
 
+mod scribe;
+mod written;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
+use once_cell::sync::OnceCell;
 
-#[cfg(feature = "reqwest")]
-use tokio::sync::oneshot::{self, error::TryRecvError};
-
+use self::scribe::{BACKOFF, Scribe};
+use self::written::Done;
+pub(crate) use self::written::Written;
 use crate::Error;
 use crate::deferred::{self, Deferred, Job};
 use crate::error::ErrorKind;
 use crate::spill::{Chunk, Spill, SpillStatus, Tally};
 use crate::store::Writer;
-use crate::store::write::{Head, Record, SpillMark};
+use crate::store::write::{Head, Record};
+use crate::ticket::Generation;
 
 /// Name of the writer's thread.
 pub(crate) const THREAD: &str = "provenance";
 /// Most messages that wait.
 const CAPACITY: usize = 65_536;
-/// Most records that one commit takes.
-const BATCH: usize = 2048;
-/// Most records that one write to the spill file takes: it is to be quicker than those who send.
-const SPILL_BATCH: usize = 8 * BATCH;
-/// How long a record may wait for others to share its commit. Nobody wakes the writer meanwhile:
-/// on a busy machine that costs more than what is sent.
-const LINGER: Duration = Duration::from_millis(100);
-/// With nothing to write for so long, the index is brought up to date.
-const QUIET: Duration = Duration::from_secs(1);
 const NOT_YET: &str = "the record is not on disk yet: its outcome is unknown, it is still being tried";
-/// How long a commit may fail before its records go to the spill file.
-const SPILL_AFTER: Duration = Duration::from_secs(1);
-/// How long the writer brings in what was spilled before it looks at what was sent meanwhile.
-const STRETCH: Duration = Duration::from_millis(200);
-/// First and longest pause between two attempts to commit.
-const PAUSE: Duration = Duration::from_millis(5);
-const BACKOFF: Duration = Duration::from_millis(500);
+const LOST: &str = "the record could not be queued in time, and is lost";
 
-/// Stands for an event on its way: the writer fills in its sequence number when it is in the database,
-/// and until then its number in the spill file, if it is there.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ticket(Arc<AtomicU64>);
-
-impl Ticket {
-    /// Tells numbers in the spill file from sequence numbers.
-    const SPILLED: u64 = 1 << 63;
-
-    /// Of an event in the database.
-    pub(crate) fn of(seq: u64) -> Self {
-        Ticket(Arc::new(AtomicU64::new(seq)))
-    }
-
-    /// The sequence number, once assigned (they begin with 1).
-    pub(crate) fn seq(&self) -> Option<u64> {
-        match self.0.load(Ordering::Acquire) {
-            0 => None,
-            number if number & Self::SPILLED != 0 => None,
-            seq => Some(seq),
-        }
-    }
-
-    /// The number in the spill file, while there is no sequence number.
-    pub(crate) fn spilled_at(&self) -> Option<u64> {
-        let number = self.0.load(Ordering::Acquire);
-        (number & Self::SPILLED != 0).then_some(number & !Self::SPILLED)
-    }
-
-    /// Called by the writer, once the event is in the database.
-    pub(crate) fn assign(&self, seq: u64) {
-        self.0.store(seq, Ordering::Release);
-    }
-
-    /// Called by the writer, when the event goes to the spill file under this number.
-    pub(crate) fn spill(&self, at: u64) {
-        if self.seq().is_none() {
-            self.0.store(at | Self::SPILLED, Ordering::Release);
-        }
-    }
-
-    /// Whether anybody else may ask for the number.
-    pub(crate) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
-
-    /// Tells this ticket's event from others while no sequence number is assigned.
-    pub(crate) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.0) as usize
-    }
-}
+/// Begins the file that records go to from now on, where the one before is lost: its generation, and why.
+pub(crate) type Renew = Box<dyn Fn(Generation, &str) -> Result<Writer, Error> + Send + Sync>;
 
 /// Sends records to the writer thread.
 pub(crate) struct Recorder {
@@ -124,6 +65,13 @@ struct Shared {
     overflow: Mutex<Vec<Record>>,
     /// From then on a failing commit is given up.
     give_up: Mutex<Option<Instant>>,
+    renew: OnceCell<Renew>,
+}
+
+impl Shared {
+    fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 enum Message {
@@ -134,57 +82,6 @@ enum Message {
     /// Something was put off.
     Work,
     Stop,
-}
-
-/// Tells whoever waits whether it is on disk, or could be put neither into the database nor into
-/// the spill file so far.
-enum Done {
-    Thread(Sender<bool>),
-    #[cfg(feature = "reqwest")]
-    Task(oneshot::Sender<bool>),
-}
-
-impl Done {
-    fn tell(self, on_disk: bool) {
-        match self {
-            Done::Thread(done) => drop(done.try_send(on_disk)),
-            #[cfg(feature = "reqwest")]
-            Done::Task(done) => drop(done.send(on_disk)),
-        }
-    }
-}
-
-/// A record that a task waits for.
-#[cfg(feature = "reqwest")]
-pub(crate) struct Written {
-    told: oneshot::Receiver<bool>,
-    until: Instant,
-}
-
-#[cfg(feature = "reqwest")]
-impl Written {
-    /// Until it is on disk. Without tokio's timer it blocks the thread instead.
-    ///
-    /// # Errors
-    /// As [`Recorder::send_durable`].
-    pub(crate) async fn wait(self) -> Result<(), Error> {
-        let Written { mut told, until } = self;
-        let timer = AssertUnwindSafe(|| Box::pin(tokio::time::sleep_until(until.into())));
-        if let Ok(timer) = std::panic::catch_unwind(timer) {
-            let on_disk = tokio::time::timeout_at(timer.deadline(), told).await;
-            return on_disk
-                .is_ok_and(|told| told == Ok(true))
-                .then_some(())
-                .ok_or_else(|| evidence(NOT_YET));
-        }
-        loop {
-            match told.try_recv() {
-                Ok(true) => return Ok(()),
-                Err(TryRecvError::Empty) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
-                Ok(false) | Err(_) => return Err(evidence(NOT_YET)),
-            }
-        }
-    }
 }
 
 /// Counts for `/status`.
@@ -237,15 +134,7 @@ impl Recorder {
             .name(THREAD.into())
             .spawn(move || {
                 let run = || {
-                    let mut scribe = Scribe {
-                        writer,
-                        spill,
-                        held,
-                        again_at: Instant::now(),
-                        trouble: None,
-                        messages: &messages,
-                        shared: &side,
-                    };
+                    let mut scribe = Scribe::new(writer, spill, held, &messages, &side);
                     scribe.run(&hurried, &work);
                 };
                 let _ = std::panic::catch_unwind(AssertUnwindSafe(run));
@@ -305,6 +194,11 @@ impl Recorder {
         }
     }
 
+    /// Where the file is lost, `renew` gives the next one.
+    pub(crate) fn renew_with(&self, renew: Renew) {
+        let _ = self.shared.renew.set(renew);
+    }
+
     /// Whether this process started it: a forked child has this memory, and no writer.
     pub(crate) fn is_ours(&self) -> bool {
         self.pid == std::process::id()
@@ -327,30 +221,24 @@ impl Recorder {
                     self.refuse();
                 }
             })
-            .map_err(|refused| {
-                if refused {
-                    evidence("the record could not be queued in time, and is lost")
-                } else {
-                    evidence(NOT_YET)
-                }
-            })
+            .map_err(|refused| if refused { evidence(LOST) } else { evidence(NOT_YET) })
     }
 
-    /// Queues a record as [`Recorder::send_durable`] does, for a task that waits for it. Blocks only while the
-    /// queue is full.
-    #[cfg(feature = "reqwest")]
+    /// Queues a record as [`Recorder::send_durable`] does, for a task that waits for it.
     pub(crate) fn start_durable(&self, record: Record, timeout: Duration) -> Written {
-        let until = after(timeout);
-        let (done, told) = oneshot::channel();
-        let queued = self
-            .open()
-            .map(|queue| queue.send_deadline(Message::Durable(record, Done::Task(done)), until));
-        match queued {
-            Some(Ok(())) => self.hurry(),
-            Some(Err(_)) => self.refuse(),
-            None => {}
+        let (mut written, message) = Written::new(after(timeout), |done| Message::Durable(record, done));
+        match self.open().map(|queue| (queue, queue.try_send(message))) {
+            Some((_, Ok(()))) => self.hurry(),
+            Some((queue, Err(TrySendError::Full(message)))) => {
+                self.hurry();
+                written.unsent(message, queue, self.hurry.as_ref(), &self.shared);
+            }
+            Some((_, Err(TrySendError::Disconnected(_)))) | None => {
+                self.refuse();
+                written.refused();
+            }
         }
-        Written { told, until }
+        written
     }
 
     /// Waits until everything sent before is on disk.
@@ -426,7 +314,7 @@ impl Recorder {
     }
 
     fn refuse(&self) {
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        self.shared.refuse();
     }
 
     /// Sends a message and waits for its acknowledgement; the error says whether it was not even sent.
@@ -471,331 +359,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the writer thread has in hand.
-struct Scribe<'a> {
-    writer: Writer,
-    spill: Spill,
-    /// What the database takes next: it stands in the spill file too. The same records each time: a commit
-    /// that seemed to fail may have taken place.
-    held: Option<Chunk>,
-    /// When the database is asked again.
-    again_at: Instant,
-    /// Why the database took nothing the last time.
-    trouble: Option<String>,
-    messages: &'a Receiver<Message>,
-    shared: &'a Shared,
-}
-
-impl Scribe<'_> {
-    /// Commits until told to stop, or until nobody can send any more.
-    fn run(&mut self, hurried: &Receiver<()>, deferred: &Deferred) {
-        let mut batch = Batch::default();
-        let mut last = false;
-        let mut numbered = 0;
-        loop {
-            // Those who sent while it was told to stop are still served.
-            // What was put off since it was last looked at has perhaps announced itself already.
-            let first = match last || !deferred.is_idle() {
-                true => self
-                    .messages
-                    .try_recv()
-                    .map_err(|error| last || error.is_disconnected()),
-                false => self.wait(),
-            };
-            batch.most = if self.is_behind() { SPILL_BATCH } else { BATCH };
-            match first {
-                Ok(message) => batch.take(message),
-                Err(true) => break,
-                Err(false) => {}
-            }
-            // Whoever hurries sends first: what was said before this is found by the look that follows.
-            let _ = hurried.try_recv();
-            batch.fill(self.messages);
-            // Where somebody waits, only what is there already shares the commit.
-            let is_late = batch.records.is_empty() && self.is_behind();
-            if !batch.urgent && !batch.is_full() && !last && !is_late {
-                let _ = hurried.recv_timeout(LINGER);
-            }
-            deferred.work_off();
-            batch.fill(self.messages);
-            batch.records.append(&mut lock(&self.shared.overflow));
-            last |= batch.last;
-            batch.first = numbered + 1;
-            numbered += batch.records.len() as u64;
-            if !self.settle(&mut batch) {
-                // Given up: what still waits will not be written either.
-                let records = |m: &Message| matches!(m, Message::Record(_) | Message::Durable(..));
-                let waiting = self.messages.try_iter().filter(records);
-                self.shared.refused.fetch_add(waiting.count() as u64, Ordering::Relaxed);
-                deferred.work_off();
-                return;
-            }
-            if !self.is_pressed() {
-                self.catch_up(STRETCH);
-            }
-        }
-        // What was put off while it ended keeps its tracker alive.
-        deferred.work_off();
-        // What the database does not take now stays in the spill file.
-        self.again_at = Instant::now();
-        self.catch_up(Duration::MAX);
-        if !self.is_behind() {
-            let _ = self.writer.end();
-        }
-    }
-
-    /// The first of the next messages; the error says whether there will be none.
-    fn wait(&mut self) -> Result<Message, bool> {
-        if !self.is_behind() {
-            if self.writer.is_behind() {
-                match self.messages.recv_timeout(QUIET) {
-                    Ok(message) => return Ok(message),
-                    Err(RecvTimeoutError::Disconnected) => return Err(true),
-                    Err(RecvTimeoutError::Timeout) => while self.maintain(true) && self.messages.is_empty() {},
-                }
-            }
-            return self.messages.recv().map_err(|_| true);
-        }
-        self.messages
-            .recv_deadline(self.again_at)
-            .map_err(|error| error == RecvTimeoutError::Disconnected)
-    }
-
-    /// Does a part of what waits for quiet; `true` if there is more.
-    fn maintain(&mut self, idle: bool) -> bool {
-        let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.writer.maintain(idle)));
-        matches!(done, Ok(Ok(true)))
-    }
-
-    /// Whether so much waits that it goes to the spill file first: to ask a locked database takes half a
-    /// second, in which the queue may become full. Sooner or later it is asked all the same.
-    fn is_pressed(&self) -> bool {
-        self.trouble.is_some() && self.messages.len() >= BATCH && Instant::now() < self.again_at + SPILL_AFTER * 5
-    }
-
-    /// Whether the spill file holds what goes into the database before anything new.
-    fn is_behind(&self) -> bool {
-        self.held.is_some() || !self.spill.is_empty()
-    }
-
-    /// Puts a batch on disk, trying again and again; `false` if that was given up.
-    fn settle(&mut self, batch: &mut Batch) -> bool {
-        let began = Instant::now();
-        let mut pause = PAUSE;
-        loop {
-            let last_chance = self.gives_up(pause);
-            if self.commit(batch) {
-                break;
-            }
-            let waited = began.elapsed() >= SPILL_AFTER || self.messages.is_full();
-            let spilled = match waited || last_chance || self.is_behind() {
-                true => self.spill(batch),
-                false => Err(None),
-            };
-            match spilled {
-                Ok(()) => {
-                    self.report(None);
-                    return true;
-                }
-                Err(refusal) => self.report(refusal),
-            }
-            if waited {
-                batch.disappoint();
-            }
-            self.shared.retries.fetch_add(1, Ordering::Relaxed);
-            if last_chance {
-                self.shared
-                    .refused
-                    .fetch_add(batch.records.len() as u64, Ordering::Relaxed);
-                return false;
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(BACKOFF);
-            // There is nothing to gain by waiting for longer than this batch does.
-            self.again_at = Instant::now();
-            self.catch_up(STRETCH);
-        }
-        if !batch.records.is_empty() {
-            self.report(None);
-        }
-        self.shared
-            .written
-            .fetch_add(batch.records.len() as u64, Ordering::Relaxed);
-        batch.tell();
-        *batch = Batch::default();
-        // Nobody waits for the index.
-        self.maintain(false);
-        true
-    }
-
-    /// Appends the batch to the database, unless others come first; `false` if it is not there.
-    fn commit(&mut self, batch: &Batch) -> bool {
-        if batch.records.is_empty() {
-            return true;
-        }
-        if self.is_behind() {
-            return false;
-        }
-        // Values and links may be appended twice.
-        let counts = |record: &Record| matches!(record, Record::Event(..) | Record::Outcome { .. });
-        let mark = match batch.records.iter().any(counts) {
-            true => self.spill.mark(batch.upto()),
-            false => None,
-        };
-        self.trouble = append(&mut self.writer, &batch.records, mark).err();
-        if self.trouble.is_none() {
-            self.tell_head();
-        }
-        self.trouble.is_none()
-    }
-
-    fn tell_head(&self) {
-        *lock(&self.shared.head) = Some(self.writer.head()).filter(|head| head.batch_no > 0);
-    }
-
-    /// Puts the batch into the spill file.
-    fn spill(&mut self, batch: &mut Batch) -> Result<(), Option<String>> {
-        let was_behind = self.is_behind();
-        self.spill
-            .append(batch.first, &batch.records)
-            .map_err(|error| Some(error.to_string()))?;
-        batch.tell();
-        let mark = self.spill.mark(batch.upto());
-        let records = std::mem::take(batch).records;
-        if !was_behind {
-            self.held = Some(Chunk { records, mark });
-            self.again_at = Instant::now() + BACKOFF;
-        }
-        Ok(())
-    }
-
-    /// Brings what was spilled into the database, as far as it takes it, for so long.
-    fn catch_up(&mut self, stretch: Duration) {
-        let began = Instant::now();
-        while self.is_behind() && Instant::now() >= self.again_at {
-            let next = match self.held.take() {
-                Some(held) => Ok(Some(held)),
-                None => self.spill.next(&mut self.writer),
-            };
-            let trouble = match next {
-                Ok(None) => {
-                    self.trouble = None;
-                    return self.report(None);
-                }
-                Ok(Some(chunk)) => match append(&mut self.writer, &chunk.records, chunk.mark) {
-                    Ok(()) => {
-                        self.tell_head();
-                        let records = chunk.records.len();
-                        self.shared.written.fetch_add(records as u64, Ordering::Relaxed);
-                        self.spill.brought_in(records);
-                        self.trouble = None;
-                        self.report(None);
-                        if began.elapsed() > stretch && !self.messages.is_empty() {
-                            return;
-                        }
-                        continue;
-                    }
-                    Err(trouble) => {
-                        self.held = Some(chunk);
-                        trouble
-                    }
-                },
-                Err(error) => error.to_string(),
-            };
-            self.trouble = Some(trouble);
-            self.report(None);
-            self.shared.retries.fetch_add(1, Ordering::Relaxed);
-            self.again_at = Instant::now() + BACKOFF;
-        }
-    }
-
-    /// Says on `/status` why the database, and perhaps the spill file, took nothing.
-    fn report(&self, refusal: Option<String>) {
-        let both: Vec<_> = self.trouble.iter().cloned().chain(refusal).collect();
-        *lock(&self.shared.last_error) = (!both.is_empty()).then(|| both.join("; "));
-    }
-
-    /// Whether there is no time for another attempt after this pause.
-    fn gives_up(&self, pause: Duration) -> bool {
-        lock(&self.shared.give_up).is_some_and(|until| Instant::now() + pause > until)
-    }
-}
-
-/// A panic is one more way to fail: the thread and the host go on.
-fn append(writer: &mut Writer, records: &[Record], mark: Option<SpillMark>) -> Result<(), String> {
-    match std::panic::catch_unwind(AssertUnwindSafe(|| writer.append(records, mark))) {
-        Ok(appended) => appended.map_err(|error| error.to_string()),
-        Err(_) => Err("the writer panicked".to_owned()),
-    }
-}
-
-#[derive(Default)]
-struct Batch {
-    /// The number of the first record among those of this process.
-    first: u64,
-    /// How many it takes.
-    most: usize,
-    records: Vec<Record>,
-    /// Those who wait for one record.
-    waiting: Vec<Done>,
-    /// Those who wait for all that was sent before.
-    flushes: Vec<Done>,
-    urgent: bool,
-    last: bool,
-}
-
-impl Batch {
-    /// The number of the last record.
-    fn upto(&self) -> u64 {
-        (self.first + self.records.len() as u64).saturating_sub(1)
-    }
-
-    /// It is on disk.
-    fn tell(&mut self) {
-        let waiting = self.waiting.drain(..).chain(self.flushes.drain(..));
-        waiting.for_each(|waiting| waiting.tell(true));
-    }
-
-    /// It is not on disk, and will not be soon: nobody need wait for longer.
-    fn disappoint(&mut self) {
-        self.waiting.drain(..).for_each(|waiting| waiting.tell(false));
-    }
-
-    fn is_full(&self) -> bool {
-        self.records.len() >= self.most
-    }
-
-    /// Takes what is there, if there is room.
-    fn fill(&mut self, messages: &Receiver<Message>) {
-        while !self.is_full() {
-            match messages.try_recv() {
-                Ok(message) => self.take(message),
-                Err(_) => break,
-            }
-        }
-    }
-
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Record(record) => self.records.push(record),
-            Message::Durable(record, done) => {
-                self.records.push(record);
-                self.waiting.push(done);
-                self.urgent = true;
-            }
-            Message::Work => {}
-            Message::Flush(done) => {
-                self.flushes.push(done);
-                self.urgent = true;
-            }
-            Message::Stop => {
-                self.last = true;
-                self.urgent = true;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -803,6 +366,7 @@ mod tests {
     use diesel::connection::SimpleConnection;
     use diesel::prelude::*;
 
+    use super::scribe::BATCH;
     use super::*;
     use crate::config::Storage;
     use crate::key::{Keys, Origin};

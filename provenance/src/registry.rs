@@ -296,6 +296,34 @@ impl Registry {
         owners
     }
 
+    /// Every value that is held.
+    pub(crate) fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.values.iter().map(|held| *held.key()).collect()
+    }
+
+    /// What a store keeps of a value: nothing of a secret.
+    pub(crate) fn stored(&self, fingerprint: &Fingerprint) -> Vec<(Entry, Arc<Tag>)> {
+        let Some(held) = self.values.get(fingerprint) else {
+            return Vec::new();
+        };
+        let Some(entry) = held.entries.first() else {
+            return Vec::new();
+        };
+        let tags = held.tags.iter().map(|held| &held.tag);
+        tags.filter(|tag| tag.fingerprint.is_some())
+            .map(|tag| (entry.clone(), tag.clone()))
+            .collect()
+    }
+
+    /// Identifiers that are one person's, two and two.
+    pub(crate) fn links(&self) -> Vec<(Owner, Owner)> {
+        let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
+        let pairs = people.known_as.iter().flat_map(|of_one| of_one.windows(2));
+        pairs
+            .filter_map(|pair| Some((pair.first()?.clone(), pair.last()?.clone())))
+            .collect()
+    }
+
     /// What was known of the registry no longer holds.
     pub(crate) fn renew(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);

@@ -16,14 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value as Json;
 
-use self::form::{Ended, Form, Numbered, Of};
+use self::form::{Form, Numbered, Of};
 use self::frame::{Found, Frames, HEAD, Head};
 use crate::Error;
+use crate::continued::folder;
 use crate::error::ErrorKind;
-use crate::recorder::Ticket;
+use crate::hex::hex;
 use crate::store::Writer;
 use crate::store::write::{Record, SpillMark};
-use crate::vocabulary::{Event, EventType};
+use crate::ticket::{self, Ticket};
+use crate::vocabulary::{Event, EventType, Late, Outcome, Timestamp};
 
 /// Most records that are brought in by one commit, and most bytes of their frames.
 const MOST: usize = 2048;
@@ -142,6 +144,11 @@ impl Spill {
             id: self.head.id,
             offset: upto,
         })
+    }
+
+    /// The instance that the process began as.
+    pub(crate) fn instance(&self) -> [u8; 8] {
+        self.head.instance
     }
 
     /// Whether there is nothing to bring in.
@@ -304,8 +311,7 @@ const MAKING: &str = ".new";
 
 impl Source {
     fn create(database: &Path, head: Head) -> io::Result<Self> {
-        let instance: String = head.instance.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = beside(database, &format!(".{instance}{ENDING}"));
+        let path = beside(database, &format!(".{}{ENDING}", hex(&head.instance)));
         let making = beside(&path, MAKING);
         if path.exists() {
             return Err(Io::AlreadyExists.into());
@@ -434,7 +440,7 @@ impl Source {
                 let ended = form.ended()?;
                 let share = match ended.of {
                     Of::At(share) => self.tickets.remove(&share),
-                    Of::Seq(seq) => ours.then(|| Ticket::of(seq)),
+                    Of::Seq(place) => ours.then(|| Ticket::of(place)),
                 };
                 match share {
                     Some(of) => records.push(Record::Outcome {
@@ -443,7 +449,17 @@ impl Source {
                         created_at: ended.created_at,
                         late: ended.late,
                     }),
-                    None => self.by_itself(ended, records),
+                    None => {
+                        let instance = |generation| hex(&ticket::instance(self.head.instance, generation));
+                        let share = match ended.of {
+                            Of::Seq(place) => {
+                                let (generation, seq) = ticket::parts(place);
+                                format!("{}-{seq}", instance(generation))
+                            }
+                            Of::At(_) => instance(0),
+                        };
+                        records.extend(by_itself(share, ended.outcome, ended.created_at, ended.late));
+                    }
                 }
             }
             Form::Value(form) => records.push(Record::Value(Box::new(form.value()?))),
@@ -455,38 +471,38 @@ impl Source {
         Some(())
     }
 
-    /// The outcome of a share that stands under another instance, whose chain has ended: a share of
-    /// its own, which names the other.
-    fn by_itself(&self, ended: Ended, records: &mut Vec<Record>) {
-        let mut event = Event::new(EventType::DataShare, "");
-        event.created_at = ended.created_at;
-        if let Some(late) = ended.late {
-            event.recipient = late.recipient;
-            event.request_id = late.request_id;
-            event.owner = late.owner;
-            event.tags = late.tags;
-            event.payload = late.payload;
-            event.extras = late.extras;
-        }
-        let instance: String = self.head.instance.iter().map(|byte| format!("{byte:02x}")).collect();
-        let share = match ended.of {
-            Of::Seq(seq) => format!("{instance}-{seq}"),
-            Of::At(_) => instance,
-        };
-        event.extras.insert("outcome_of".into(), Json::from(share));
-        let ticket = Ticket::default();
-        records.push(Record::Event(Box::new(event), ticket.clone()));
-        records.push(Record::Outcome {
-            of: ticket,
-            outcome: ended.outcome,
-            created_at: ended.created_at,
-            late: None,
-        });
-    }
-
     fn remove(&self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
     }
+}
+
+/// The outcome of a share that stands under another instance, whose chain has ended: a share of its own, which
+/// names the other.
+pub(crate) fn by_itself(
+    share: String,
+    outcome: Outcome,
+    created_at: Timestamp,
+    late: Option<Box<Late>>,
+) -> [Record; 2] {
+    let mut event = Event::new(EventType::DataShare, "");
+    event.created_at = created_at;
+    if let Some(late) = late {
+        event.recipient = late.recipient;
+        event.request_id = late.request_id;
+        event.owner = late.owner;
+        event.tags = late.tags;
+        event.payload = late.payload;
+        event.extras = late.extras;
+    }
+    event.extras.insert("outcome_of".into(), Json::from(share));
+    let ticket = Ticket::default();
+    let outcome = Record::Outcome {
+        of: ticket.clone(),
+        outcome,
+        created_at,
+        late: None,
+    };
+    [Record::Event(Box::new(event), ticket), outcome]
 }
 
 /// Gives a damaged file another name, under which nobody looks for it; gives the name.
@@ -509,14 +525,6 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
-}
-
-fn folder(path: &Path) -> Option<&Path> {
-    let parent = path.parent()?;
-    Some(match parent.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => parent,
-    })
 }
 
 /// What went wrong, without a path.

@@ -1,6 +1,8 @@
 //! Ties registry, recorder and configuration together. An ordinary value; the global is one of them.
 
+mod continued;
 mod erasure;
+mod keeping;
 
 pub use erasure::{Erasure, Pruned, ToBeTold};
 
@@ -8,8 +10,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -17,23 +19,24 @@ use once_cell::sync::OnceCell;
 use serde_json::{Value as Json, json};
 use sha2::Digest;
 
+use self::continued::Home;
 use crate::Error;
 use crate::checkpoint::{Checkpointer, Plan};
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
 use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage, Unregistered};
+use crate::continued as files;
 use crate::deferred;
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::erased::Erased;
 use crate::error::ErrorKind;
 use crate::fleet::Following;
+use crate::hex::hex;
 use crate::keeper::Keeper;
 use crate::key::{Keys, Origin};
 use crate::memo::{Hashes, Key, Memo, Seen};
 use crate::policy;
-#[cfg(feature = "reqwest")]
-use crate::recorder::Written;
-use crate::recorder::{Recorder, Ticket};
+use crate::recorder::{Recorder, Written};
 use crate::registry::Registry;
 use crate::repeats::Repeats;
 use crate::scope::Scope;
@@ -41,9 +44,10 @@ use crate::site::{EgressSite, Site};
 use crate::spill::Spill;
 use crate::store::erase::Eraser;
 use crate::store::follow::Follower;
-use crate::store::write::{self, Forgotten, Instance, Record};
+use crate::store::write::{self, Instance, Record};
 use crate::store::{self, Writer};
 use crate::telemetry::{self, Told};
+use crate::ticket::{self, Ticket};
 use crate::tracked::{Field, Value};
 use crate::vocabulary::canonical::canonical;
 use crate::vocabulary::fingerprint::Fingerprinter;
@@ -70,15 +74,16 @@ struct Inner {
     config: Config,
     fingerprinter: Fingerprinter,
     owners: Owners,
-    key_origin: Origin,
-    key_id: String,
+    keys: Keys,
     registry: Registry,
     recorder: Recorder,
     checkpointer: Option<Checkpointer>,
     /// The signing key that was made beside the database.
     signing_key: Option<PathBuf>,
-    following: OnceCell<Following>,
+    following: Following,
+    /// As which the process began.
     instance: Instance,
+    home: RwLock<Arc<Home>>,
     /// Attribute statics, resolved once; keyed by address.
     declared: DashMap<usize, Arc<FieldSpec>>,
     /// `input_fields`, by lower-case name.
@@ -111,8 +116,7 @@ struct Inner {
     rows: Seen,
     repeats: Repeats,
     erased: Erased,
-    forgotten: Arc<Forgotten>,
-    /// Follows erasures and applies retentions; there once the tracker is.
+    /// Follows others' values and erasures and applies retentions; there once the tracker is.
     keeper: OnceCell<Keeper>,
 }
 
@@ -184,6 +188,8 @@ pub(crate) enum BlindSpot {
     OwnerConflict,
     /// A hook that panicked, as code of the host's that it called (`Display`, `Serialize`, ..) may.
     HookPanicked,
+    /// The evidence file was removed, replaced or damaged: evidence goes on in another one.
+    EvidenceLost,
     /// Data of a person who was erased is still there: once a person, place and day.
     ErasedPersonMet,
 }
@@ -202,6 +208,7 @@ impl BlindSpot {
             BlindSpot::EvidenceFailure => "evidence_failure",
             BlindSpot::OwnerConflict => "owner_conflict",
             BlindSpot::HookPanicked => "hook_panicked",
+            BlindSpot::EvidenceLost => "evidence_lost",
             BlindSpot::ErasedPersonMet => "erased_person_met",
         }
     }
@@ -300,7 +307,7 @@ pub(crate) fn with<R>(hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
 /// a hash of where the database is, so that nobody brings them into another one.
 fn spill_base(storage: &Storage) -> PathBuf {
     match storage {
-        Storage::Sqlite(path) => path.clone(),
+        Storage::Sqlite(path) => files::first(path),
         Storage::Postgres(_) => {
             let [a, b, c, d, ..]: [u8; 32] = sha2::Sha256::digest(storage.to_string()).into();
             PathBuf::from(format!("runtime_provenance-{a:02x}{b:02x}{c:02x}{d:02x}"))
@@ -350,11 +357,27 @@ impl std::fmt::Debug for Tracker {
 }
 
 impl Tracker {
-    /// Opens the store that `config` names and starts the writer.
+    /// Opens the store that `config` names, or the file beside it that its evidence goes on in, and starts the writer.
     ///
     /// # Errors
     /// [`Error::is_config`], [`Error::is_key`] and [`Error::is_store`], each with the way out.
     pub fn open(config: Config) -> Result<Self, Error> {
+        let storage = files::in_force(&config.storage);
+        if storage != config.storage {
+            eprintln!(
+                "provenance: warning: {} was lost while it was written: evidence goes on in {storage}",
+                config.storage
+            );
+        }
+        Self::open_at(Config { storage, ..config })
+    }
+
+    /// As [`Tracker::open`], with this very file, though it was gone on in another one: for commands.
+    ///
+    /// # Errors
+    /// As [`Tracker::open`].
+    #[doc(hidden)]
+    pub fn open_at(config: Config) -> Result<Self, Error> {
         let keys = Keys::load(&config, store::is_empty(&config.storage)?)?;
         let checkpoints = Plan::of(&config)?;
         let mut id = [0; 8];
@@ -368,7 +391,9 @@ impl Tracker {
         };
         let mut writer = Writer::open(&config.storage, &keys, &instance)?;
         let mut spill = Spill::new(&spill_base(&config.storage), instance.id, config.spill_max_bytes)?;
-        spill.find_left();
+        if files::in_force(&config.storage) == config.storage {
+            spill.find_left();
+        }
         // Before anything new, and before the values that it holds are asked for.
         let held = spill.bring_in(&mut writer);
         // What others store while this one reads is seen twice rather than never.
@@ -377,7 +402,6 @@ impl Tracker {
             false => Some(Follower::new(&config.storage, writer.learns())?),
         };
         let restored = writer.restore(config.max_values)?;
-        let forgotten = writer.forgotten();
         let mut eraser = Eraser::open(&config.storage)?;
         let erased = Erased::new(&keys);
         let mut version = 0;
@@ -390,30 +414,7 @@ impl Tracker {
 
         let shapes = config.egress.unregistered != Unregistered::Ignore;
         let registry = Registry::new(Detector::new(&keys.detection).with_shapes(shapes), config.max_values);
-        // A value that was met under several epochs is one, under its newest fingerprint.
-        let mut newest = HashMap::new();
-        if !keys.earlier.is_empty() {
-            for value in &restored.values {
-                newest.entry(value.entry.to_bytes()).or_insert(value.fingerprint);
-            }
-        }
-        // Newest first, as the store gives them; the newest must be the last to be evicted.
-        for value in restored.values.into_iter().rev() {
-            if value.tag.owner.as_ref().is_some_and(|owner| erased.has(owner)) {
-                continue;
-            }
-            let mut tag = (*value.tag).clone();
-            let fingerprint = match keys.earlier.is_empty() {
-                true => value.fingerprint,
-                false => *newest.get(&value.entry.to_bytes()).unwrap_or(&value.fingerprint),
-            };
-            tag.fingerprint = Some(fingerprint);
-            registry.register(fingerprint, &value.entry, tag, true);
-        }
-        drop(newest);
-        for (a, b) in restored.links {
-            registry.link(&a, &b);
-        }
+        continued::take_in(&registry, &erased, !keys.earlier.is_empty(), restored);
         let inputs = config
             .input_fields
             .iter()
@@ -441,21 +442,21 @@ impl Tracker {
                 )
             })
             .collect();
+        let home = Home::first(config.storage.clone(), &writer);
         let recorder = Recorder::start_with(writer, spill, held)?;
         let signing_key = checkpoints.as_ref().and_then(Plan::key_beside).map(Path::to_path_buf);
         let checkpointer = checkpoints.map(|plan| plan.start(recorder.heads())).transpose()?;
-        let interval = config.follow_interval;
         let inner = Arc::new(Inner {
             fingerprinter: Fingerprinter::of(&config, &keys),
             owners: Owners::of(&config, &keys),
-            key_origin: keys.origin,
-            key_id: keys.id,
+            keys,
             registry,
             recorder,
             checkpointer,
             signing_key,
-            following: OnceCell::new(),
+            following: Following::default(),
             instance,
+            home: RwLock::new(Arc::new(home)),
             declared: DashMap::new(),
             inputs,
             headers: named(&config, HEADER),
@@ -476,24 +477,20 @@ impl Tracker {
             rows: Seen::new(),
             repeats: Repeats::default(),
             erased,
-            forgotten,
             keeper: OnceCell::new(),
             config,
         });
-        if let Some(follower) = follower {
-            let tracker = Arc::downgrade(&inner);
-            let mut waiting = erasure::Waiting::default();
-            let following = Following::start(follower, interval, move |news| {
-                let Some(tracker) = tracker.upgrade().map(Tracker) else {
-                    return false;
-                };
-                tracker.learn(news, &mut waiting);
-                true
-            })?;
-            let _ = inner.following.set(following);
-        }
         let tracker = Tracker(inner);
-        tracker.keep(eraser, version);
+        if matches!(tracker.config().storage, Storage::Sqlite(_)) {
+            let inner = Arc::downgrade(&tracker.0);
+            tracker.0.recorder.renew_with(Box::new(move |generation, why| {
+                let inner = inner
+                    .upgrade()
+                    .ok_or_else(|| Error::new(ErrorKind::Store, "recording has ended"))?;
+                Tracker(inner).renew(generation, why)
+            }));
+        }
+        tracker.keep(eraser, version, follower);
         Ok(tracker)
     }
 
@@ -509,9 +506,6 @@ impl Tracker {
             }
             // Of hooks that had begun.
             self.work_off();
-            if let Some(following) = self.0.following.get() {
-                following.stop();
-            }
             self.0.recorder.stop(CLOSE_PATIENCE);
             if let Some(checkpointer) = &self.0.checkpointer {
                 checkpointer.stop();
@@ -652,7 +646,20 @@ impl Tracker {
 
     /// The random id of this process's instance: 16 hex digits, the first part of its event ids.
     pub fn instance_id(&self) -> String {
-        self.0.instance.id.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&ticket::instance(self.0.instance.id, self.home().generation))
+    }
+
+    /// The id of an event that is in the database.
+    pub(crate) fn event_id(&self, ticket: &Ticket) -> Option<String> {
+        let (generation, seq) = ticket::parts(ticket.place()?);
+        Some(format!(
+            "{}-{seq}",
+            hex(&ticket::instance(self.0.instance.id, generation))
+        ))
+    }
+
+    fn home(&self) -> Arc<Home> {
+        self.0.home.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What `/status` shows of the running process: registry, queue, key, blind spots.
@@ -667,7 +674,7 @@ impl Tracker {
             .collect();
         blind_spots.sort();
         let mut notes = Vec::new();
-        if let Origin::Created(path) = &inner.key_origin {
+        if let Origin::Created(path) = &inner.keys.origin {
             let name = path
                 .file_name()
                 .map(|n| n.to_string_lossy().into_owned())
@@ -684,11 +691,24 @@ impl Tracker {
                  sign too, but not replace what was written elsewhere before; for more, set checkpoints.key_file"
             ));
         }
+        let home = self.home();
+        if let Storage::Sqlite(path) = &home.storage
+            && files::first(path) != *path
+        {
+            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            notes.push(format!(
+                "evidence goes on in {}, as what was written before was removed, replaced or damaged while it was \
+                 written: {} and what else stands beside it is left as it is",
+                name(path),
+                name(&files::first(path))
+            ));
+        }
         let status = json!({
             "registry_size": inner.registry.len(),
             "registry": { "values": inner.registry.len(), "max_values": inner.config.max_values, "evicted": evicted, "expired": expired },
             "queue": inner.recorder.status(),
-            "following": inner.following.get().map(Following::status),
+            "following": (!inner.config.follow_interval.is_zero()).then(|| inner.following.status()),
+            "continued": home.continued,
             "egress": self.egress_status(),
             "recipients": inner.config.recipients.iter().map(|(name, recipient)| (name.as_str(), recipient.status())).collect::<HashMap<_, _>>(),
             "suppress": self.suppress_status(),
@@ -697,7 +717,7 @@ impl Tracker {
             "environment": inner.instance.environment,
             "build": inner.instance.build,
             "taxonomy": crate::inventory::TAXONOMY,
-            "key_id": inner.key_id,
+            "key_id": inner.keys.id,
             "key_epoch": inner.config.key_epoch,
             "checkpoints": inner.checkpointer.as_ref().map(Checkpointer::status),
             "notes": notes,
@@ -1047,8 +1067,7 @@ impl Tracker {
     /// Tells the host's log of an event that was recorded, whatever became of it: by its id, if it has one yet.
     fn tell(&self, told: Option<Told>, ticket: &Ticket) {
         let Some(told) = told else { return };
-        let id = ticket.seq().map(|seq| format!("{}-{seq}", self.instance_id()));
-        if told.tell(id).is_err() {
+        if told.tell(self.event_id(ticket)).is_err() {
             self.blind_spot(BlindSpot::HookPanicked, "tracing subscriber");
         }
     }
@@ -1077,7 +1096,6 @@ impl Tracker {
     }
 
     /// Queues an event, to be written at once; [`Tracker::await_durable`] waits for it.
-    #[cfg(feature = "reqwest")]
     pub(crate) fn start_durable(&self, mut event: Event) -> (Ticket, Written) {
         self.work_off();
         complete(&mut event);
@@ -1094,9 +1112,8 @@ impl Tracker {
     ///
     /// # Errors
     /// As [`Tracker::record_durable`].
-    #[cfg(feature = "reqwest")]
     pub(crate) async fn await_durable(&self, written: Written) -> Result<(), Error> {
-        let result = written.wait().await;
+        let result = written.await;
         if result.is_err() {
             self.blind_spot(BlindSpot::EvidenceFailure, "recorder");
         }

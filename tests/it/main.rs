@@ -21,6 +21,7 @@ mod hostile;
 mod input;
 mod inventory;
 mod lock;
+mod lost;
 mod matrix;
 mod other_frameworks;
 mod quickstart;

@@ -60,7 +60,7 @@ fn events(folder: &Path) -> Vec<Json> {
     events
 }
 
-fn numbers(events: &[Json]) -> Vec<u64> {
+pub(crate) fn numbers(events: &[Json]) -> Vec<u64> {
     events
         .iter()
         .filter_map(|event| event["extras"]["n"].as_u64())
@@ -92,15 +92,15 @@ fn caught_up(tracker: &Tracker) {
 }
 
 /// This program once more, as one of the tests below that are ignored.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Process {
-    fn start(name: &str, folder: &Path, how: &str) -> Self {
+    pub(crate) fn start(name: &str, folder: &Path, how: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &format!("recorder::{name}"), "--ignored", "--nocapture"])
+            .args(["--exact", name, "--ignored", "--nocapture"])
             .env("RECORDER_FOLDER", folder)
             .env("RECORDER_HOW", how)
             .stdout(Stdio::piped())
@@ -112,27 +112,27 @@ impl Process {
     }
 
     /// The next line that begins so, without its beginning; `None` at the end.
-    fn said(&mut self, beginning: &str) -> Option<String> {
+    pub(crate) fn said(&mut self, beginning: &str) -> Option<String> {
         self.lines
             .by_ref()
             .map_while(Result::ok)
             .find_map(|line| Some(line.split_once(beginning)?.1.to_owned()))
     }
 
-    fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: a call without pointers, to a process that was not waited for yet.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
     /// How it ended: its exit code, or its signal as a negative number.
-    fn end(mut self) -> i32 {
+    pub(crate) fn end(mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
         let status = self.child.wait().unwrap();
         status.code().unwrap_or_else(|| -status.signal().unwrap())
     }
 }
 
-fn inside() -> (PathBuf, String) {
+pub(crate) fn inside() -> (PathBuf, String) {
     let folder = std::env::var_os("RECORDER_FOLDER").expect("run by another test");
     (folder.into(), std::env::var("RECORDER_HOW").unwrap())
 }
@@ -158,7 +158,7 @@ fn while_another_process_holds_the_lock_shares_go_on_and_land_once_in_order() {
     const THREADS: u64 = 4;
     let evidence = Evidence::default();
     let folder = evidence.folder.path();
-    let mut locker = Process::start("child_locks", folder, "3500");
+    let mut locker = Process::start("recorder::child_locks", folder, "3500");
     locker.said("locked").unwrap();
     let began = Instant::now();
     let counts: Vec<u64> = std::thread::scope(|scope| {
@@ -225,7 +225,7 @@ fn child_acknowledges() {
 fn what_was_acknowledged_before_a_kill_is_there_once() {
     let kill = |freed: Option<u64>| {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = Process::start("child_acknowledges", folder.path(), "");
+        let mut process = Process::start("recorder::child_acknowledges", folder.path(), "");
         process.said("ready").unwrap();
         let locked = lock(&folder.path().join("provenance.db"));
         let mut last = 0;
@@ -482,7 +482,7 @@ fn child_fills_the_disk() {
 #[test]
 fn a_full_disk_is_a_typed_error_and_what_waits_lands_once_it_is_freed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = Process::start("child_fills_the_disk", folder.path(), "");
+    let mut process = Process::start("recorder::child_fills_the_disk", folder.path(), "");
     assert!(process.said("freed").is_some());
     assert_eq!(process.end(), 0);
 }
@@ -556,7 +556,7 @@ fn what_was_sent_is_kept_however_the_process_ends() {
     let end = |how: &str, expected: i32, kept: usize| {
         let folder = tempfile::tempdir().unwrap();
         let began = Instant::now();
-        let mut process = Process::start("child_ends", folder.path(), how);
+        let mut process = Process::start("recorder::child_ends", folder.path(), how);
         if how == "sigterm" {
             process.said("ready").unwrap();
             process.signal(libc::SIGTERM);
@@ -641,7 +641,7 @@ fn child_forks() {
 #[test]
 fn a_forked_process_records_nothing_and_leaves_its_parent_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = Process::start("child_forks", folder.path(), "");
+    let mut process = Process::start("recorder::child_forks", folder.path(), "");
     assert!(process.said("both ended").is_some());
     assert_eq!(process.end(), 0);
 }

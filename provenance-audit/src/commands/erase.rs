@@ -67,7 +67,7 @@ impl Erase {
     /// The evidence, the key or the log cannot be used, or the erasure could not be finished.
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let config = config(self.config.as_deref(), self.db.as_deref())?;
-        let tracker = Tracker::open(config)?;
+        let tracker = Tracker::open_at(config)?;
         let _scope = Scope::new(format!("provenance-audit erase ({})", user())).enter();
         let done = match (&self.owner, &self.replay) {
             (Some(owner), _) => self.one(&tracker, owner),
@@ -223,6 +223,8 @@ pub(super) fn config(file: Option<&Path>, db: Option<&Path>) -> Result<Config, B
         config.storage = storage(db);
         // Opening would make one.
         Reader::connect(&config.storage)?;
+    } else {
+        config.storage = super::place::gone_on(config.storage);
     }
     Ok(beside(config))
 }

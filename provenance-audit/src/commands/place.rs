@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use provenance::config::{Storage, Token};
-use provenance::store::Reader;
+use provenance::store::{Reader, in_force};
 use provenance::{Config, Pseudonyms, Timestamp};
 
 use super::output::Failure;
@@ -36,6 +36,8 @@ impl Place {
         let mut config = Config::load(self.config.as_deref())?;
         if let Some(db) = &self.db {
             config.storage = storage(db);
+        } else {
+            config.storage = gone_on(config.storage);
         }
         Ok(config)
     }
@@ -76,6 +78,17 @@ pub(super) fn storage(db: &Path) -> Storage {
         }
         _ => Storage::Sqlite(std::path::absolute(db).unwrap_or_else(|_| db.to_owned())),
     }
+}
+
+/// The file that evidence goes on in, where the one that is configured was lost.
+pub(super) fn gone_on(configured: Storage) -> Storage {
+    let now = in_force(&configured);
+    if now != configured {
+        eprintln!(
+            "note: the evidence in {configured} was lost while it was written; read here is {now}, which goes on"
+        );
+    }
+    now
 }
 
 /// A time on the command line.

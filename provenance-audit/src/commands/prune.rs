@@ -48,7 +48,7 @@ impl Prune {
     pub(super) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         let before = Timestamp::parse(&self.before)
             .ok_or("--before: expected a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31")?;
-        let tracker = Tracker::open(config(self.config.as_deref(), self.db.as_deref())?)?;
+        let tracker = Tracker::open_at(config(self.config.as_deref(), self.db.as_deref())?)?;
         let scope = Scope::new(format!("provenance-audit prune ({})", user())).enter();
         let pruned = tracker.prune(&self.what, before, &self.reason, !self.yes);
         drop(scope);

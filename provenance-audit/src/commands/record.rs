@@ -48,7 +48,7 @@ impl Recording {
     }
 
     fn write(&self, config: &Config, asked: &Asked<'_>) -> Result<(), provenance::Error> {
-        let tracker = Tracker::open(beside(config.clone()))?;
+        let tracker = Tracker::open_at(beside(config.clone()))?;
         let by = kept(&user(), &[]);
         let reason = kept(self.reason.as_deref().unwrap_or_default(), asked.given);
         let filters = asked.filters.iter().map(|(key, value)| format!(" {key}={value}"));

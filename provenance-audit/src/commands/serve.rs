@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args;
+use provenance::config::Storage;
 use provenance::store::Reader;
 
 use super::output::{Done, Failure};
@@ -54,7 +55,12 @@ impl Serve {
             options = options.query_token(false);
         }
         let shown = config.storage.to_string();
-        let server = Server::start(Api::new(Source::Storage(config.storage), &options)?, self.bind)?;
+        let source = match (self.place.db, config.storage) {
+            (Some(_), Storage::Sqlite(path)) => Source::File(path),
+            // Followed where it goes on in another file.
+            (_, storage) => Source::Storage(storage),
+        };
+        let server = Server::start(Api::new(source, &options)?, self.bind)?;
         let mut out = std::io::stdout();
         // Whoever started this may not read what it prints; it serves all the same.
         let _ = writeln!(

@@ -78,7 +78,9 @@ impl<T: Copy + Default> Table<T> {
             while candidates != 0 {
                 let place = candidates.trailing_zeros() as usize / 8;
                 candidates &= candidates - 1;
-                let slot = slots.get(place).filter(|slot| slot.key == key && tags[place] == key.tag());
+                let slot = slots
+                    .get(place)
+                    .filter(|slot| slot.key == key && tags[place] == key.tag());
                 if let Some(found) = slot.and_then(&mut looked_for) {
                     return Some((found, (bucket, place)));
                 }

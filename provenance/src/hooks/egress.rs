@@ -18,9 +18,9 @@ use crate::allow;
 use crate::config::{Durability, OnEvidenceFailure, OnViolation, Streams, Unregistered};
 use crate::detect::{Limits, Media, Message, Part, Scan};
 use crate::policy::{self, Resolved};
-use crate::recorder::Ticket;
 use crate::scope::Scope;
 use crate::site::EgressSite;
+use crate::ticket::Ticket;
 use crate::tracker::{BlindSpot, Tracker, complete, declare};
 use crate::vocabulary::{Event, EventTag, EventType, Outcome};
 
@@ -256,7 +256,6 @@ pub(crate) fn begin(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Pendin
 ///
 /// # Errors
 /// The policy blocks it.
-#[cfg(feature = "reqwest")]
 pub(crate) fn start(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Recording, Blocked> {
     let admitted = admit(tracker, outgoing)?;
     let (ticket, written) = match tracker.config().egress.durability {
@@ -274,14 +273,12 @@ pub(crate) fn start(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Record
 }
 
 /// A share whose record is on its way to the disk. Dropped, nobody can tell how it ended.
-#[cfg(feature = "reqwest")]
 pub(crate) struct Recording {
     pending: Pending,
     written: Option<crate::recorder::Written>,
     refused: Option<Blocked>,
 }
 
-#[cfg(feature = "reqwest")]
 impl Recording {
     /// Waits, without blocking the thread. When this returns `Ok`, the message may leave.
     ///

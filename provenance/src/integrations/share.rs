@@ -1,6 +1,6 @@
 //! Custom sinks: mail, queues, files, anything that no client hook sees.
 
-use crate::hooks::egress::{Blocked, Body, Outgoing, Pending, Target, begin};
+use crate::hooks::egress::{Blocked, Body, Outgoing, Pending, Target, begin, start};
 use crate::tracker;
 use crate::vocabulary::Outcome;
 
@@ -69,7 +69,30 @@ impl<'a> ShareBuilder<'a> {
     /// [`Blocked`]: by the policy, or because the record could not be persisted in time and the
     /// configuration says `on_evidence_failure: refuse`. Send nothing then.
     pub fn begin(self) -> Result<Share, Blocked> {
-        let outgoing = Outgoing {
+        let pending = tracker::with(|tracker| begin(tracker, &self.outgoing())).transpose()?;
+        Ok(Share { pending })
+    }
+
+    /// As [`ShareBuilder::begin`], for tasks: payload and policy are looked at, and the record is queued, at once; the
+    /// future is ready when the record is on disk. It blocks no thread. Dropped, the outcome of the share is
+    /// unknown.
+    ///
+    /// # Errors
+    /// As [`ShareBuilder::begin`].
+    #[must_use = "nothing may be sent before the record is on disk: await it"]
+    pub fn begin_async(self) -> impl Future<Output = Result<Share, Blocked>> + Send + 'static + use<> {
+        let started = tracker::with(|tracker| start(tracker, &self.outgoing())).transpose();
+        async move {
+            let pending = match started? {
+                Some(recording) => Some(recording.on_disk().await?),
+                None => None,
+            };
+            Ok(Share { pending })
+        }
+    }
+
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
             site: None,
             recipient: self.recipient,
             purpose: self.purpose,
@@ -85,9 +108,7 @@ impl<'a> ShareBuilder<'a> {
             declared: &[],
             enforceable: true,
             hop: None,
-        };
-        let pending = tracker::with(|tracker| begin(tracker, &outgoing)).transpose()?;
-        Ok(Share { pending })
+        }
     }
 }
 

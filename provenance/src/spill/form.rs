@@ -30,7 +30,7 @@ pub(super) enum Form {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Of {
-    /// In the database, under the process's own instance.
+    /// In the database, under the process's own instance: a [`Ticket::place`](crate::ticket::Ticket::place).
     Seq(u64),
     /// The record with this number.
     At(u64),
@@ -81,7 +81,6 @@ enum OutcomeWord {
 
 #[derive(Serialize, Deserialize)]
 struct LateForm {
-    shared_at: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,8 +130,8 @@ impl Form {
                 created_at,
                 late,
             } => Form::Outcome(Box::new(OutcomeForm {
-                of: match (of.seq(), of.spilled_at()) {
-                    (Some(seq), _) => Of::Seq(seq),
+                of: match (of.place(), of.spilled_at()) {
+                    (Some(place), _) => Of::Seq(place),
                     (None, at) => Of::At(at?),
                 },
                 created_at: created_at.0,
@@ -284,7 +283,6 @@ fn kept(kind: String, known: &mut HashSet<&'static str>) -> &'static str {
 impl LateForm {
     fn of(late: &Late) -> Self {
         LateForm {
-            shared_at: late.shared_at.0,
             recipient: late.recipient.clone(),
             request_id: late.request_id.clone(),
             owner: stored(late.owner.as_ref()),
@@ -296,7 +294,6 @@ impl LateForm {
 
     fn late(self) -> Option<Late> {
         Some(Late {
-            shared_at: Timestamp(self.shared_at),
             recipient: self.recipient,
             request_id: self.request_id,
             owner: owner(self.owner)?,
@@ -381,7 +378,7 @@ mod tests {
 
     use super::*;
     use crate::detect::Detector;
-    use crate::recorder::Ticket;
+    use crate::ticket::Ticket;
     use crate::vocabulary::EventType;
     use crate::vocabulary::event::Shape;
 
@@ -455,7 +452,6 @@ mod tests {
             outcome,
             created_at: Timestamp(6),
             late: Some(Box::new(Late {
-                shared_at: Timestamp(5),
                 recipient: Some("mail".into()),
                 request_id: None,
                 owner: None,

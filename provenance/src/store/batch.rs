@@ -15,7 +15,7 @@ use super::texts::Texts;
 use super::write::{Record, Value};
 use crate::Error;
 use crate::error::ErrorKind;
-use crate::recorder::Ticket;
+use crate::ticket::Ticket;
 use crate::vocabulary::{Event, EventTag, EventType, Late, Outcome, Owner, Timestamp, category};
 
 /// Where a writer stands: what the next batch goes on from.

@@ -10,7 +10,8 @@ use super::read::{EventQuery, FingerprintQuery};
 use super::tests::{Folder, keys};
 use super::write::{Instance, Record, Value, Writer};
 use crate::detect::Detector;
-use crate::recorder::{Recorder, Ticket};
+use crate::recorder::Recorder;
+use crate::ticket::Ticket;
 use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
 
 fn number(name: &str, default: u64) -> u64 {

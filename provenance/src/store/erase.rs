@@ -510,6 +510,33 @@ impl Eraser {
         })
     }
 
+    /// Notes people who were erased from a file that is lost: in this one there is nothing of theirs.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn carry(&mut self, people: &[(Person, [u8; 16])]) -> Result<(), Error> {
+        let now = Timestamp::now().0;
+        self.ask(|connection, _| {
+            write(connection, |connection| {
+                hold_erasures(connection)?;
+                for (person, erasure) in people {
+                    let noted = statement!(
+                        "INSERT INTO erasures (person, version, erasure, at, touched_at, done_at) \
+                         VALUES (?, (SELECT coalesce(max(version), 0) + 1 FROM erasures), ?, ?, ?, ?) \
+                         ON CONFLICT (person) DO NOTHING",
+                        person.as_slice(),
+                        erasure.as_slice(),
+                        now,
+                        now,
+                        now
+                    );
+                    on!(connection, noted.execute(connection))?;
+                }
+                Ok(())
+            })
+        })
+    }
+
     /// Erases everything of one person, whose identifiers these are.
     ///
     /// # Errors

@@ -23,10 +23,13 @@ mod stored;
 mod texts;
 mod values;
 mod verify;
+mod watch;
 pub(crate) mod write;
 mod writer;
 
 pub(crate) use writer::{Writer, check, is_empty};
+
+pub use crate::continued::in_force;
 
 pub use read::{
     EventPage, EventQuery, FingerprintPage, FingerprintQuery, Flow, FlowKey, FlowQuery, Reader, StoredEvent,

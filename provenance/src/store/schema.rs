@@ -243,6 +243,7 @@ pub(super) enum Found {
 pub(super) fn look(path: &Path) -> Result<Found, Error> {
     let at = path.display();
     let error = |text: String| Err(Error::new(ErrorKind::Store, text));
+    let lost = |text: String| Err(Error::new(ErrorKind::Lost, text));
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -271,13 +272,13 @@ pub(super) fn look(path: &Path) -> Result<Found, Error> {
     let mut connection = connect(path, Mode::Look, Duration::ZERO)?;
     match number(&mut connection, "SELECT application_id AS n FROM pragma_application_id") {
         Ok(application) if application != i64::from(APPLICATION) => {
-            return error(format!(
+            return lost(format!(
                 "{at}: is a database of something else; the file is left as it is. \
                  Give another path (`storage_path`, or `--db`)"
             ));
         }
         Err(e) if reason(&e) == NOT_A_DATABASE => {
-            return error(format!(
+            return lost(format!(
                 "{at}: is not a database; the file is left as it is. \
                  Give another path (`storage_path`, or `--db`), or move the file away"
             ));
@@ -305,7 +306,7 @@ fn newer(path: &Path, version: i64) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::new(
-        ErrorKind::Store,
+        ErrorKind::Lost,
         format!(
             "{}: was written by a newer version of provenance (format {version}, this one knows {VERSION}); \
              the file is left as it is. Update provenance, or give another path (`storage_path`, or `--db`)",
@@ -472,7 +473,7 @@ pub(super) fn check(connection: &mut SqliteConnection, path: &Path) -> Result<i6
     }
     let foreign = |what: &str| {
         Err(Error::new(
-            ErrorKind::Store,
+            ErrorKind::Lost,
             format!(
                 "{}: is not an evidence file ({what}); the file is left as it is. \
                  Give another path (`storage_path`, or `--db`)",
@@ -517,9 +518,15 @@ pub(super) fn check(connection: &mut SqliteConnection, path: &Path) -> Result<i6
 
 /// A database error without values: the file, and the kind of the trouble.
 pub(super) fn failed(path: &Path, error: &diesel::result::Error) -> Error {
-    Error::new(ErrorKind::Store, format!("{}: {}", path.display(), reason(error)))
+    let reason = reason(error);
+    let kind = match reason {
+        DAMAGED | NOT_A_DATABASE => ErrorKind::Lost,
+        _ => ErrorKind::Store,
+    };
+    Error::new(kind, format!("{}: {reason}", path.display()))
 }
 
+const DAMAGED: &str = "the database is damaged";
 const NOT_A_DATABASE: &str = "the file is not a database";
 
 /// SQLite's text may quote what a file holds, so only its kind is passed on.
@@ -530,7 +537,7 @@ fn reason(error: &diesel::result::Error) -> &'static str {
         ("busy", "the database is locked by another process"),
         ("full", "the disk or the database is full"),
         ("disk I/O", "the disk reports an error"),
-        ("malformed", "the database is damaged"),
+        ("malformed", DAMAGED),
         ("not a database", NOT_A_DATABASE),
         (
             "readonly",

@@ -7,12 +7,13 @@ use diesel::prelude::*;
 use serde_json::{Map, Value as Json};
 
 use super::db::{Db, on};
-use super::pack::{self, PackedTag, Tags, hex};
+use super::pack::{self, PackedTag, Tags};
 use super::postings::Spot;
 use super::proof::STUB;
 use super::read::{Memory, StoredEvent};
 use super::schema::{events, instances};
 use super::texts::{Catalog, template_of};
+use crate::hex::hex;
 use crate::vocabulary::Timestamp;
 
 /// Keys looked up at once: below the 999 variables of older SQLite builds.

@@ -19,7 +19,8 @@ use super::{FlowQuery, postings};
 use crate::Error;
 use crate::detect::Entry;
 use crate::key::{Keys, Origin};
-use crate::recorder::{Recorder, Ticket};
+use crate::recorder::Recorder;
+use crate::ticket::Ticket;
 use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
 
 /// A failure is shown with its input; files of seeds beside the sources would only gather dust.

@@ -7,11 +7,12 @@ use diesel::prelude::*;
 use super::batch::value_key;
 use super::db::{Db, on};
 use super::index::{FlowIds, Sight, day};
-use super::pack::{self, hex};
+use super::pack;
 use super::pages::{instance_of, number_of, refresh, types};
 use super::read::{EventKey, FingerprintPage, FingerprintQuery, Flow, FlowKey, FlowQuery, Memory, StoredFingerprint};
 use super::schema::{self, fingerprints, flows, instances, owner_links, sights};
 use super::stored::event_id;
+use crate::hex::hex;
 use crate::vocabulary::{Timestamp, category};
 
 #[derive(Queryable, Selectable)]

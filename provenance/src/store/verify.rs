@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::chain::{self, Hash, HeadParts};
 use super::db::{Db, on};
 use super::leaves::Leaves;
-use super::pack::hex;
 use super::retention::Retained;
 use super::statement::statement;
 use super::stored::{event_id, instance_id};
+use crate::hex::hex;
 
 /// Most events of one batch; the writer stays far below it.
 const MAX_BATCH: i64 = 65_536;

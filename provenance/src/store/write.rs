@@ -17,11 +17,12 @@ use super::postings::{self, Merge};
 use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links, replays};
 use super::statement::statement;
 use super::texts::{Catalog, KindText, Texts};
+use super::watch::Watch;
 use crate::Error;
 use crate::detect::Entry;
 use crate::error::ErrorKind;
 use crate::key::{Keys, Written};
-use crate::recorder::Ticket;
+use crate::ticket::Ticket;
 use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp};
 
 /// How long starting waits for others that start on the same file.
@@ -124,7 +125,7 @@ impl Forgotten {
 pub(crate) struct Writer {
     connection: SqliteConnection,
     path: PathBuf,
-    file: FileId,
+    watch: Watch,
     place: Place,
     texts: Texts,
     known: KnownValues,
@@ -227,7 +228,7 @@ impl Writer {
         Ok(Writer {
             chain: chain::head(&row.parts()),
             connection,
-            file: FileId::of(path).ok_or_else(|| gone(path))?,
+            watch: Watch::of(path)?,
             path: path.to_owned(),
             place: Place {
                 instance: row.instance,
@@ -290,7 +291,7 @@ impl Writer {
     /// # Errors
     /// Nothing of the batch is acknowledged; call again with the same batch.
     pub(crate) fn append(&mut self, batch: &[Record], mark: Option<SpillMark>) -> Result<(), Error> {
-        self.same_file()?;
+        self.watch.check(self.place.n, self.next_batch - 1)?;
         self.known.extend(self.learned.take());
         self.forgotten.apply(&mut self.known, self.place.n);
         let prepared = Prepared::new(&self.place, &mut self.texts, &self.known, batch)?;
@@ -310,7 +311,7 @@ impl Writer {
                 &mut chain,
             )?
         {
-            same_file(&self.path, self.file)?;
+            self.watch.check(self.place.n, self.next_batch - 1)?;
         } else {
             self.uncertain = true;
             chain = write(
@@ -332,7 +333,7 @@ impl Writer {
                 return Err(Error::new(ErrorKind::Store, "failed after the commit"));
             }
             // What went into a file that is no longer at its path is not evidence.
-            same_file(&self.path, self.file)?;
+            self.watch.check(self.place.n, self.next_batch - 1)?;
         }
         self.uncertain = false;
         let (events, at) = (prepared.count(), prepared.at);
@@ -377,7 +378,7 @@ impl Writer {
         if !due && !self.unsettled && !adopts {
             return Ok(false);
         }
-        self.same_file()?;
+        self.watch.check(self.place.n, self.next_batch - 1)?;
         // What is made from rows that are on disk need not be synced by itself.
         let failed = |e| schema::failed(&self.path, &e);
         self.connection
@@ -492,7 +493,7 @@ impl Writer {
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn end(&mut self) -> Result<(), Error> {
-        self.same_file()?;
+        self.watch.check(self.place.n, self.next_batch - 1)?;
         while self.pending > 0 {
             self.maintain(true)?;
         }
@@ -516,10 +517,6 @@ impl Writer {
         let pages = if on { 1 } else { 1 << 30 };
         let sql = format!("PRAGMA max_page_count = {pages}");
         let _ = self.connection.batch_execute(&sql);
-    }
-
-    fn same_file(&self) -> Result<(), Error> {
-        same_file(&self.path, self.file)
     }
 }
 
@@ -662,23 +659,6 @@ fn data_version(connection: &mut SqliteConnection) -> QueryResult<i64> {
     statement!("SELECT data_version FROM pragma_data_version")
         .typed::<diesel::sql_types::BigInt>()
         .get_result(connection)
-}
-
-fn same_file(path: &Path, file: FileId) -> Result<(), Error> {
-    match FileId::of(path) {
-        Some(now) if now == file => Ok(()),
-        _ => Err(gone(path)),
-    }
-}
-
-fn gone(path: &Path) -> Error {
-    Error::new(
-        ErrorKind::Store,
-        format!(
-            "{}: the file was removed or replaced while it is written; put it back, or restart the service",
-            path.display()
-        ),
-    )
 }
 
 /// Whether the file has no evidence yet (decides whether a new key may be made).
@@ -835,24 +815,6 @@ fn write_ahead(connection: &mut SqliteConnection, path: &Path) -> Result<(), Err
             }
             _ => std::thread::sleep(Duration::from_millis(5)),
         }
-    }
-}
-
-/// What tells a file from another one at the same path.
-#[derive(PartialEq, Eq, Clone, Copy)]
-struct FileId(u64, u64);
-
-impl FileId {
-    #[cfg(unix)]
-    fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::metadata(path).ok().map(|m| FileId(m.dev(), m.ino()))
-    }
-
-    /// Elsewhere an open database file can be neither removed nor replaced.
-    #[cfg(not(unix))]
-    fn of(path: &Path) -> Option<Self> {
-        path.exists().then_some(FileId(0, 0))
     }
 }
 

@@ -1,17 +1,16 @@
 //! Erasing people and ending retentions in a running process, and following what others erase.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::{BlindSpot, Inner, Moment, Tracker};
+use super::{BlindSpot, Moment, Tracker};
 use crate::Error;
 use crate::erased::ErasureId;
 use crate::error::ErrorKind;
-use crate::keeper::Keeper;
+use crate::hex::hex;
 use crate::scope::Scope;
 use crate::store::erase::{Eraser, Got, Removed};
 use crate::store::follow::News;
@@ -19,8 +18,6 @@ use crate::store::retention::{KIND, Mark, Rule};
 use crate::tracked::Value;
 use crate::vocabulary::{Event, EventTag, EventType, Late, Owner, Tag, Timestamp};
 
-/// How often a process looks for what others erased, and for what its retention ends.
-const LOOK: Duration = Duration::from_secs(1);
 /// How long the record of an erasure may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one look works at a retention.
@@ -119,7 +116,7 @@ impl Tracker {
         let reason = self.told_of_nobody(reason);
         // Links are among what waits.
         self.flush(PATIENCE)?;
-        let mut eraser = Eraser::open(&self.config().storage)?;
+        let mut eraser = Eraser::open(&self.storage())?;
         let owners = self.identifiers_of(&mut eraser, named)?;
         let people: Vec<_> = owners
             .iter()
@@ -163,7 +160,7 @@ impl Tracker {
         // What was recorded by hooks that had begun.
         self.flush(PATIENCE)?;
         removed.add(eraser.erase(&erasure, &owners)?);
-        self.0.forgotten.these(removed.values.clone());
+        self.home().forgotten.these(removed.values.clone());
         self.forget(&owners);
         let counts = json!({
             "state": "done", "events": removed.events, "tags": removed.tags, "values": removed.values.len(),
@@ -200,7 +197,7 @@ impl Tracker {
     /// As [`Tracker::erase`].
     pub fn erasure_preview_of(&self, owner: &Owner) -> Result<Erasure, Error> {
         self.flush(PATIENCE)?;
-        let mut eraser = Eraser::open(&self.config().storage)?;
+        let mut eraser = Eraser::open(&self.storage())?;
         let owners = self.identifiers_of(&mut eraser, std::slice::from_ref(owner))?;
         let survey = eraser.survey(&owners)?;
         Ok(Erasure {
@@ -251,7 +248,7 @@ impl Tracker {
         // What is still to come must not be older than what is said to be gone.
         let before = before.min(Timestamp(Timestamp::now().0 - 1_000));
         self.flush(PATIENCE)?;
-        let mut eraser = Eraser::open(&self.config().storage)?;
+        let mut eraser = Eraser::open(&self.storage())?;
         let due = eraser.due(&rule, before, Mark::default())?;
         let mut pruned = Pruned {
             events: 0,
@@ -268,7 +265,7 @@ impl Tracker {
             let ended = eraser.end(&rule, before, &mut mark)?;
             pruned.events += ended.events;
             pruned.values += ended.values.len() as u64;
-            self.0.forgotten.these(ended.values);
+            self.home().forgotten.these(ended.values);
             if !ended.more {
                 break;
             }
@@ -299,7 +296,7 @@ impl Tracker {
         }
         let ticket = self.record_of(event, &Moment::nobodys());
         self.flush(PATIENCE)?;
-        Ok(ticket.seq().map(|seq| format!("{}-{seq}", self.instance_id())))
+        Ok(self.event_id(&ticket))
     }
 
     fn identified(&self, kind: &str, identifier: &str) -> Result<Owner, Error> {
@@ -441,18 +438,14 @@ impl Tracker {
         }
     }
 
-    /// Begins to follow what others erase, and to apply the retention.
-    pub(super) fn keep(&self, eraser: Eraser, version: i64) {
-        let mut keeping = Keeping {
-            inner: std::sync::Arc::downgrade(&self.0),
+    /// What follows others' erasures, and applies the retention.
+    pub(super) fn keeping(&self, eraser: Eraser, version: i64) -> Keeping {
+        Keeping {
             eraser,
             version,
             looks: 0,
             theirs: HashMap::new(),
             rules: Duty::all(&self.config().retention),
-        };
-        if let Some(keeper) = Keeper::start(LOOK, move |last| keeping.look(last)) {
-            let _ = self.0.keeper.set(keeper);
         }
     }
 }
@@ -463,10 +456,6 @@ fn nobodys(tag: &Tag) -> Tag {
         owner: None,
         ..tag.clone()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The text without `value`, in whatever case it stands; an id of one or two digits stands in dates, too.
@@ -489,9 +478,14 @@ fn without(text: &str, value: &str) -> String {
 #[derive(Default)]
 pub(super) struct Waiting(Vec<(Instant, News)>);
 
-/// What the keeper's thread has.
-struct Keeping {
-    inner: Weak<Inner>,
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What the keeper's thread has of erasures.
+pub(super) struct Keeping {
     eraser: Eraser,
     /// Of the table of erasures, as far as it was followed.
     version: i64,
@@ -502,17 +496,18 @@ struct Keeping {
 }
 
 impl Keeping {
-    fn look(&mut self, last: bool) {
-        let Some(inner) = self.inner.upgrade() else { return };
-        let tracker = Tracker(inner);
-        // A file that cannot be used now is looked at again; the recorder says what is wrong with it.
-        let _ = self.follow(&tracker);
+    /// `stirred`: others may have written.
+    pub(super) fn look(&mut self, tracker: &Tracker, stirred: bool, last: bool) {
+        if stirred {
+            // A file that cannot be used now is looked at again; the recorder says what is wrong with it.
+            let _ = self.follow(tracker);
+        }
         if !last {
             self.looks += 1;
             if self.looks % ABANDONED_EVERY == 1 {
-                let _ = self.take_over(&tracker);
+                let _ = self.take_over(tracker);
             }
-            let _ = self.retain(&tracker);
+            let _ = self.retain(tracker);
         }
     }
 
@@ -567,7 +562,7 @@ impl Keeping {
             }
         }
         if any {
-            tracker.0.forgotten.all_but(self.eraser.values()?);
+            tracker.home().forgotten.all_but(self.eraser.values()?);
         }
         Ok(())
     }
@@ -620,7 +615,7 @@ impl Keeping {
                 }
                 let began = Instant::now();
                 let ended = self.eraser.end(&duty.rule, before, &mut duty.mark)?;
-                tracker.0.forgotten.these(ended.values);
+                tracker.home().forgotten.these(ended.values);
                 worked = true;
                 if !ended.more {
                     duty.until = None;

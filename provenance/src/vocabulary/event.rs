@@ -175,8 +175,6 @@ pub(crate) struct Event {
 /// What is known of a share only when it has ended: its body was scanned as it passed.
 #[derive(Clone, Debug)]
 pub(crate) struct Late {
-    /// When the share was recorded.
-    pub(crate) shared_at: Timestamp,
     /// As the share has them.
     pub(crate) recipient: Option<Arc<str>>,
     /// As the share has it.

@@ -64,7 +64,13 @@ impl Chunk {
         }
         let mut word = before.word >> 63;
         let mut high = before.high >> 63;
-        for ((ends, digits), now) in self.ends.iter_mut().zip(&mut self.digits).zip(&self.masks).take(self.count + 1) {
+        for ((ends, digits), now) in self
+            .ends
+            .iter_mut()
+            .zip(&mut self.digits)
+            .zip(&self.masks)
+            .take(self.count + 1)
+        {
             *ends = !now.word & (now.word << 1 | word) | now.high | now.high << 1 | high;
             *digits = now.digit;
             (word, high) = (now.word >> 63, now.high >> 63);

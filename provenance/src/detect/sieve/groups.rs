@@ -55,7 +55,14 @@ impl Sieve<'_> {
     /// Passes on the groups of digits at which a number, a date or a phone could be known. `phones` is where the groups
     /// end that were tried as phones from the first on.
     #[inline(always)]
-    pub(super) fn groups_of(&self, bytes: &[u8], chunk: &Chunk, groups: &mut Offsets, phones: &mut usize, mut pass: impl FnMut(usize)) {
+    pub(super) fn groups_of(
+        &self,
+        bytes: &[u8],
+        chunk: &Chunk,
+        groups: &mut Offsets,
+        phones: &mut usize,
+        mut pass: impl FnMut(usize),
+    ) {
         for offset in groups.get() {
             let at = chunk.at(*offset);
             if self.group(bytes, at, chunk.digits(*offset), phones) {

@@ -13,8 +13,8 @@ mod starts;
 use std::sync::Arc;
 
 use self::chunk::{Chunk, Offsets, byte_at, long, pair_of};
-pub(super) use self::document::Outline;
 use self::document::DocumentJob;
+pub(super) use self::document::Outline;
 use self::starts::{SHORT, Starts, TINY, month};
 use super::anchor::{ANCHOR, AnchorKey, length_bit};
 use super::classify::{BLOCK, Job, Masks, accelerated};
@@ -91,7 +91,11 @@ impl<'d> Sieve<'d> {
             key: index.anchor_key,
             numbers,
             dates: index.has(Lane::Date),
-            phones: if phones == 0 { 0 } else { (phones | index.lengths(Lane::National)) & !1 },
+            phones: if phones == 0 {
+                0
+            } else {
+                (phones | index.lengths(Lane::National)) & !1
+            },
             ids: index.has(Lane::Bare),
             wordless: index.has_wordless(),
             shapes,

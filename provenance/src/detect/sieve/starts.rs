@@ -59,7 +59,13 @@ impl Sieve<'_> {
     /// Passes on the starts of words at which something could be known, with whether it is a digit, and the bits of
     /// the lengths that it could have: what was gathered is looked at in steps, so that memory is waited for once.
     #[inline(always)]
-    pub(super) fn begin(&self, bytes: &[u8], chunk: &Chunk, starts: &mut Starts, mut pass: impl FnMut(usize, bool, u64)) {
+    pub(super) fn begin(
+        &self,
+        bytes: &[u8],
+        chunk: &Chunk,
+        starts: &mut Starts,
+        mut pass: impl FnMut(usize, bool, u64),
+    ) {
         let key = self.key;
         // Keys of one byte.
         let ones = (self.lengths & 1) as u8;

@@ -235,7 +235,6 @@ impl Watched {
         let suppressed = findings.count_suppressed(tracker);
         let tags = findings.tags;
         let mut late = Late {
-            shared_at: self.share.created_at,
             recipient: self.share.recipient.clone(),
             request_id: self.share.request_id.clone(),
             owner: findings::sole_owner(tracker, &tags),
