@@ -18,7 +18,7 @@ const PIECE: usize = 64 * 1024;
 /// Pieces that wait for the client: with the one that is being filled, all that is in memory of an answer.
 const WAITING: usize = 4;
 /// How long a client may take for a piece.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether it took one.
 const LOOK: Duration = Duration::from_millis(2);
 

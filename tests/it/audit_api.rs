@@ -1,5 +1,8 @@
 //! The audit API over real HTTP: inside a host, and from the file with `provenance-audit`.
 
+mod erasure;
+mod exports;
+
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -777,13 +780,16 @@ proptest! {
     fn any_request_gets_json_or_a_page_and_a_fitting_status(
         method in prop_oneof![3 => Just("GET".to_owned()), 3 => Just("POST".to_owned()), 1 => Just("HEAD".to_owned()), 1 => any::<String>()],
         path in prop_oneof![
-            "/runtime-audit/(status|events|fingerprints|recipients|flows|inventory|coverage|metrics|openapi.json|subjects|affected)",
+            "/runtime-audit/(status|events|fingerprints|recipients|flows|inventory|coverage|metrics|openapi.json|subjects|affected|export|erasure)",
             "/runtime-audit/lineage/([0-9a-f]{64}|.{0,20})",
-            "/runtime-audit/(|sign-in|sign-out|style.css|view/(events|lineage|person|recipients|incident|declared|health|.{0,20}))",
+            "/runtime-audit/(|sign-in|sign-out|style.css|view/(events|lineage|person|recipients|incident|erase|declared|health|.{0,20}))",
             "/runtime-audit/view/events/([0-9a-f]{16}-[0-9]{1,3}|.{0,20})",
             any::<String>(),
         ],
-        query in proptest::option::of(hostile_text()),
+        query in proptest::option::of(prop_oneof![
+            hostile_text(),
+            "format=(jsonl|csv|fides|ropa-html|.{0,9})&reason=[a-z0-9@]{0,9}(&(since|category|recipient)=.{0,12}){0,2}".prop_map(String::from),
+        ]),
         headers in proptest::collection::vec(
             (
                 prop_oneof!["(?i)(host|authorization|x-audit-token|cookie|origin|sec-fetch-site|content-type)", any::<String>()],
@@ -813,19 +819,20 @@ proptest! {
         });
         let request = Request { method, path, query, headers, body, client: None };
         let response = if protected { closed } else { open }.handle(&request);
-        let text = String::from_utf8(response.body).unwrap();
+        let status = response.status;
+        let text = String::from_utf8(response.body.into_bytes().unwrap()).unwrap();
         let statuses: &[u16] = if protected {
             &[200, 303, 400, 401, 403, 404, 405, 413, 414, 415, 429]
         } else {
             &[200, 303, 400, 403, 404, 405, 413, 414, 415]
         };
-        prop_assert!(statuses.contains(&response.status), "{}: {text}", response.status);
+        prop_assert!(statuses.contains(&status), "{}: {text}", status);
         prop_assert!(response.headers.iter().all(|(_, value)| !value.chars().any(char::is_control)));
         let media = response.headers.iter().find(|(name, _)| *name == "content-type").map(|(_, value)| value.to_string());
         if media.as_deref() == Some("application/json; charset=utf-8") {
             let body: Json = serde_json::from_str(&text).unwrap();
-            prop_assert_eq!(response.status != 200, body.get("error").is_some());
-        } else if response.status != 303 && media.as_deref() == Some("text/html; charset=utf-8") {
+            prop_assert_eq!(status != 200, body.get("error").is_some());
+        } else if status != 303 && media.as_deref() == Some("text/html; charset=utf-8") {
             prop_assert!(text.starts_with("<!DOCTYPE html>") && text.ends_with("</html>"));
         }
     }
@@ -1620,6 +1627,17 @@ async fn a_router_is_mounted_with_a_token_alone() {
         assert_eq!(get(addr, "/runtime-audit/", &[]).status, 401);
         assert_eq!(get(addr, "/runtime-audit", &[("x-audit-token", TOKEN)]).status, 200);
         subjects(addr, "ada@example.com", &[("x-audit-token", TOKEN)]).ok();
+        let export = get(
+            addr,
+            "/runtime-audit/export?format=jsonl&reason=case+9",
+            &[("x-audit-token", TOKEN)],
+        );
+        assert_eq!(
+            (export.status, export.text.lines().count()),
+            (200, 2),
+            "{}",
+            export.text
+        );
         let long = "x".repeat(70_000);
         assert_eq!(post(addr, "/runtime-audit/subjects", JSON, &long, &[]).status, 413);
     })

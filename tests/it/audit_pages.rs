@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use provenance::config::{Recipient, Token};
+use provenance::config::{AuditRole, AuditToken, Recipient, Token};
 use provenance::record_event;
 use provenance_audit::{Server, spawn_for};
 use provenance_tests::Evidence;
@@ -12,6 +12,8 @@ use provenance_tests::browser::Browser;
 use serde_json::Value as Json;
 
 const TOKEN: &str = "correct-horse-battery-staple";
+/// Of somebody who may erase.
+const DPO: &str = "the-dpo-has-a-token-too";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A service that has done something with the data of two people.
@@ -24,6 +26,15 @@ impl Host {
     fn start(token: &str) -> Self {
         let evidence = Evidence::new(|config| {
             config.audit_token = Token(token.into());
+            if !token.is_empty() {
+                let roles = vec![AuditRole::Read, AuditRole::Subject, AuditRole::Erase];
+                let token = Token(DPO.into());
+                config.audit_tokens.push(AuditToken {
+                    name: "dpo".into(),
+                    token,
+                    roles,
+                });
+            }
             let mailer = Recipient {
                 role: Some("processor".into()),
                 legal_name: Some("Mailer Limited".into()),
@@ -149,7 +160,7 @@ fn the_questions_of_an_auditor_are_answered_from_the_pages() {
     let folder = tempfile::tempdir().unwrap();
     browser.download_to(folder.path());
     browser.click("button[value=json]");
-    let file: Json = serde_json::from_slice(&std::fs::read(downloaded(folder.path())).unwrap()).unwrap();
+    let file: Json = serde_json::from_slice(&std::fs::read(downloaded(folder.path(), "person.json")).unwrap()).unwrap();
     assert_eq!(file["recipients"].as_array().unwrap().len(), 2, "{file}");
     browser.follow("button[value=annex]");
     let annex = browser.text("article");
@@ -199,11 +210,72 @@ fn the_questions_of_an_auditor_are_answered_from_the_pages() {
     assert_eq!(host.evidence.of("AUDIT_ACCESS").len(), 4);
 }
 
+#[test]
+fn a_person_is_erased_by_who_has_seen_whom_to_tell() {
+    let host = Host::start(TOKEN);
+    let mut browser = Browser::start();
+    browser.go(&host.page("view/person"));
+    browser.fill("#token", DPO);
+    browser.follow("button[type=submit]");
+    browser.complaints.clear(); // of the 401
+    let search = |browser: &mut Browser, email: &str| {
+        browser.go(&host.page("view/person"));
+        browser.fill("input[name=identifier]", email);
+        browser.fill("input[name=reason]", "Art. 17 request, case 119");
+        browser.follow("main button[type=submit]");
+    };
+    search(&mut browser, "ada@example.com");
+    browser.follow("button[formaction$='view/erase']");
+    assert_eq!(browser.text("h1"), "What would be erased");
+    assert_eq!(
+        browser.eval("location.pathname + location.search"),
+        "/runtime-audit/view/erase"
+    );
+    let told = browser.text("[aria-label='Who must be told']");
+    assert!(told.contains("Mailer Limited") && told.contains("lender"), "{told}");
+    let page = browser.eval("document.documentElement.outerHTML").to_string();
+    assert!(!page.to_lowercase().contains("ada@"), "{page}");
+    // Neither without the word nor without the box.
+    let word = browser.text(".word");
+    browser.click("button.danger");
+    assert_eq!(browser.text("h1"), "What would be erased");
+    browser.fill("input[name=confirmation]", &word);
+    browser.click("button.danger");
+    assert!(host.evidence.of("DATA_ERASURE").is_empty());
+    browser.click("input[type=checkbox]");
+    browser.follow("button.danger");
+    assert_eq!(browser.text("h1"), "Erased");
+    assert!(browser.text(".verdict").contains("out of the evidence"));
+    assert!(
+        browser.text("main").contains("Mailer Limited"),
+        "whom to tell, once more"
+    );
+    browser.follow(".verdict a");
+    assert!(browser.text("main").contains("case 119"));
+    browser.go(&host.page("view/health?check=all"));
+    assert!(browser.text(".verdict[role=status]").contains("Every chain holds"));
+    assert!(browser.text("[aria-label='Access log']").contains("erasure"));
+    search(&mut browser, "ada@example.com");
+    assert_eq!(browser.text("h1"), "Nothing was observed");
+    search(&mut browser, "alan@example.com");
+    assert!(browser.text("main").contains("Mailer Limited"));
+    assert_eq!(browser.complaints, Vec::<String>::new());
+
+    // The evidence as a file, from the list of events.
+    let folder = tempfile::tempdir().unwrap();
+    browser.download_to(folder.path());
+    browser.go(&host.page("view/events?event_type=DATA_SHARE&recipient=mailer"));
+    browser.fill("form.export input[name=reason]", "case 120");
+    browser.click("form.export button");
+    let file = String::from_utf8(std::fs::read(downloaded(folder.path(), "provenance.jsonl")).unwrap()).unwrap();
+    assert_eq!(file.lines().count(), 2, "{file}");
+}
+
 /// The file that the browser has put there.
-fn downloaded(folder: &std::path::Path) -> PathBuf {
+fn downloaded(folder: &std::path::Path, name: &str) -> PathBuf {
     let begun = Instant::now();
     loop {
-        let whole = folder.join("person.json");
+        let whole = folder.join(name);
         if whole.exists() {
             return whole;
         }
@@ -356,7 +428,7 @@ fn the_description_is_valid_and_the_server_keeps_it() {
     };
     run("openapi-spec-validator", &[&file.to_string_lossy()]);
     let base = format!("http://{}/runtime-audit", host.server.addr());
-    let header = format!("X-Audit-Token: {TOKEN}");
+    let header = format!("X-Audit-Token: {DPO}");
     run(
         "schemathesis",
         &[
@@ -383,4 +455,146 @@ fn the_description_is_valid_and_the_server_keeps_it() {
             "--no-color",
         ],
     );
+}
+
+/// Pictures of each page, wide and narrow, light and dark, in the folder that PROVENANCE_PICTURES names.
+#[test]
+#[ignore = "for people to look at"]
+fn pictures_to_be_looked_at() {
+    let folder = PathBuf::from(std::env::var_os("PROVENANCE_PICTURES").expect("PROVENANCE_PICTURES names a folder"));
+    let host = Host::start(TOKEN);
+    host.live_longer();
+    let mut browser = Browser::start();
+    browser.go(&host.page(""));
+    browser.fill("#token", DPO);
+    browser.follow("button[type=submit]");
+    let fingerprint = host.evidence.of("DATA_COLLECTION")[0]["matched_tags"][0]["fingerprint"].clone();
+    let fingerprint = fingerprint.as_str().unwrap();
+    let share = host.evidence.of("DATA_SHARE")[0]["event_id"].clone();
+    let lineage = format!("view/lineage?fingerprint={fingerprint}");
+    let event = format!("view/events/{}", share.as_str().unwrap());
+    for (width, height) in [(1280, 900), (390, 844)] {
+        for scheme in ["light", "dark"] {
+            let screen =
+                serde_json::json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
+            browser.call("Emulation.setDeviceMetricsOverride", screen);
+            let media = serde_json::json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+            browser.call("Emulation.setEmulatedMedia", media);
+            let mut picture = |browser: &mut Browser, name: &str| {
+                let wide = browser.eval("document.documentElement.scrollWidth").as_i64().unwrap();
+                if wide > width {
+                    eprintln!("{name} {width} {scheme}: {wide} wide");
+                }
+                let shot = browser.call(
+                    "Page.captureScreenshot",
+                    serde_json::json!({ "captureBeyondViewport": true }),
+                );
+                let bytes = base64::Engine::decode(
+                    &base64::engine::general_purpose::STANDARD,
+                    shot["data"].as_str().unwrap(),
+                )
+                .unwrap();
+                std::fs::write(folder.join(format!("{name}-{width}-{scheme}.png")), bytes).unwrap();
+            };
+            for (page, name) in [
+                ("", "map"),
+                ("view/events", "events"),
+                (&event, "event"),
+                ("view/lineage", "values"),
+                (&lineage, "lineage"),
+                ("view/person", "person"),
+                ("view/recipients", "recipients"),
+                ("view/incident", "incident"),
+                ("view/declared", "declared"),
+                ("view/health?check=all", "health"),
+                ("view/erase", "erase"),
+                ("view/nothing", "missing"),
+            ] {
+                browser.go(&host.page(page));
+                picture(&mut browser, name);
+            }
+            browser.go(&host.page("view/incident"));
+            browser.fill("input[name=recipient]", "mailer");
+            browser.fill("input[name=reason]", "case 118");
+            browser.click("main details summary");
+            browser.fill("textarea", "nobody@example.com\nalan@example.com");
+            browser.follow("main button[type=submit]");
+            picture(&mut browser, "incident-answer");
+            browser.go(&host.page("view/person"));
+            browser.fill("input[name=identifier]", "ada@example.com");
+            browser.fill("input[name=reason]", "case 117");
+            browser.follow("main button[type=submit]");
+            picture(&mut browser, "person-answer");
+            browser.follow("button[formaction$='view/erase']");
+            picture(&mut browser, "erase-preview");
+            browser.go(&host.page("view/person"));
+            browser.fill("input[name=identifier]", "ada@example.com");
+            browser.fill("input[name=reason]", "case 117");
+            browser.follow("main button[type=submit]");
+            browser.follow("button[value=annex]");
+            picture(&mut browser, "annex");
+            let record = ureq::get(host.page("export?format=ropa-html&reason=look")).header("x-audit-token", DPO);
+            let record = record.call().unwrap().into_body().read_to_string().unwrap();
+            let file = folder.join("record.html");
+            std::fs::write(&file, record).unwrap();
+            browser.go(&format!("file://{}", file.display()));
+            picture(&mut browser, "record");
+        }
+    }
+    browser.go(&host.page("view/person"));
+    browser.fill("input[name=identifier]", "alan@example.com");
+    browser.fill("input[name=reason]", "case 117");
+    browser.follow("main button[type=submit]");
+    browser.follow("button[formaction$='view/erase']");
+    let word = browser.text(".word");
+    browser.fill("input[name=confirmation]", &word);
+    browser.click("input[type=checkbox]");
+    browser.follow("button.danger");
+    let shot = browser.call(
+        "Page.captureScreenshot",
+        serde_json::json!({ "captureBeyondViewport": true }),
+    );
+    let bytes = base64::Engine::decode(
+        &base64::engine::general_purpose::STANDARD,
+        shot["data"].as_str().unwrap(),
+    );
+    std::fs::write(folder.join("erased.png"), bytes.unwrap()).unwrap();
+}
+
+impl Host {
+    /// More of the same, with names as long as they get.
+    fn live_longer(&self) {
+        let _in_force = self.evidence.scoped();
+        for number in 0..12 {
+            let email = format!("person{number}@example.org");
+            let _scope = provenance::Scope::new(format!(
+                "HTTP POST /accounts/settings/notifications/preferences/{}",
+                number % 3
+            ))
+            .enter();
+            provenance::set_owner("email", email.as_str());
+            provenance::link_owner(("user", 1000 + i64::from(number)), ("email", email.as_str()));
+            record_event("DATA_COLLECTION".parse().unwrap())
+                .value("contact.email", "notification_email_address", email.as_str())
+                .unwrap()
+                .value("contact.phone_number", "phone", format!("+49 171 55501{number:02}"))
+                .unwrap()
+                .submit();
+            for recipient in [
+                "analytics-and-measurement-platform.eu-central-1.cloud.example.com",
+                "support-desk",
+            ] {
+                let share = provenance::share("api.example.net")
+                    .recipient(recipient)
+                    .purpose("product improvement");
+                let share = share.payload(&format!("{{\"contact\": \"{email}\"}}")).begin().unwrap();
+                match number % 3 {
+                    0 => share.status(503),
+                    1 => share.error("timeout"),
+                    _ => share.status(204),
+                }
+            }
+        }
+        self.evidence.tracker.flush(PATIENCE).unwrap();
+    }
 }

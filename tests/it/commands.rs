@@ -773,7 +773,7 @@ fn what_is_wrong_is_named_with_the_way_out() {
             ],
             "no/such",
         ),
-        (&["report", "--db", "provenance.db", "--format", "html"], "markdown"),
+        (&["report", "--db", "provenance.db", "--format", "xml"], "markdown"),
         (&["frobnicate"], "frobnicate"),
         (&["doctor", "--url", "https://localhost:1"], "plain HTTP"),
         (&["doctor", "--probe", "POST /x"], "--app"),

@@ -358,6 +358,24 @@ fn the_record_says_what_is_known_and_what_is_to_be_completed() {
     ] {
         assert!(markdown.contains(part), "{part}: {markdown}");
     }
+    // The same as a page that needs nothing else.
+    let page = report(&["--format", "html"]).out;
+    assert!(
+        page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"),
+        "{page}"
+    );
+    for part in [
+        "<style>",
+        "<mark>TO COMPLETE</mark>",
+        "newsletter",
+        "mailchimp: country US, safeguard SCC",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(
+        !page.contains("<script") && !page.contains("href=\"/") && !page.contains("src="),
+        "{page}"
+    );
     let table = report(&["--format", "csv"]).out;
     assert_eq!(table.split_terminator("\r\n").count(), 1 + 3, "{table}");
     assert!(table.starts_with("Service,Activity,Purpose,"), "{table}");
