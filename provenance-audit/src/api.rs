@@ -25,14 +25,15 @@
 //! recorded. `docs/audit.md` says what each answer and page means.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use provenance::config::{AuditRole, AuditToken, InputField, Storage, Token};
 use provenance::inventory::{Entry, inventory};
-use provenance::store::Reader;
+use provenance::store::{Reader, Version};
 use provenance::{Config, Owner, Pseudonyms, Tracker};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,6 +54,9 @@ const MAX_TARGET: usize = 8 * 1024;
 pub const MAX_BODY: usize = 64 * 1024;
 /// Most rows of `/flows`.
 const MAX_FLOWS: usize = 20_000;
+
+/// Bytes of listings that are kept with each reader.
+const MAX_KEPT: usize = 4 << 20;
 
 /// The master key, as the service gets it.
 const KEY_VARIABLE: &str = "RUNTIME_TRACKING_KEY";
@@ -76,10 +80,18 @@ pub struct Api {
     /// The same, for `/status`.
     declared: Map<String, Json>,
     /// Readers at rest: one for each request that was ever in progress at the same time.
-    readers: Mutex<Vec<Reader>>,
+    readers: Mutex<Vec<Resting>>,
     pseudonyms: Mutex<Option<Arc<Pseudonyms>>>,
     /// Records who asked, where no service does.
     recorder: Mutex<Option<Tracker>>,
+}
+
+/// A reader, and listings that it gave and that would be the same now.
+struct Resting {
+    reader: Reader,
+    of: Option<Version>,
+    listings: HashMap<String, Vec<u8>>,
+    bytes: usize,
 }
 
 /// Where the evidence is.
@@ -305,11 +317,11 @@ impl Api {
             Endpoint::Status => Reply::json(&self.status()?),
             Endpoint::Events => {
                 let query = params.events()?;
-                Reply::json(&self.ask(|reader| reader.events(&query))?)
+                self.listing(&request.path, &query, |reader| reader.events(&query))
             }
             Endpoint::Fingerprints => {
                 let query = params.fingerprints()?;
-                Reply::json(&self.ask(|reader| reader.fingerprints(&query))?)
+                self.listing(&request.path, &query, |reader| reader.fingerprints(&query))
             }
             Endpoint::Lineage(fingerprint) => match self.lineage(fingerprint)? {
                 Some(lineage) => Reply::json(&lineage),
@@ -482,17 +494,57 @@ impl Api {
         &self.access
     }
 
-    /// Lends a reader to `ask`. One that failed is dropped, so that the next request opens the file anew.
+    /// The JSON of a listing, kept until something is committed: pages that are looked at are asked for more often than
+    /// evidence is written.
+    fn listing<T: Serialize>(
+        &self,
+        path: &str,
+        query: &impl Debug,
+        read: impl FnOnce(&mut Reader) -> Result<T, provenance::Error>,
+    ) -> Result<Reply, Refusal> {
+        let question = format!("{path} {query:?}");
+        let body = self.lend(|resting| {
+            let version = resting.reader.version()?;
+            if resting.of != version {
+                (resting.of, resting.bytes) = (version, 0);
+                resting.listings.clear();
+            }
+            if let Some(kept) = resting.listings.get(&question) {
+                return Ok(Ok(kept.clone()));
+            }
+            let body = serde_json::to_vec(&read(&mut resting.reader)?);
+            if let (Ok(body), Some(_)) = (&body, version)
+                && resting.bytes + body.len() <= MAX_KEPT
+            {
+                resting.bytes += body.len();
+                resting.listings.insert(question, body.clone());
+            }
+            Ok(body)
+        })?;
+        body.map(|body| Reply::new(JSON, body)).map_err(|_| unshown())
+    }
+
+    /// Lends a reader to `ask`.
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Reader) -> Result<T, provenance::Error>) -> Result<T, Refusal> {
+        self.lend(|resting| ask(&mut resting.reader))
+    }
+
+    /// One that failed is dropped, so that the next request opens the file anew.
+    fn lend<T>(&self, ask: impl FnOnce(&mut Resting) -> Result<T, provenance::Error>) -> Result<T, Refusal> {
         let resting = lock(&self.readers).pop();
-        let mut reader = match resting {
-            Some(reader) => reader,
-            None => Reader::connect(&self.storage).map_err(|error| unreadable(&error))?,
+        let mut resting = match resting {
+            Some(resting) => resting,
+            None => Resting {
+                reader: Reader::connect(&self.storage).map_err(|error| unreadable(&error))?,
+                of: None,
+                listings: HashMap::new(),
+                bytes: 0,
+            },
         };
-        match ask(&mut reader) {
+        match ask(&mut resting) {
             Err(error) if !error.is_input() => Err(unreadable(&error)),
             answer => {
-                lock(&self.readers).push(reader);
+                lock(&self.readers).push(resting);
                 answer.map_err(|_| Refusal::new(400, "cursor: expected a next_cursor of this listing"))
             }
         }
@@ -603,7 +655,7 @@ impl Reply {
     }
 
     pub(crate) fn json(answer: &impl Serialize) -> Result<Self, Refusal> {
-        let body = serde_json::to_vec(answer).map_err(|_| Refusal::new(500, "the evidence cannot be shown as JSON"))?;
+        let body = serde_json::to_vec(answer).map_err(|_| unshown())?;
         Ok(Reply::new(JSON, body))
     }
 
@@ -683,6 +735,10 @@ pub(crate) fn unread(status: u16) -> Response {
         _ => "the body cannot be read",
     };
     Refusal::new(status, message).into_reply().into_response()
+}
+
+fn unshown() -> Refusal {
+    Refusal::new(500, "the evidence cannot be shown as JSON")
 }
 
 fn unreadable(error: &provenance::Error) -> Refusal {

@@ -27,7 +27,7 @@ pub(crate) use writer::{Writer, check, is_empty};
 
 pub use read::{
     EventPage, EventQuery, FingerprintPage, FingerprintQuery, Flow, FlowKey, FlowQuery, Reader, StoredEvent,
-    StoredFingerprint, Summary,
+    StoredFingerprint, Summary, Version,
 };
 pub use verify::{Problem, Verified, VerifiedInstance};
 
