@@ -27,7 +27,8 @@
 //! about a person cannot be recorded. `docs/audit.md` says what each answer and page means.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
@@ -35,8 +36,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use provenance::config::{AuditRole, AuditToken, InputField, Storage, Token};
 use provenance::inventory::{Entry, inventory};
-use provenance::store::{Reader, in_force};
+use provenance::store::{Reader, Version, in_force};
 use provenance::{Config, Owner, Pseudonyms, Tracker};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
 
@@ -54,7 +56,7 @@ use crate::reply::Turn;
 pub(crate) use crate::reply::unread;
 pub use crate::reply::{Body, Response, Stream};
 pub(crate) use crate::reply::{Refusal, Reply};
-use crate::{openapi, pages};
+use crate::{openapi, pages, reply};
 
 /// Path and query together, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
@@ -62,6 +64,9 @@ const MAX_TARGET: usize = 8 * 1024;
 pub const MAX_BODY: usize = 64 * 1024;
 /// Most rows of `/flows`.
 const MAX_FLOWS: usize = 20_000;
+
+/// Bytes of listings that are kept with each reader.
+const MAX_KEPT: usize = 4 << 20;
 
 /// The master key, as the service gets it.
 const KEY_VARIABLE: &str = "RUNTIME_TRACKING_KEY";
@@ -77,13 +82,22 @@ pub struct Api {
     /// The same, for `/status`.
     declared: Map<String, Json>,
     /// Readers at rest: one for each request that was ever in progress at the same time.
-    readers: Mutex<Vec<(Storage, Reader)>>,
+    readers: Mutex<Vec<Resting>>,
     pseudonyms: Mutex<Option<Arc<Pseudonyms>>>,
     /// Records who asked, where no service does.
     recorder: Mutex<Option<Tracker>>,
     /// How many exports are being made.
     exports: Arc<AtomicUsize>,
     pub(crate) erasing: Mutex<Erasing>,
+}
+
+/// A reader, and listings that it gave and that would be the same now.
+struct Resting {
+    storage: Storage,
+    reader: Reader,
+    of: Option<Version>,
+    listings: HashMap<String, Vec<u8>>,
+    bytes: usize,
 }
 
 /// Where the evidence is.
@@ -303,11 +317,11 @@ impl Api {
             Endpoint::Status => Reply::json(&self.status()?),
             Endpoint::Events => {
                 let query = params.events()?;
-                Reply::json(&self.ask(|reader| reader.events(&query))?)
+                self.listing(&request.path, &query, |reader| reader.events(&query))
             }
             Endpoint::Fingerprints => {
                 let query = params.fingerprints()?;
-                Reply::json(&self.ask(|reader| reader.fingerprints(&query))?)
+                self.listing(&request.path, &query, |reader| reader.fingerprints(&query))
             }
             Endpoint::Lineage(fingerprint) => match self.lineage(fingerprint)? {
                 Some(lineage) => Reply::json(&lineage),
@@ -527,19 +541,61 @@ impl Api {
         &self.access
     }
 
-    /// Lends a reader to `ask`. One that failed is dropped, so that the next request opens the file anew.
+    /// The JSON of a listing, kept until something is committed: pages that are looked at are asked for more often than
+    /// evidence is written.
+    fn listing<T: Serialize>(
+        &self,
+        path: &str,
+        query: &impl Debug,
+        read: impl FnOnce(&mut Reader) -> Result<T, provenance::Error>,
+    ) -> Result<Reply, Refusal> {
+        let question = format!("{path} {query:?}");
+        let body = self.lend(|resting| {
+            let version = resting.reader.version()?;
+            if resting.of != version {
+                (resting.of, resting.bytes) = (version, 0);
+                resting.listings.clear();
+            }
+            if let Some(kept) = resting.listings.get(&question) {
+                return Ok(Ok(kept.clone()));
+            }
+            let body = serde_json::to_vec(&read(&mut resting.reader)?);
+            if let (Ok(body), Some(_)) = (&body, version)
+                && resting.bytes + body.len() <= MAX_KEPT
+            {
+                resting.bytes += body.len();
+                resting.listings.insert(question, body.clone());
+            }
+            Ok(body)
+        })?;
+        body.map(|body| Reply::new(reply::JSON, body))
+            .map_err(|_| Refusal::unshown())
+    }
+
+    /// Lends a reader to `ask`.
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Reader) -> Result<T, provenance::Error>) -> Result<T, Refusal> {
+        self.lend(|resting| ask(&mut resting.reader))
+    }
+
+    /// One that failed is dropped, so that the next request opens the file anew.
+    fn lend<T>(&self, ask: impl FnOnce(&mut Resting) -> Result<T, provenance::Error>) -> Result<T, Refusal> {
         let storage = self.storage();
         // Those of a file that was lost are closed.
-        let resting = lock(&self.readers).pop().filter(|(of, _)| *of == storage);
-        let mut reader = match resting {
-            Some((_, reader)) => reader,
-            None => Reader::connect(&storage).map_err(|error| unreadable(&error))?,
+        let resting = lock(&self.readers).pop().filter(|resting| resting.storage == storage);
+        let mut resting = match resting {
+            Some(resting) => resting,
+            None => Resting {
+                reader: Reader::connect(&storage).map_err(|error| unreadable(&error))?,
+                storage,
+                of: None,
+                listings: HashMap::new(),
+                bytes: 0,
+            },
         };
-        match ask(&mut reader) {
+        match ask(&mut resting) {
             Err(error) if !error.is_input() => Err(unreadable(&error)),
             answer => {
-                lock(&self.readers).push((storage, reader));
+                lock(&self.readers).push(resting);
                 answer.map_err(|_| Refusal::new(400, "cursor: expected a next_cursor of this listing"))
             }
         }

@@ -76,7 +76,7 @@ fn answer(response: Response) -> http::Response<Body> {
     let body = match response.body {
         api::Body::Whole(body) => Body::from(body),
         // A client that takes nothing any more is the host's server's to close; the export ends all the same.
-        api::Body::Stream(stream) => match Outgoing::written(stream, || {}, ()) {
+        api::Body::Stream(stream) => match Outgoing::written(stream, || {}) {
             Ok(body) => Body::new(body),
             Err(_) => return answer(api::unread(500)),
         },

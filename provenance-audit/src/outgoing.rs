@@ -25,12 +25,8 @@ const LOOK: Duration = Duration::from_millis(2);
 /// A body. One that cannot be written to its end is an error: the connection breaks off, and nobody takes what came for
 /// whole.
 pub(crate) enum Outgoing {
-    Whole(Option<Bytes>),
-    Written {
-        pieces: Receiver<Piece>,
-        /// Dropped when the body is gone, whether it was sent or not.
-        _held: Box<dyn Send>,
-    },
+    Whole(Bytes),
+    Written(Receiver<Piece>),
 }
 
 pub(crate) enum Piece {
@@ -41,19 +37,14 @@ pub(crate) enum Piece {
 
 impl Outgoing {
     pub(crate) fn whole(body: Vec<u8>) -> Self {
-        Outgoing::Whole(Some(body.into()).filter(|body: &Bytes| !body.is_empty()))
+        Outgoing::Whole(body.into())
     }
 
-    /// Writes `stream` on a thread of its own. `stalled` is called where the client takes nothing any more; `held` is
-    /// dropped with the body.
+    /// Writes `stream` on a thread of its own. `stalled` is called where the client takes nothing any more.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(crate) fn written(
-        stream: Stream,
-        stalled: impl FnOnce() + Send + 'static,
-        held: impl Send + 'static,
-    ) -> io::Result<Self> {
+    pub(crate) fn written(stream: Stream, stalled: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let (sender, pieces) = channel(WAITING);
         std::thread::Builder::new()
             .name("provenance-export".into())
@@ -71,10 +62,7 @@ impl Outgoing {
                     stalled();
                 }
             })?;
-        Ok(Outgoing::Written {
-            pieces,
-            _held: Box::new(held),
-        })
+        Ok(Outgoing::Written(pieces))
     }
 }
 
@@ -84,8 +72,11 @@ impl Body for Outgoing {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
-            Outgoing::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
-            Outgoing::Written { pieces, .. } => pieces.poll_recv(context).map(|piece| match piece {
+            Outgoing::Whole(rest) => {
+                let length = rest.len().min(PIECE);
+                Poll::Ready((length > 0).then(|| Ok(Frame::data(rest.split_to(length)))))
+            }
+            Outgoing::Written(pieces) => pieces.poll_recv(context).map(|piece| match piece {
                 Some(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes))),
                 Some(Piece::End) => None,
                 None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -94,13 +85,13 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Outgoing::Whole(None))
+        matches!(self, Outgoing::Whole(rest) if rest.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Outgoing::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
-            Outgoing::Written { .. } => SizeHint::default(),
+            Outgoing::Whole(rest) => SizeHint::with_exact(rest.len() as u64),
+            Outgoing::Written(_) => SizeHint::default(),
         }
     }
 }

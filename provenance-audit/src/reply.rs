@@ -15,7 +15,7 @@ use crate::export::{self, Format};
 /// Exports at the same time: each has a reader and a thread.
 const EXPORTS: usize = 2;
 
-const JSON: &str = "application/json; charset=utf-8";
+pub(crate) const JSON: &str = "application/json; charset=utf-8";
 const HEADERS: [(&str, &str); 4] = [
     ("cache-control", "no-store"),
     ("x-content-type-options", "nosniff"),
@@ -147,7 +147,7 @@ impl Reply {
     }
 
     pub(crate) fn json(answer: &impl Serialize) -> Result<Self, Refusal> {
-        let body = serde_json::to_vec(answer).map_err(|_| Refusal::new(500, "the evidence cannot be shown as JSON"))?;
+        let body = serde_json::to_vec(answer).map_err(|_| Refusal::unshown())?;
         Ok(Reply::new(JSON, body))
     }
 
@@ -184,6 +184,10 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    pub(crate) fn unshown() -> Self {
+        Refusal::new(500, "the evidence cannot be shown as JSON")
+    }
+
     /// `message` goes out as it is: it must not hold anything of the request but a checked parameter name.
     pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
         let headers = match status {

@@ -6,14 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::http::{HeaderValue, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -39,6 +43,8 @@ const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// read its answer cannot hold it.
 const CONNECTION_AGE: Duration = Duration::from_secs(60);
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of answers that wait for clients to read them, of all connections together.
+const MAX_UNREAD: u64 = 64 << 20;
 
 /// A running audit server. Dropping it stops it.
 #[must_use = "dropping the server stops it"]
@@ -133,23 +139,20 @@ async fn accept(listener: tokio::net::TcpListener, api: Arc<Api>) {
     }
 }
 
-/// The connections in hand. Where there are too many, the one that has said nothing for the longest time goes:
-/// slow clients take places from each other, not from who asks.
+/// The connections in hand. Where there are too many, or too much waits to be read, the one that has done nothing for
+/// the longest time goes: slow clients take places from each other, not from who asks.
 #[derive(Default)]
 struct Connections {
-    open: Mutex<Open>,
+    open: Mutex<BTreeMap<u64, Open>>,
+    last: AtomicU64,
     freed: Notify,
 }
 
-#[derive(Default)]
 struct Open {
-    last: u64,
-    by_number: BTreeMap<u64, Idle>,
-}
-
-struct Idle {
-    /// `None` while its request is answered.
+    /// When it last had to do with us; `None` while its request is answered.
     since: Option<Instant>,
+    /// Bytes of its answer that it has not taken.
+    unread: u64,
     close: Arc<Notify>,
 }
 
@@ -175,24 +178,17 @@ impl Connections {
     }
 
     fn try_slot(self: &Arc<Self>) -> Option<Slot> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.by_number.len() >= MAX_CONNECTIONS {
-            let idle = open
-                .by_number
-                .iter()
-                .filter_map(|(number, idle)| Some((idle.since?, *number)));
-            let (_, oldest) = idle.min()?;
-            if let Some(gone) = open.by_number.remove(&oldest) {
-                gone.close.notify_one();
-            }
+        let mut open = self.open();
+        if open.len() >= MAX_CONNECTIONS && !end_one(&mut open, |_| true) {
+            return None;
         }
-        open.last += 1;
-        let (number, close) = (open.last, Arc::new(Notify::new()));
-        let idle = Idle {
+        let (number, close) = (self.last.fetch_add(1, Ordering::Relaxed), Arc::new(Notify::new()));
+        let connection = Open {
             since: Some(Instant::now()),
+            unread: 0,
             close: close.clone(),
         };
-        open.by_number.insert(number, idle);
+        open.insert(number, connection);
         Some(Slot {
             number,
             exports: AtomicBool::new(false),
@@ -200,45 +196,50 @@ impl Connections {
             connections: self.clone(),
         })
     }
-}
 
-impl Slot {
-    fn is_idle(&self, is_idle: bool) {
-        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(idle) = open.by_number.get_mut(&self.number) {
-            idle.since = is_idle.then(Instant::now);
-        }
-        drop(open);
-        if is_idle {
-            self.connections.freed.notify_one();
-        }
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.by_number.remove(&self.number);
+/// Ends the connection among these that has been idle for the longest time.
+fn end_one(open: &mut BTreeMap<u64, Open>, among: impl Fn(&Open) -> bool) -> bool {
+    let idle = open.iter().filter(|(_, connection)| among(connection));
+    let idle = idle.filter_map(|(number, connection)| Some((connection.since?, *number)));
+    let oldest = idle.min().and_then(|(_, oldest)| open.remove(&oldest));
+    if let Some(gone) = &oldest {
+        gone.close.notify_one();
+    }
+    oldest.is_some()
+}
+
+impl Slot {
+    /// Its request is answered now.
+    fn is_busy(&self) {
+        if let Some(connection) = self.connections.open().get_mut(&self.number) {
+            connection.since = None;
+        }
+    }
+
+    /// It has so many bytes of its answer to read yet.
+    fn has_to_read(&self, unread: u64) {
+        let mut open = self.connections.open();
+        if let Some(connection) = open.get_mut(&self.number) {
+            connection.since.get_or_insert_with(Instant::now);
+            connection.unread = unread;
+        }
+        while open.values().map(|connection| connection.unread).sum::<u64>() > MAX_UNREAD
+            && end_one(&mut open, |connection| connection.unread > 0)
+        {}
         drop(open);
         self.connections.freed.notify_one();
     }
 }
 
-/// The connection is busy while an export is sent, although its request was answered.
-struct Exporting(Arc<Slot>);
-
-impl Exporting {
-    fn begin(slot: &Arc<Slot>) -> Self {
-        slot.exports.store(true, Ordering::Release);
-        slot.is_idle(false);
-        Exporting(slot.clone())
-    }
-}
-
-impl Drop for Exporting {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.exports.store(false, Ordering::Release);
-        self.0.is_idle(true);
+        self.connections.open().remove(&self.number);
+        self.connections.freed.notify_one();
     }
 }
 
@@ -273,15 +274,16 @@ async fn respond(
     client: IpAddr,
     request: hyper::Request<Incoming>,
     slot: Arc<Slot>,
-) -> Result<hyper::Response<Outgoing>, Infallible> {
-    let request = match whole(request, client).await {
-        Ok(request) => request,
-        Err(status) => return Ok(answer(api::unread(status), &slot)),
+) -> Result<hyper::Response<Unread>, Infallible> {
+    let response = match whole(request, client).await {
+        Ok(request) => {
+            slot.is_busy();
+            let answered = tokio::task::spawn_blocking(move || api.handle(&request)).await;
+            answered.unwrap_or_else(|_| api::unread(500))
+        }
+        Err(status) => api::unread(status),
     };
-    slot.is_idle(false);
-    let response = tokio::task::spawn_blocking(move || api.handle(&request)).await;
-    slot.is_idle(true);
-    Ok(answer(response.unwrap_or_else(|_| api::unread(500)), &slot))
+    Ok(answer(response, slot))
 }
 
 /// The request with its body, if it may have one; else the status of the refusal.
@@ -316,22 +318,67 @@ async fn whole(request: hyper::Request<Incoming>, client: IpAddr) -> Result<Requ
     })
 }
 
-fn answer(response: Response, slot: &Arc<Slot>) -> hyper::Response<Outgoing> {
+fn answer(response: Response, slot: Arc<Slot>) -> hyper::Response<Unread> {
     let body = match response.body {
         api::Body::Whole(body) => Outgoing::whole(body),
         api::Body::Stream(stream) => {
             let close = slot.close.clone();
-            match Outgoing::written(stream, move || close.notify_one(), Exporting::begin(slot)) {
+            match Outgoing::written(stream, move || close.notify_one()) {
                 Ok(body) => body,
                 Err(_) => return answer(api::unread(500), slot),
             }
         }
     };
-    let mut builder = hyper::Response::builder().status(response.status);
+    let mut answer = hyper::Response::new(Unread::new(body, slot));
+    *answer.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in response.headers {
-        builder = builder.header(name, &*value);
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            answer.headers_mut().append(name, value);
+        }
     }
-    builder
-        .body(body)
-        .unwrap_or_else(|_| hyper::Response::new(Outgoing::whole(Vec::new())))
+    answer
+}
+
+/// The body of an answer, as far as the client has not taken it. While an export is sent the connection is busy.
+struct Unread {
+    body: Outgoing,
+    slot: Arc<Slot>,
+}
+
+impl Unread {
+    fn new(body: Outgoing, slot: Arc<Slot>) -> Self {
+        match body.size_hint().exact() {
+            Some(length) => slot.has_to_read(length),
+            None => slot.exports.store(true, Ordering::Release),
+        }
+        Unread { body, slot }
+    }
+}
+
+impl Body for Unread {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Some(length) = self.body.size_hint().exact() {
+            self.slot.has_to_read(length);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.slot.exports.store(false, Ordering::Release);
+        self.slot.has_to_read(0);
+    }
 }

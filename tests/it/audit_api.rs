@@ -2,6 +2,7 @@
 
 mod erasure;
 mod exports;
+mod load;
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -1564,29 +1565,7 @@ fn internal_recipients_are_folded_until_asked() {
     assert!(picture("?internal=each").contains("warehouse-one"));
 }
 
-// ---- load ----
-
-#[test]
-fn slow_clients_take_places_from_each_other_alone() {
-    let host = Host::open();
-    let addr = host.server.addr();
-    let begin = |start: &[u8]| {
-        let mut stream = TcpStream::connect(addr).unwrap();
-        stream.write_all(start).unwrap();
-        stream
-    };
-    let mut slow = Vec::new();
-    for n in 0..300 {
-        slow.push(match n % 3 {
-            0 => begin(b"GET /runtime-audit/status HTT"),
-            1 => begin(b""),
-            _ => begin(b"POST /runtime-audit/subjects HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"),
-        });
-    }
-    let begun = Instant::now();
-    host.get("/runtime-audit/status").ok();
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-}
+// ---- bodies and routers ----
 
 #[test]
 fn a_body_is_capped() {

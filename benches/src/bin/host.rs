@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use provenance_benches::{cpu, wrk};
 
 /// Signed in, for each route; requests take turns.
 const PEOPLE: usize = 32;
@@ -19,7 +20,7 @@ const EXPENSES: usize = 10;
 struct Route {
     name: &'static str,
     gate: f64,
-    seconds: u32,
+    seconds: u64,
     lua: &'static str,
 }
 
@@ -209,47 +210,21 @@ impl Service {
             route.lua
         );
         std::fs::write(&script, lua)?;
-        let before = self.cpu()?;
-        let output = Command::new("wrk")
-            .args(["-t1", "-c16", "--timeout", "10s"])
-            .arg(format!("-d{}s", route.seconds))
-            .arg("-s")
-            .args([&script])
-            .arg(&self.url)
-            .output()
-            .context("wrk does not start: it is in Debian's package of that name")?;
+        let before = cpu(self.process.id())?;
+        let load = wrk(&self.url, 16, route.seconds, Some(&script))?;
         // What is still queued belongs to this round.
         std::thread::sleep(Duration::from_millis(300));
-        let cpu = self.cpu()? - before;
-        let text = String::from_utf8_lossy(&output.stdout);
+        let cpu = cpu(self.process.id())? - before;
         anyhow::ensure!(
-            output.status.success() && !text.contains("Non-2xx") && !text.contains("Socket errors"),
-            "{}: not every request was served:\n{text}",
-            route.name
+            load.errors == 0,
+            "{}: {} requests were not served",
+            route.name,
+            load.errors
         );
-        let requests_a_second = figure(&text, "Requests/sec:").context("wrk told no figure")?;
-        let requests = text
-            .lines()
-            .find_map(|line| line.trim().split_once(" requests in ")?.0.parse::<f64>().ok())
-            .context("wrk told no number of requests")?;
         Ok(Round {
-            requests_a_second,
-            cpu: cpu.as_secs_f64() * 1e6 / requests,
+            requests_a_second: load.requests_a_second,
+            cpu: cpu.as_secs_f64() * 1e6 / load.requests,
         })
-    }
-
-    /// User and system time of the process so far.
-    fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let (_, fields) = stat.rsplit_once(')').context("an unknown form of /proc/../stat")?;
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|ticks| ticks.parse::<u64>())
-            .sum::<Result<u64, _>>()?;
-        // Linux tells a hundredth of a second on every platform.
-        Ok(Duration::from_millis(ticks * 10))
     }
 }
 
@@ -258,9 +233,4 @@ impl Drop for Service {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn figure(text: &str, name: &str) -> Option<f64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }

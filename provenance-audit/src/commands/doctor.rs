@@ -1,51 +1,53 @@
 //! `provenance-audit doctor`: what is wrong with a host, or missing, in plain words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use provenance::Config;
 use provenance::config::{Fingerprints, Storage};
-use provenance::inventory::Entry;
-use provenance::store::{EventQuery, Reader, StoredEvent};
+use provenance::store::Reader;
+use provenance::{Config, Tracker};
 use serde::Serialize;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
+use super::hooks::Hook;
 use super::host::Host;
-use super::output::{self, Done, Failure, Paint, count};
+use super::output::{self, Done, Failure, Paint, count, listed};
 use super::place::{Evidence, Place};
-use super::probe::{Expected, Probe};
+use super::probe::Expected;
+use super::seen::Seen;
 use super::serve::token;
-use super::{found, probe};
+use super::synthetic::{Person, Probe};
+use super::{found, hooks, probe};
 use crate::artifact;
 use crate::declared::shown;
-use crate::export::{each_event, text};
-
-/// Pages of events that are read of a host whose file is not at hand.
-const PAGES: usize = 40;
 
 /// Say what is wrong with a host or its evidence, or missing
 ///
-/// Looks at /status of a running host and at the evidence file, and, with --program, at what the program declares. With
-/// --probe it also sends a synthetic person through routes that you name, says what each hook reported of them, and
+/// Looks at /status of a running host and at the evidence file, and at what the program declares. With --probe it also
+/// sends a synthetic person through routes that you name, says what each hook of the host reported of them, and
 /// why nothing was reported where nothing was. What no route reaches cannot be probed from outside.
 #[derive(Args)]
 #[command(after_help = "Examples:
   provenance-audit doctor                                  # the host that the configuration names (audit.bind)
   provenance-audit doctor --db runtime_provenance.db       # the file alone
-  provenance-audit doctor --url http://127.0.0.1:8787 --token-env AUDIT_TOKEN --program target/release/crm
+  provenance-audit doctor --url http://127.0.0.1:8787 --token-env AUDIT_TOKEN
   provenance-audit doctor --app http://127.0.0.1:8080 \\
       --probe 'POST /signup email={email} name={name} password={word} currency=EUR' \\
       --probe 'POST /newsletter' --expect stored,shared
+  provenance-audit doctor --app http://127.0.0.1:8080 --header-env cookie=SESSION --probe 'POST:/expenses date={date} ..'
 
 A probe is METHOD PATH NAME=VALUE..; in a value, {email}, {name}, {phone}, {number}, {date} and {word} stand for the
-synthetic person's. They are random, the same in all probes of one run, and never a real person's (example.com, 555
+synthetic person's, {word.a} and {word.b} for different words. `..` adds the other fields that the inventory has for the
+route. Values are random, the same in all probes of one run, and never a real person's (example.invalid, 555-01xx
 numbers). Cookies that the application sets are sent back, so that a probe may sign up and the next act. THE
 APPLICATION TREATS THE REQUESTS AS REAL: it keeps the account, and sends what it sends to its recipients. Remove the
 account afterwards.
 
-Exit codes: 0 nothing but notes and warnings; 1 a problem was found; 2 neither a host nor evidence can be read.")]
+Exit codes: 0 nothing but notes and warnings; 1 a problem was found (a route that was refused or reported nothing, a
+value that --expect names and that is missing, a hook that was reached and missed it; with --every-hook any that was
+silent); 2 neither a host nor evidence can be read, or a probe cannot be sent.")]
 pub(super) struct Doctor {
     #[command(flatten)]
     place: Place,
@@ -55,7 +57,7 @@ pub(super) struct Doctor {
     /// The environment variable that holds the audit token; without it, the configuration's
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
-    /// The host's program: what it declares is compared with what was observed
+    /// The host's program; without it, what a running host says of itself
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
     /// Where the application listens, for --probe
@@ -73,6 +75,9 @@ pub(super) struct Doctor {
         requires = "probe"
     )]
     sent_as: probe::SentAs,
+    /// A header for each probe, and the environment variable that holds it: cookie=SESSION, authorization=TOKEN
+    #[arg(long, value_name = "HEADER=NAME", requires = "probe")]
+    header_env: Vec<String>,
     /// What must be reported of the synthetic person; what else is missing is a note
     #[arg(
         long,
@@ -82,10 +87,16 @@ pub(super) struct Doctor {
         requires = "probe"
     )]
     expect: Vec<Expected>,
+    /// Every declared hook must report the synthetic person
+    #[arg(long, requires = "probe")]
+    every_hook: bool,
     /// How long to wait for events after a probe
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600),
           requires = "probe")]
     wait: u64,
+    /// Erase the synthetic person from the evidence again; takes the service's key and file
+    #[arg(long, requires = "probe")]
+    clean: bool,
     /// Write the answer as JSON
     #[arg(long)]
     json: bool,
@@ -138,6 +149,7 @@ impl Doctor {
             .map(|text| Probe::parse(text))
             .collect::<Result<Vec<_>, _>>()
             .map_err(Failure::said)?;
+        let headers = self.headers()?;
         let host = match self.place.db {
             Some(_) => None,
             None => Some(self.host(&config)?),
@@ -147,12 +159,17 @@ impl Doctor {
         match (&host, &status) {
             (Some(host), Some(Err(why))) => {
                 let what = format!("the host at {} gives no status: {why}", shown(host.shown()));
+                let advice = "is the service running, with provenance_audit::init(), or spawn() after provenance::init()? \
+                              With `enabled: false` (RUNTIME_TRACKING_ENABLED) there is no audit server, as no hook does \
+                              anything";
                 if evidence.is_none() || self.url.is_some() {
-                    return Err(Failure::said(what));
+                    return Err(Failure::said(format!("{what}\n  {advice}")));
                 }
-                let advice = "is the service running, with provenance_audit::init(), or spawn() after \
-                              provenance::init()? What follows is the evidence file's";
-                findings.add(Level::Problem, what, advice);
+                findings.add(
+                    Level::Problem,
+                    what,
+                    format!("{advice}. What follows is the evidence file's"),
+                );
             }
             (Some(host), Some(Ok(status))) => {
                 let of = format!("the host at {} answers", shown(host.shown()));
@@ -163,31 +180,40 @@ impl Doctor {
         }
         configured(&config, evidence.as_ref(), &mut findings);
         let status = status.and_then(Result::ok);
-        let program = match &self.program {
-            Some(path) => {
+        let program = match (&self.program, &host, &status) {
+            (Some(path), ..) => {
                 artifact::read(path)
                     .map_err(|error| Failure::said(format!("--program: {error}")))?
                     .entries
             }
-            None => Vec::new(),
+            (None, Some(host), Some(_)) => hooks::declared(host),
+            _ => Vec::new(),
         };
+        let mut hooks = Vec::new();
         // First: what it leaves is looked at with the rest.
         if let (Some(app), Some(host)) = (&self.app, &host) {
-            if status.is_none() {
+            let Some(status) = &status else {
                 return Err(Failure::said(
                     "--probe: the host gives no status, so nothing could be told",
                 ));
-            }
+            };
             let run = probe::Run {
                 app,
                 host,
-                probes: &probes,
+                probes,
                 sent_as: self.sent_as,
+                headers,
                 expected: &self.expect,
+                every_hook: self.every_hook,
                 wait: self.wait,
-                program: &program,
+                declared: &program,
+                instance: status.get("instance").and_then(Json::as_str),
             };
-            run.probe(evidence.as_mut(), &mut findings).map_err(Failure::said)?;
+            let person = Person::new();
+            hooks = run
+                .probe(&person, evidence.as_mut(), &mut findings)
+                .map_err(Failure::said)?;
+            self.leave(&person, evidence.as_ref(), &mut findings);
         }
         let seen = match (&mut evidence, &host) {
             (Some(evidence), _) => Seen::in_file(evidence, &mut findings)?,
@@ -195,7 +221,65 @@ impl Doctor {
             (None, None) => Seen::default(),
         };
         seen.compare(status.as_ref(), &program, &config, &mut findings);
-        self.write(&findings)
+        self.write(&findings, &hooks)
+    }
+
+    /// The headers of probes: what they hold is never shown.
+    fn headers(&self) -> Result<Vec<(String, String)>, Failure> {
+        let each = self.header_env.iter().map(|given| {
+            let Some((header, variable)) = given.split_once('=').filter(|(header, _)| !header.is_empty()) else {
+                return Err(Failure::said(
+                    "--header-env: write HEADER=NAME, such as cookie=SESSION, where NAME is an environment variable",
+                ));
+            };
+            let value = token(variable)
+                .map_err(|_| Failure::said(format!("--header-env: {variable} is not set, empty, or not UTF-8")))?;
+            Ok((header.to_owned(), value))
+        });
+        each.collect()
+    }
+
+    /// How the synthetic person goes again; and lets them go, if that was asked for.
+    fn leave(&self, person: &Person, evidence: Option<&Evidence>, findings: &mut Findings) {
+        let email = person.email();
+        findings.add(
+            Level::Note,
+            format!("the synthetic person {email} stays where the application put them"),
+            "remove the account in the application",
+        );
+        let by_hand = |file: &str| {
+            format!(
+                "then erase them from the evidence: provenance-audit erase --db {file} --owner email:{email} --reason \
+                 'synthetic person' --yes"
+            )
+        };
+        if !self.clean {
+            let file = evidence.map(|evidence| evidence.config.storage.to_string());
+            let what = "the evidence holds the synthetic person, too";
+            findings.add(Level::Note, what, by_hand(file.as_deref().unwrap_or("FILE")));
+            return;
+        }
+        match evidence.map(|evidence| erased(evidence, &email)) {
+            Some(Ok((events, values))) => findings.add(
+                Level::Fine,
+                format!(
+                    "the synthetic person was erased from {} and {} of the evidence",
+                    count(events, "event", "events"),
+                    count(values, "value", "values")
+                ),
+                "",
+            ),
+            Some(Err(why)) => findings.add(
+                Level::Problem,
+                format!("--clean: the synthetic person was not erased: {why}"),
+                by_hand("FILE"),
+            ),
+            None => findings.add(
+                Level::Problem,
+                "--clean: the synthetic person was not erased, as the evidence file is not at hand",
+                by_hand("FILE"),
+            ),
+        }
     }
 
     fn host(&self, config: &Config) -> Result<Host, Failure> {
@@ -232,12 +316,18 @@ impl Doctor {
         Ok(Reader::open(path).ok().map(|reader| Evidence { config, reader }))
     }
 
-    fn write(&self, findings: &Findings) -> Done {
+    fn write(&self, findings: &Findings, hooks: &[Hook]) -> Done {
         let (mut out, paint) = (output::out(), Paint::stdout());
         let number = |level| findings.0.iter().filter(|finding| finding.level == level).count();
         let problems = number(Level::Problem);
         if self.json {
-            output::json(&mut out, &json!({ "problems": problems, "findings": findings.0 }))?;
+            let mut answer = json!({ "problems": problems, "findings": findings.0 });
+            if !self.probe.is_empty()
+                && let Some(answer) = answer.as_object_mut()
+            {
+                answer.insert("hooks".to_owned(), json!(hooks));
+            }
+            output::json(&mut out, &answer)?;
         } else {
             for level in [Level::Problem, Level::Warning, Level::Note, Level::Fine] {
                 let word = match level {
@@ -253,6 +343,7 @@ impl Doctor {
                     }
                 }
             }
+            write_hooks(&mut out, hooks, paint)?;
             writeln!(
                 out,
                 "\n{}, {}, {}",
@@ -264,6 +355,65 @@ impl Doctor {
         let done = output::finish(out)?;
         if problems > 0 { found() } else { Ok(done) }
     }
+}
+
+/// Erases a person who never was; gives the numbers of events and values.
+fn erased(evidence: &Evidence, email: &str) -> Result<(u64, u64), provenance::Error> {
+    // As `erase` does it: a chain of its own, and nothing of the service's own work.
+    let tracker = Tracker::open(Config {
+        enabled: true,
+        service: "provenance-audit".to_owned(),
+        max_values: 1,
+        tracked_models: Default::default(),
+        retention: Default::default(),
+        ..evidence.config.clone()
+    })?;
+    let erased = tracker.erase("email", email, "synthetic person");
+    tracker.close();
+    erased.map(|erased| (erased.events, erased.values))
+}
+
+/// What each hook did with the synthetic person.
+fn write_hooks(out: &mut impl Write, hooks: &[Hook], paint: Paint) -> Result<(), Failure> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let fired = hooks.iter().filter(|hook| hook.fired).count();
+    writeln!(
+        out,
+        "\n{} of {} reported the synthetic person:",
+        fired,
+        count(hooks.len() as u64, "declared hook", "declared hooks")
+    )?;
+    for hook in hooks {
+        let word = match hook.fired {
+            _ if hook.missed => paint.red("MISSED"),
+            true => paint.green("fired "),
+            false => paint.yellow("silent"),
+        };
+        let at = hook.at.as_deref().unwrap_or("?");
+        writeln!(
+            out,
+            "{word}   {} {} ({})",
+            hooks::word(&hook.kind),
+            shown(&hook.path),
+            shown(at)
+        )?;
+        for (event_type, ids) in &hook.events {
+            let some: Vec<String> = ids.iter().take(3).cloned().collect();
+            let more = if ids.len() > some.len() { ", .." } else { "" };
+            writeln!(
+                out,
+                "         {event_type} {}: {}{more}",
+                ids.len(),
+                shown(&listed(&some))
+            )?;
+        }
+        for line in [&hook.why, &hook.advice].into_iter().filter(|line| !line.is_empty()) {
+            writeln!(out, "         {}", shown(line))?;
+        }
+    }
+    Ok(())
 }
 
 /// What the running process says of itself.
@@ -347,8 +497,11 @@ fn running(status: &Json, findings: &mut Findings) {
 }
 
 /// Blind spots by kind and site.
-pub(super) fn blind_spots(status: &Json) -> BTreeMap<String, BTreeMap<String, u64>> {
-    let mut spots: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+pub(super) type BlindSpots = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// The blind spots that a host tells of.
+pub(super) fn blind_spots(status: &Json) -> BlindSpots {
+    let mut spots = BlindSpots::new();
     for spot in status.get("blind_spots").and_then(Json::as_array).into_iter().flatten() {
         let said = |key: &str| spot.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
         let times = spot.get("count").and_then(Json::as_u64).unwrap_or(0);
@@ -405,6 +558,10 @@ pub(super) fn in_words(kind: &str) -> (&str, &'static str) {
             "hooks in which the host's own code panicked",
             "look at Display, Serialize and Tracked of what the site handles",
         ),
+        "erased_person_met" => (
+            "data of somebody who was erased",
+            "it is still in the application's own database, or came back",
+        ),
         other => (other, "see docs/evidence.md"),
     }
 }
@@ -453,237 +610,5 @@ fn configured(config: &Config, evidence: Option<&Evidence>, findings: &mut Findi
                 "give it through RUNTIME_TRACKING_KEY or key_file",
             );
         }
-    }
-}
-
-/// What was observed, as far as it is compared.
-#[derive(Default)]
-struct Seen {
-    events: BTreeMap<String, u64>,
-    /// Types and tables of models, and paths of attributes, that some event names.
-    sites: BTreeSet<String>,
-    models: BTreeSet<String>,
-    recipients: BTreeSet<String>,
-    undeclared: BTreeMap<String, u64>,
-    without_person: u64,
-    unknown_outcomes: u64,
-    uncertain: u64,
-}
-
-impl Seen {
-    fn in_file(evidence: &mut Evidence, findings: &mut Findings) -> Result<Self, Failure> {
-        let path = evidence.config.storage.to_string();
-        findings.add(Level::Fine, format!("the evidence in {path} can be read"), "");
-        let bar = output::progress("events");
-        let mut seen = Seen::default();
-        let query = EventQuery::default();
-        each_event(&mut evidence.reader, &query, |event: StoredEvent| {
-            bar.inc(1);
-            let persons = event
-                .matched_tags
-                .iter()
-                .any(|tag| tag.get("owner").is_some_and(|owner| !owner.is_null()));
-            seen.see(&event.event_type, &event.extras, event.target.as_deref(), persons);
-            Ok::<_, provenance::Error>(())
-        })?;
-        bar.finish_and_clear();
-        Ok(seen)
-    }
-
-    fn at(host: &Host, findings: &mut Findings) -> Result<Self, String> {
-        let mut seen = Seen::default();
-        let mut cursor = String::new();
-        for page in 0..=PAGES {
-            if page == PAGES {
-                findings.add(
-                    Level::Note,
-                    format!("only the newest {} events were looked at", PAGES * 500),
-                    "name the evidence file with --db to look at all of them",
-                );
-                break;
-            }
-            let answer = host.get(&format!("events?limit=500{cursor}"))?;
-            for event in answer.get("events").and_then(Json::as_array).into_iter().flatten() {
-                let nothing = Map::new();
-                let extras = event.get("extras").and_then(Json::as_object).unwrap_or(&nothing);
-                let event_type = event.get("event_type").and_then(Json::as_str).unwrap_or_default();
-                let tags = event.get("matched_tags").and_then(Json::as_array).into_iter().flatten();
-                let persons = tags
-                    .into_iter()
-                    .any(|tag| tag.get("owner").is_some_and(Json::is_string));
-                seen.see(event_type, extras, event.get("target").and_then(Json::as_str), persons);
-            }
-            match answer.get("next_cursor").and_then(Json::as_str) {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => break,
-            }
-        }
-        Ok(seen)
-    }
-
-    fn see(&mut self, event_type: &str, extras: &Map<String, Json>, target: Option<&str>, persons: bool) {
-        *self.events.entry(event_type.to_owned()).or_default() += 1;
-        for key in ["model", "table"] {
-            self.models.insert(text(extras, key).to_owned());
-        }
-        self.models
-            .extend(target.and_then(|target| target.strip_prefix("db:")).map(str::to_owned));
-        if let Some(site) = extras.get("site").and_then(Json::as_object) {
-            self.sites.insert(text(site, "path").to_owned());
-        }
-        let certain = extras.get("certain").and_then(Json::as_bool).unwrap_or(true);
-        self.uncertain += u64::from(event_type == "DATA_STORAGE" && !certain);
-        self.without_person +=
-            u64::from(event_type == "DATA_COLLECTION" && !persons && text(extras, "owner").is_empty());
-        if event_type == "DATA_SHARE" {
-            let recipient = text(extras, "recipient");
-            self.recipients.insert(recipient.to_owned());
-            if extras.get("recipient_declared") == Some(&Json::Bool(false)) {
-                *self.undeclared.entry(recipient.to_owned()).or_default() += 1;
-            }
-            self.unknown_outcomes += u64::from(text(extras, "outcome") == "unknown");
-        }
-    }
-
-    /// Declared against observed.
-    fn compare(&self, status: Option<&Json>, program: &[Entry], config: &Config, findings: &mut Findings) {
-        let of = |event_type: &str| self.events.get(event_type).copied().unwrap_or(0);
-        if self.events.keys().all(|event_type| event_type == "AUDIT_ACCESS") {
-            findings.add(
-                Level::Problem,
-                "nothing was ever recorded",
-                "does main keep the guard of provenance::init() (`let _provenance = ..`, not `let _ = ..`)? Do \
-                 attributes stand on models and handlers? Was a request made? --probe finds out",
-            );
-            return;
-        }
-        let total: u64 = self.events.values().sum();
-        findings.add(Level::Fine, format!("{} recorded", count(total, "event", "events")), "");
-        for (recipient, shares) in &self.undeclared {
-            if !config.recipients.contains_key(recipient) {
-                findings.add(
-                    Level::Warning,
-                    format!(
-                        "recipient {recipient} is undeclared: it got {}",
-                        count(*shares, "share", "shares")
-                    ),
-                    "say in `recipients` who it is: hosts, role, legal_name, country, safeguard",
-                );
-            }
-        }
-        for name in config.recipients.keys().filter(|name| !self.recipients.contains(*name)) {
-            findings.add(
-                Level::Note,
-                format!("recipient {name} is declared, and no share with it was observed"),
-                "",
-            );
-        }
-        if of("POLICY_VIOLATION") > 0 {
-            findings.add(
-                Level::Warning,
-                format!(
-                    "{} of what egress functions allow",
-                    count(of("POLICY_VIOLATION"), "violation", "violations")
-                ),
-                "`provenance-audit export --format jsonl --type POLICY_VIOLATION` lists them",
-            );
-        }
-        if self.unknown_outcomes > 0 {
-            findings.add(
-                Level::Note,
-                format!(
-                    "nobody can tell how {} ended",
-                    count(self.unknown_outcomes, "share", "shares")
-                ),
-                "the process ended first, or the client is one that no hook knows",
-            );
-        }
-        if self.without_person > 0 {
-            findings.add(
-                Level::Note,
-                format!(
-                    "{} of nobody known: a person's answer misses them",
-                    count(self.without_person, "collection is", "collections are")
-                ),
-                "say whose they are: owner(..) on the type, `owner` of input_fields, or set_owner",
-            );
-        }
-        if self.uncertain > 0 {
-            findings.add(
-                Level::Note,
-                format!(
-                    "{} uncertain (certain: false)",
-                    count(self.uncertain, "write is", "writes are")
-                ),
-                "extras.reason says why; the feature sqlite-probe closes most of these gaps for SQLite",
-            );
-        }
-        self.models_unseen(status, program, findings);
-        for (kind, what, advice) in [
-            (
-                "egress",
-                "egress function",
-                "was it ever called? A helper that calls the client elsewhere is not seen",
-            ),
-            ("input", "input", "was it ever called?"),
-            (
-                "derived",
-                "derivation",
-                "was it ever called, with values that are registered?",
-            ),
-        ] {
-            for entry in program.iter().filter(|entry| entry.kind == kind) {
-                if !self.sites.contains(&entry.path) {
-                    findings.add(
-                        Level::Warning,
-                        format!("{what} {} was never seen", place(entry)),
-                        advice,
-                    );
-                }
-            }
-        }
-        if program.is_empty() {
-            findings.add(
-                Level::Note,
-                "egress functions and inputs that were never seen are not listed",
-                "name the host's program with --program to compare what it declares",
-            );
-        }
-    }
-
-    /// Models that no write and no load was seen of.
-    fn models_unseen(&self, status: Option<&Json>, program: &[Entry], findings: &mut Findings) {
-        let mut unseen = BTreeMap::new();
-        let declared = status
-            .and_then(|status| status.get("tracked_models"))
-            .and_then(Json::as_object);
-        for (name, model) in declared.into_iter().flatten() {
-            let table = model.get("table").and_then(Json::as_str).unwrap_or(name);
-            let at = model.get("at").and_then(Json::as_str).unwrap_or_default();
-            if !self.models.contains(table) && !self.models.contains(name) {
-                unseen.insert(table.to_owned(), format!("{name} ({at})"));
-            }
-        }
-        for entry in program.iter().filter(|entry| entry.kind == "model") {
-            let table = text(&entry.rest, "table");
-            if !self.models.contains(table) {
-                unseen.insert(table.to_owned(), place(entry));
-            }
-        }
-        for (table, model) in unseen {
-            findings.add(
-                Level::Warning,
-                format!("model {model} of table {table} is declared, and no write of it was ever seen"),
-                "writes around the model are seen with the feature sql-fallback; a table that only reads needs \
-                 access_events to show up",
-            );
-        }
-    }
-}
-
-fn place(entry: &Entry) -> String {
-    match &entry.at {
-        Some(at) => format!("{} ({at})", entry.path),
-        None => entry.path.clone(),
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Answer {
 pub(super) struct Call<'a> {
     pub(super) method: &'a str,
     pub(super) url: &'a str,
-    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) headers: Vec<(String, String)>,
     pub(super) body: String,
 }
 
@@ -85,7 +85,7 @@ impl Host {
 pub(super) fn send(call: Call<'_>) -> Result<Answer, String> {
     let mut request = ureq::http::Request::builder().method(call.method).uri(call.url);
     for (name, value) in &call.headers {
-        request = request.header(*name, value);
+        request = request.header(name, value);
     }
     let request = request
         .body(call.body)

@@ -4,6 +4,7 @@ mod affected;
 mod doctor;
 mod erase;
 mod export;
+mod hooks;
 mod host;
 mod manual;
 mod output;
@@ -14,8 +15,10 @@ mod prune;
 mod recipients;
 mod record;
 mod report;
+mod seen;
 mod serve;
 mod subject;
+mod synthetic;
 mod verify;
 
 use std::process::ExitCode;

@@ -7,12 +7,13 @@ use provenance::inventory::Entry;
 use provenance::store::EventQuery;
 use provenance::{Kind, Pseudonyms, Timestamp};
 use serde_json::{Map, Value as Json};
-use sha2::{Digest, Sha256};
 
 use super::doctor::{Findings, Level, blind_spots, in_words};
+use super::hooks::{self, Earlier, Hook, Observed};
 use super::host::{self, Call, Host};
 use super::output::{self, count, listed};
 use super::place::Evidence;
+use super::synthetic::{Person, Probe};
 use crate::export::text;
 
 /// How often a host is asked for more events.
@@ -71,111 +72,25 @@ impl Expected {
     }
 }
 
-/// One request, as it was asked for.
-pub(super) struct Probe {
-    method: String,
-    path: String,
-    parameters: Vec<(String, String)>,
-}
-
-impl Probe {
-    /// `POST /signup email={email} currency=EUR`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |what: &str| {
-            Err(format!(
-                "--probe: {what}; write METHOD PATH NAME=VALUE.., such as 'POST /signup email={{email}} name={{name}}'"
-            ))
-        };
-        let mut words = text.split_whitespace();
-        let (Some(method), Some(path)) = (words.next(), words.next()) else {
-            return wrong("there is no method, or no path");
-        };
-        if !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            return wrong("the method is not in capitals");
-        }
-        if !path.starts_with('/') {
-            return wrong("the path does not begin with /");
-        }
-        let mut parameters = Vec::new();
-        for word in words {
-            let Some((name, value)) = word.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-                return wrong("a parameter has no = in it");
-            };
-            parameters.push((name.to_owned(), value.to_owned()));
-        }
-        Ok(Probe {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            parameters,
-        })
-    }
-}
-
-/// Who does not exist.
-struct Person {
-    tag: String,
-    values: [(&'static str, String); 6],
-}
-
-impl Person {
-    fn new() -> Self {
-        // Unlike any other run's: nothing here is a secret.
-        let seed = format!("{:?} {} {:?}", Timestamp::now(), std::process::id(), Instant::now());
-        let hash = Sha256::digest(seed);
-        let mut bytes = hash.iter().copied();
-        let mut next = || bytes.next().unwrap_or_default();
-        let tag: String = (0..5).map(|_| format!("{:02x}", next())).collect();
-        let letters: String = (0..8).map(|_| char::from(b'a' + next() % 26)).collect();
-        let number = 100_000 + (u32::from(next()) << 8 | u32::from(next())) * 7;
-        Person {
-            values: [
-                ("{email}", format!("provenance-probe-{tag}@example.com")),
-                ("{name}", format!("Probe {}", capital(&letters))),
-                ("{phone}", format!("+1 202 555 01{:02}", next() % 100)),
-                ("{number}", number.to_string()),
-                (
-                    "{date}",
-                    format!("19{}-0{}-1{}", 50 + next() % 50, 1 + next() % 9, next() % 10),
-                ),
-                ("{word}", format!("probe-{tag}")),
-            ],
-            tag,
-        }
-    }
-
-    fn filled(&self, value: &str) -> String {
-        let fill = |text: String, (mark, value): &(&str, String)| text.replace(mark, value);
-        self.values.iter().fold(value.to_owned(), fill)
-    }
-}
-
-fn capital(word: &str) -> String {
-    let mut chars = word.chars();
-    chars
-        .next()
-        .map(|first| first.to_ascii_uppercase())
-        .into_iter()
-        .chain(chars)
-        .collect()
-}
-
 /// All probes of one call, in their order.
 pub(super) struct Run<'a> {
     pub(super) app: &'a str,
     pub(super) host: &'a Host,
-    pub(super) probes: &'a [Probe],
+    pub(super) probes: Vec<Probe>,
     pub(super) sent_as: SentAs,
+    /// Headers that each request has.
+    pub(super) headers: Vec<(String, String)>,
     pub(super) expected: &'a [Expected],
+    pub(super) every_hook: bool,
     pub(super) wait: u64,
-    pub(super) program: &'a [Entry],
+    pub(super) declared: &'a [Entry],
+    pub(super) instance: Option<&'a str>,
 }
 
 /// What came of requests.
 #[derive(Default)]
 struct Reported {
     status: u16,
-    /// The application did not take the request.
-    refused: bool,
     /// By id.
     events: BTreeMap<String, Json>,
     /// Blind spots that were counted meanwhile, whoever caused them: kind and site.
@@ -187,9 +102,14 @@ struct Reported {
 type Known = HashMap<String, BTreeSet<String>>;
 
 impl Run<'_> {
-    pub(super) fn probe(&self, evidence: Option<&mut Evidence>, findings: &mut Findings) -> Result<(), String> {
+    /// Sends `person`, and says what each hook reported of them.
+    pub(super) fn probe(
+        mut self,
+        person: &Person,
+        evidence: Option<&mut Evidence>,
+        findings: &mut Findings,
+    ) -> Result<Vec<Hook>, String> {
         host::plain_http(self.app).map_err(|why| format!("--app: {why}"))?;
-        let person = Person::new();
         let mut file = evidence.and_then(|evidence| Some((Pseudonyms::load(&evidence.config).ok()?, evidence)));
         if file.is_none() {
             findings.add(
@@ -198,17 +118,31 @@ impl Run<'_> {
                 "run this beside the host, with the service's configuration and key, to know them by their fingerprints",
             );
         }
+        let earlier = Earlier::of(self.host);
+        for probe in &mut self.probes {
+            if let Some(input) = probe.complete(self.declared, &earlier.places)? {
+                let names = probe
+                    .parameters
+                    .iter()
+                    .map(|(name, _)| name.clone())
+                    .collect::<Vec<_>>();
+                let what = format!("{}: sent {}, as {input} declares", probe.route(), listed(&names));
+                findings.add(Level::Note, what, "");
+            }
+        }
         let mut jar = BTreeMap::new();
-        let mut all = Reported::default();
+        let (mut all, mut refused) = (Reported::default(), Vec::new());
         for (number, probe) in self.probes.iter().enumerate() {
-            let reported = self.send(probe, number, &person, &mut jar, &mut file)?;
-            self.of_route(probe, &reported, findings)?;
+            let reported = self.send(probe, number, person, &mut jar, &mut file)?;
+            self.of_route(probe, number, person, &reported, findings)?;
+            if reported.is_refused() {
+                refused.push((probe.route(), reported.status));
+            }
             all.events.extend(reported.events);
             all.missed.extend(reported.missed);
-            all.refused |= reported.refused;
         }
         let known = file.as_ref().map(|(pseudonyms, _)| {
-            let each = self.probes.iter().map(|probe| fingerprints(pseudonyms, probe, &person));
+            let each = self.probes.iter().map(|probe| fingerprints(pseudonyms, probe, person));
             each.fold(Known::new(), |mut known, more| {
                 for (fingerprint, names) in more {
                     known.entry(fingerprint).or_default().extend(names);
@@ -217,47 +151,28 @@ impl Run<'_> {
             })
         });
         if !all.events.is_empty() {
-            self.of_values(&all, known.as_ref(), findings);
+            self.of_values(&all, !refused.is_empty(), known.as_ref(), findings);
         }
-        let sites: BTreeSet<String> = all.events.values().filter_map(site).collect();
-        let mut silent = Vec::new();
-        for entry in self.program {
-            let what = match entry.kind.as_str() {
-                "input" => "input",
-                "model" => "model",
-                "egress" => "egress function",
-                "derived" => "derivation",
-                _ => continue,
-            };
-            let at = entry.at.as_deref().unwrap_or("?");
-            match sites.contains(&entry.path) {
-                true => findings.add(
-                    Level::Fine,
-                    format!("{what} {} ({at}) reported the synthetic person", entry.path),
-                    "",
-                ),
-                false => silent.push(format!("{what} {} ({at})", entry.path)),
+        let observed = Observed {
+            events: &all.events,
+            moved: &all.missed,
+            standing: &blind_spots(&self.host.get("status")?),
+            refused: &refused,
+            earlier: &earlier,
+        };
+        let hooks = hooks::of(self.declared, &observed);
+        for hook in &hooks {
+            if hook.missed || (self.every_hook && !hook.fired) {
+                let how = if hook.fired {
+                    "did not see all"
+                } else {
+                    "reported nothing"
+                };
+                let what = format!("{} {} {how}: {}", hooks::word(&hook.kind), hook.path, hook.why);
+                findings.add(Level::Problem, what, hook.advice.clone());
             }
         }
-        if !silent.is_empty() {
-            findings.add(
-                Level::Note,
-                format!(
-                    "these hooks reported nothing of the synthetic person: {}",
-                    listed(&silent)
-                ),
-                "no probe reached them, or they saw none of the values; name routes that do",
-            );
-        }
-        findings.add(
-            Level::Note,
-            format!(
-                "the synthetic person {} stays where the application put them",
-                person.filled("{email}")
-            ),
-            "remove the account in the application",
-        );
-        Ok(())
+        Ok(hooks)
     }
 
     fn send(
@@ -270,7 +185,7 @@ impl Run<'_> {
     ) -> Result<Reported, String> {
         let before = blind_spots(&self.host.get("status")?);
         let since = Timestamp::now();
-        let request_id = format!("{REQUEST_ID}{}{number}", person.tag);
+        let request_id = request_id(person, number);
         let parameters: Vec<(String, String)> = probe
             .parameters
             .iter()
@@ -280,7 +195,7 @@ impl Run<'_> {
             .extend_pairs(&parameters)
             .finish();
         let mut url = format!("{}{}", self.app.trim_end_matches('/'), probe.path);
-        let mut headers = vec![("x-request-id", request_id.clone())];
+        let mut headers = vec![("x-request-id".to_owned(), request_id.clone())];
         let has_body = !matches!(probe.method.as_str(), "GET" | "HEAD");
         let body = match (has_body, self.sent_as) {
             (false, _) => {
@@ -291,11 +206,14 @@ impl Run<'_> {
                 String::new()
             }
             (true, SentAs::Form) => {
-                headers.push(("content-type", "application/x-www-form-urlencoded".to_owned()));
+                headers.push((
+                    "content-type".to_owned(),
+                    "application/x-www-form-urlencoded".to_owned(),
+                ));
                 form
             }
             (true, SentAs::Json) => {
-                headers.push(("content-type", "application/json".to_owned()));
+                headers.push(("content-type".to_owned(), "application/json".to_owned()));
                 let object: Map<_, _> = parameters
                     .iter()
                     .map(|(name, value)| (name.clone(), value.as_str().into()))
@@ -303,9 +221,16 @@ impl Run<'_> {
                 Json::Object(object).to_string()
             }
         };
-        if !jar.is_empty() {
-            let cookies: Vec<_> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            headers.push(("cookie", cookies.join("; ")));
+        let (given, others): (Vec<_>, Vec<_>) = self
+            .headers
+            .iter()
+            .cloned()
+            .partition(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+        headers.extend(others);
+        let kept = jar.iter().map(|(name, value)| format!("{name}={value}"));
+        let cookies: Vec<_> = given.into_iter().map(|(_, cookies)| cookies).chain(kept).collect();
+        if !cookies.is_empty() {
+            headers.push(("cookie".to_owned(), cookies.join("; ")));
         }
         let answer = host::send(Call {
             method: &probe.method,
@@ -334,7 +259,6 @@ impl Run<'_> {
         }
         Ok(Reported {
             status: answer.status,
-            refused: !(200..400).contains(&answer.status),
             events,
             missed,
             since,
@@ -389,43 +313,73 @@ impl Run<'_> {
     }
 
     /// Says whether a route answered, and whether anything was reported of it.
-    fn of_route(&self, probe: &Probe, reported: &Reported, findings: &mut Findings) -> Result<(), String> {
-        let route = format!("{} {}", probe.method, probe.path);
-        if reported.refused {
+    fn of_route(
+        &self,
+        probe: &Probe,
+        number: usize,
+        person: &Person,
+        reported: &Reported,
+        findings: &mut Findings,
+    ) -> Result<(), String> {
+        let route = probe.route();
+        if reported.is_refused() {
             findings.add(
                 Level::Problem,
                 format!("{route}: the application answers {}", reported.status),
                 match reported.status {
                     404 | 405 => "it has no such route",
-                    401 | 403 => "it asks for a session: probe the route that signs in or up before this one",
+                    401 | 403 => {
+                        "it asks for a session: probe the route that signs in or up before this one, or name a variable \
+                         that holds a cookie or token with --header-env"
+                    }
                     400 | 409 | 415 | 422 => "it does not take what was sent: look at the parameters, and at --as",
                     _ => "look at its log",
                 },
             );
         }
-        match reported.events.len() as u64 {
-            0 => {
-                let (what, advice) = self.nothing(&route, reported)?;
-                findings.add(Level::Problem, what, advice);
-            }
-            events => findings.add(
-                Level::Fine,
-                format!("{route}: {} reported", count(events, "event was", "events were")),
-                "",
-            ),
+        let said = |event: &Json, key: &str| event.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let events = reported.events.values();
+        let instances: BTreeSet<String> = events.clone().filter_map(instance).collect();
+        let ours = request_id(person, number);
+        if reported.events.is_empty() {
+            let (what, advice) = self.nothing(&route, reported)?;
+            findings.add(Level::Problem, what, advice);
+            return Ok(());
+        }
+        let reported_by = count(reported.events.len() as u64, "event was", "events were");
+        findings.add(Level::Fine, format!("{route}: {reported_by} reported"), "");
+        if events.clone().all(|event| said(event, "request_id") != ours) {
+            findings.add(
+                Level::Warning,
+                format!("{route}: its events do not carry the request's id"),
+                "put provenance::axum::layer() on the router, with Router::layer: without it hooks have no request, and \
+                 the fields of config alone are not looked at",
+            );
+        } else if events.clone().any(|event| said(event, "actor").ends_with("(no route)")) {
+            findings.add(
+                Level::Warning,
+                format!("{route}: its events do not know the route"),
+                "the layer is around the whole router, or the request met a fallback: put it on with Router::layer",
+            );
+        }
+        if let Some(instance) = self.instance
+            && !instances.is_empty()
+            && !instances.contains(instance)
+        {
+            findings.add(
+                Level::Warning,
+                format!("{route}: reported by another process than the one that was asked for its status"),
+                "several processes share the evidence: blind spots and the queue are each one's own; ask the audit address \
+                 of the one that serves --app",
+            );
         }
         Ok(())
     }
 
     /// Says what was reported of each value in all probes, and why not.
-    fn of_values(&self, reported: &Reported, known: Option<&Known>, findings: &mut Findings) {
-        let marked: BTreeSet<&String> = self
-            .probes
-            .iter()
-            .flat_map(|probe| &probe.parameters)
-            .filter(|(_, value)| value.contains('{'))
-            .map(|(name, _)| name)
-            .collect();
+    fn of_values(&self, reported: &Reported, refused: bool, known: Option<&Known>, findings: &mut Findings) {
+        let marked = self.probes.iter().flat_map(Probe::marked);
+        let marked: BTreeSet<&String> = marked.map(|(name, _)| name).collect();
         for expected in ALL {
             let of_type: Vec<&Json> = reported
                 .events
@@ -457,7 +411,7 @@ impl Run<'_> {
                 false => Level::Note,
             };
             let what = format!("not {}, as far as hooks saw: {}", expected.word(), listed(&missing));
-            findings.add(level, what, why(expected, &of_type, reported));
+            findings.add(level, what, why(expected, &of_type, reported, refused));
         }
     }
 
@@ -484,7 +438,8 @@ impl Run<'_> {
         }
         let mut advice =
             "no hook ran: put provenance::axum::layer() on the router and #[provenance_input] on the handler; \
-                          keep the guard of provenance::init() in main; is `enabled` true?"
+                          keep the guard of provenance::init() in main; is `enabled` true? Is the audit address that of the \
+                          process behind --app?"
                 .to_owned();
         for (kind, site) in &reported.missed {
             advice.push_str(&format!(" Counted meanwhile: {} at {site}.", in_words(kind).0));
@@ -510,7 +465,7 @@ fn carries(event: &Json, name: &str, known: Option<&Known>) -> bool {
 fn fingerprints(pseudonyms: &Pseudonyms, probe: &Probe, person: &Person) -> Known {
     let kinds = [Kind::Text, Kind::Email, Kind::Phone, Kind::Number, Kind::Date, Kind::Id];
     let mut known = Known::new();
-    for (name, value) in probe.parameters.iter().filter(|(_, value)| value.contains('{')) {
+    for (name, value) in probe.marked() {
         let value = person.filled(value);
         for kind in kinds {
             if let Some(fingerprint) = pseudonyms.fingerprint(kind, &value) {
@@ -521,8 +476,19 @@ fn fingerprints(pseudonyms: &Pseudonyms, probe: &Probe, person: &Person) -> Know
     known
 }
 
-fn site(event: &Json) -> Option<String> {
-    Some(event.get("extras")?.get("site")?.get("path")?.as_str()?.to_owned())
+fn request_id(person: &Person, number: usize) -> String {
+    format!("{REQUEST_ID}{}{number}", person.tag)
+}
+
+impl Reported {
+    /// The application did not take the request.
+    fn is_refused(&self) -> bool {
+        !(200..400).contains(&self.status)
+    }
+}
+
+fn instance(event: &Json) -> Option<String> {
+    Some(event.get("extras")?.get("instance")?.as_str()?.to_owned())
 }
 
 /// Where an event saw a value.
@@ -540,7 +506,7 @@ fn place(event: &Json) -> String {
 }
 
 /// Why values were not reported, as far as that can be told from outside.
-fn why(expected: Expected, of_type: &[&Json], reported: &Reported) -> String {
+fn why(expected: Expected, of_type: &[&Json], reported: &Reported, refused: bool) -> String {
     let kinds: &[&str] = match expected {
         Expected::Collected => &["unvisited_input", "capped_input"],
         Expected::Stored => &["bypassed_model", "uninstrumented_connection", "model_without_hook"],
@@ -559,8 +525,8 @@ fn why(expected: Expected, of_type: &[&Json], reported: &Reported) -> String {
     if !missed.is_empty() {
         return listed(&missed);
     }
-    if reported.refused && of_type.is_empty() {
-        return "the application refused a request before".to_owned();
+    if refused && of_type.is_empty() {
+        return "the application refused a request: what it began was rolled back, or never made".to_owned();
     }
     match (expected, of_type.is_empty()) {
         (Expected::Collected, true) => "no input hook ran: #[provenance_input], or the layer".to_owned(),
@@ -582,7 +548,7 @@ fn why(expected: Expected, of_type: &[&Json], reported: &Reported) -> String {
         (Expected::Derived, _) => "no #[derived] function took it".to_owned(),
         (Expected::Shared, true) => {
             "nothing was sent that a hook saw: `cargo provenance check` lists calls outside of \
-                                     #[egress] functions"
+                                     #[egress] functions, which go unrecorded to hosts in ignored_hosts"
                 .to_owned()
         }
         (Expected::Shared, false) => {

@@ -33,7 +33,7 @@ pub use crate::continued::in_force;
 
 pub use read::{
     EventPage, EventQuery, FingerprintPage, FingerprintQuery, Flow, FlowKey, FlowQuery, Reader, StoredEvent,
-    StoredFingerprint, Summary,
+    StoredFingerprint, Summary, Version,
 };
 pub use verify::{Problem, Verified, VerifiedInstance};
 

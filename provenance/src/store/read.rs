@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
@@ -14,6 +16,7 @@ use super::index::{FlowIds, Sight};
 use super::postgres;
 use super::postings::{Spot, Term};
 use super::schema::{self, Found, Mode, Rest, event_counts, fingerprints, instances, keys};
+use super::statement::statement;
 use super::texts::Catalog;
 use super::verify::{self, Verified};
 use super::{pages, stored, values};
@@ -35,6 +38,15 @@ const ATTEMPTS: usize = 3;
 pub struct Reader {
     source: Source,
     memory: Memory,
+    /// No other's, and another where the file was opened anew.
+    number: u64,
+}
+
+/// What a reader sees: equal ones of the same evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    reader: u64,
+    commits: i64,
 }
 
 enum Source {
@@ -268,6 +280,7 @@ impl Reader {
                 rest,
             },
             memory: Memory::default(),
+            number: number(),
         })
     }
 
@@ -288,11 +301,34 @@ impl Reader {
                         server,
                     },
                     memory: Memory::default(),
+                    number: number(),
                 })
             }
             #[cfg(not(feature = "postgres-store"))]
             Storage::Postgres(_) => Err(super::no_server()),
         }
+    }
+
+    /// Tells whether anything was committed since this reader was asked before; for much less than a question costs. What
+    /// was read after one version is right for as long as the next one is equal. `None` of a server, which does not tell.
+    ///
+    /// # Errors
+    /// [`Error::is_store`] when the file cannot be read.
+    pub fn version(&mut self) -> Result<Option<Version>, Error> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = BigInt)]
+            data_version: i64,
+        }
+        let row: Option<Row> = self.ask(|connection, _| match connection {
+            Db::Sqlite(connection) => statement!("PRAGMA data_version").get_result(*connection).map(Some),
+            #[cfg(feature = "postgres-store")]
+            Db::Postgres(_) => Ok(None),
+        })?;
+        Ok(row.map(|row| Version {
+            reader: self.number,
+            commits: row.data_version,
+        }))
     }
 
     /// Events, newest first: by the time at which they were seen, but never before one that was
@@ -441,6 +477,11 @@ impl Reader {
         // The loop above ends with an answer.
         Err(Error::new(ErrorKind::Store, "the evidence cannot be read"))
     }
+}
+
+fn number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
 }
 
 fn bad_cursor() -> Error {

@@ -1,5 +1,7 @@
 //! `doctor`: of a file, of a running host, and with a synthetic person.
 
+mod hooks;
+
 use std::net::TcpListener;
 
 use axum::Form;
