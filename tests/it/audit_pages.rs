@@ -480,7 +480,7 @@ fn pictures_to_be_looked_at() {
             browser.call("Emulation.setDeviceMetricsOverride", screen);
             let media = serde_json::json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
             browser.call("Emulation.setEmulatedMedia", media);
-            let mut picture = |browser: &mut Browser, name: &str| {
+            let picture = |browser: &mut Browser, name: &str| {
                 let wide = browser.eval("document.documentElement.scrollWidth").as_i64().unwrap();
                 if wide > width {
                     eprintln!("{name} {width} {scheme}: {wide} wide");

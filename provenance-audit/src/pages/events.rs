@@ -121,19 +121,19 @@ fn row(event: &StoredEvent) -> Markup {
     let owner = text(&event.extras, "owner");
     html! {
         tr {
-            td.time { (event_link(&event.event_id, &time(event.created_at))) }
-            td {
+            td.time data-label="Time (UTC)" { (event_link(&event.event_id, &time(event.created_at))) }
+            td data-label="What" {
                 (kind(&event.event_type))
                 @if event.event_type == "DATA_SHARE" { " " (outcome(&answers::outcome(event))) }
             }
-            td.what {
+            td.what data-label="Who and onto what" {
                 (event.actor)
                 @if !recipient.is_empty() { " → " strong { (recipient) } }
                 @else if let Some(target) = &event.target { " → " (target) }
             }
-            td { ul.plain { @for name in categories.iter().take(4) { li { (category(name)) } } @if more > 0 { li.none { "and " (more) " more" } } } }
-            td { @if owner.is_empty() { span.none { "–" } } @else { (pseudonym(owner)) } }
-            td { (site(event)) }
+            td data-label="Values" { ul.plain { @for name in categories.iter().take(4) { li { (category(name)) } } @if more > 0 { li.none { "and " (more) " more" } } } }
+            td data-label="Person" { @if owner.is_empty() { span.none { "–" } } @else { (pseudonym(owner)) } }
+            td data-label="Code" { (site(event)) }
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Who gets personal data, undeclared recipients first.
 
+use std::collections::BTreeSet;
+
 use maud::html;
 
 use super::parts::{category, link, maybe, number, outcome, words};
 use super::{Here, Pairs};
+use crate::answers::is_within;
 use crate::api::{Refusal, Reply};
 use crate::params::Params;
 
@@ -14,8 +17,12 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
         .as_deref()
         .map(|category| crate::answers::short(&provenance::inventory::canonical_category(category)).to_owned());
     let mut recipients = here.api.recipients()?;
+    let known: BTreeSet<String> = recipients
+        .iter()
+        .flat_map(|recipient| recipient.categories.keys().cloned())
+        .collect();
     if let Some(wanted) = &wanted {
-        recipients.retain(|recipient| recipient.categories.contains_key(wanted));
+        recipients.retain(|recipient| recipient.categories.keys().any(|name| is_meant(name, wanted)));
     }
     let undeclared = recipients
         .iter()
@@ -29,7 +36,8 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                     "Everybody whom the configuration names, or who got a request." }
             }
             form.dates method="get" {
-                label { span { "Who got" } input name="category" value=(params.get("category").unwrap_or("")) placeholder="financial.income" spellcheck="false"; }
+                label { span { "Who got" } input name="category" value=(params.get("category").unwrap_or("")) placeholder="financial.income" list="categories" spellcheck="false";
+                    datalist id="categories" { @for name in &known { option value=(name) {} } } }
                 button type="submit" { "Show" }
             }
         }
@@ -58,21 +66,21 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                                 br; span.count { (maybe(recipient.profile.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
                                 br; a.small href=(link("view/incident", &[("recipient", &recipient.recipient)])) { "Who was affected?" }
                             }
-                            td { (maybe(recipient.profile.country.as_deref())) }
-                            td { (maybe(recipient.profile.safeguard.as_deref())) }
-                            td {
+                            td data-label="Country" { (maybe(recipient.profile.country.as_deref())) }
+                            td data-label="Safeguard" { (maybe(recipient.profile.safeguard.as_deref())) }
+                            td data-label="What was found" {
                                 @if recipient.categories.is_empty() { span.none { "nothing seen" } }
                                 ul.plain { @for (name, events) in &recipient.categories { li { (category(name)) " " span.count { (number(*events)) "×" }
                                     @if let Some(found) = recipient.violations.get(name) { " " a.violation href=(link("view/events", &[("event_type", "POLICY_VIOLATION"), ("recipient", &recipient.recipient), ("category", name)])) { "▲ " (number(*found)) " against the policy" } }
                                 } } }
                             }
-                            td { (words(&recipient.purposes)) }
-                            td { @match (&recipient.first_day, &recipient.last_day) {
+                            td data-label="Purposes" { (words(&recipient.purposes)) }
+                            td data-label="First and last" { @match (&recipient.first_day, &recipient.last_day) {
                                 (Some(first), Some(last)) if first == last => (first),
                                 (Some(first), Some(last)) => { (first) " – " (last) }
                                 _ => span.none { "never" }
                             } }
-                            td { ul.plain { @for (ended, times) in &recipient.outcomes { li { (outcome(ended)) " " span.count { (number(*times)) "×" } } } } }
+                            td data-label="How it ended" { ul.plain { @for (ended, times) in &recipient.outcomes { li { (outcome(ended)) " " span.count { (number(*times)) "×" } } } } }
                         }
                     } }
                 }
@@ -81,4 +89,9 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
         }
     };
     Ok(here.page("Recipients", body))
+}
+
+/// Whether a category is the one that was asked for, or below it, or has the word in it: `income` finds `financial.income`.
+fn is_meant(name: &str, wanted: &str) -> bool {
+    is_within(name, wanted) || name.split('.').any(|segment| segment == wanted)
 }
