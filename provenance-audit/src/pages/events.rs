@@ -47,6 +47,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                 h1 { "Events" }
                 p.lead { "What hooks saw, newest first. Values are shown as fingerprints, people as pseudonyms." }
             }
+            a href="#take" { "Download" }
         }
         (filter_form(&params))
         @if page.events.is_empty() {
@@ -59,7 +60,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
             @else { a href=(link("view/events", &newest)) { "Refresh" } }
             @if let Some(next) = next { a rel="next" href=(next) { "Older" } }
         }
-        h2 { "Take them along" }
+        h2 id="take" { "Download" }
         p { "All events that fit the filters above, not this page alone. A download is recorded in the evidence, with the name of your token and the reason. It holds pseudonyms: it is still personal data." }
         (export(&kept, &Format::all().collect::<Vec<_>>()))
     };

@@ -7,6 +7,7 @@ use maud::html;
 use super::parts::{category, link, maybe, number, outcome, words};
 use super::{Here, Pairs};
 use crate::answers::is_within;
+use crate::answers::recipients::Recipient;
 use crate::api::{Refusal, Reply};
 use crate::params::Params;
 
@@ -24,16 +25,18 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
     if let Some(wanted) = &wanted {
         recipients.retain(|recipient| recipient.categories.keys().any(|name| is_meant(name, wanted)));
     }
+    let got = |recipient: &&Recipient| !recipient.categories.is_empty() || recipient.newest_shares > 0;
     let undeclared = recipients
         .iter()
+        .filter(got)
         .filter(|recipient| !recipient.profile.declared)
         .count();
     let body = html! {
         div.title {
             div {
                 h1 { "Recipients" }
-                p.lead { @if undeclared > 0 { strong.bad { (number(undeclared)) " not declared." } " " }
-                    "Everybody whom the configuration names, or who got a request." }
+                p.lead { @if undeclared > 0 { strong.bad { (number(undeclared)) " got data and " @if undeclared == 1 { "is" } @else { "are" } " not declared." } " " }
+                    "Everybody whom the configuration or the code names, or who got a request." }
             }
             form.dates method="get" {
                 label { span { "Who got" } input name="category" value=(params.get("category").unwrap_or("")) placeholder="financial.income" list="categories" spellcheck="false";
@@ -62,7 +65,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                             th scope="row" {
                                 a href=(link("view/events", &[("recipient", &recipient.recipient)])) { (recipient.profile.legal_name.as_deref().unwrap_or(&recipient.recipient)) }
                                 @if recipient.profile.legal_name.is_some() { " " span.count { "(" (recipient.recipient) ")" } }
-                                @if !recipient.profile.declared { " " span.chip.violation { "not declared" } }
+                                @if !recipient.profile.declared { " " span class=(if got(&recipient) { "chip violation" } else { "chip" }) title="The configuration does not name it" { "not declared" } }
                                 br; span.count { (maybe(recipient.profile.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
                                 br; a.small href=(link("view/incident", &[("recipient", &recipient.recipient)])) { "Who was affected?" }
                             }
