@@ -43,7 +43,7 @@ fn recipients(found: &Comparison) -> Markup {
             thead { tr { th scope="col" { "Recipient" } th.num scope="col" { "Values in shares" } } }
             tbody { @for (name, events) in &found.undeclared_recipients { tr {
                 th scope="row" { a href=(link("view/events", &[("recipient", name)])) { (name) } }
-                td.num { (number(*events)) }
+                td.num data-label="Values in shares" { (number(*events)) }
             } } }
         } }
     }
@@ -56,10 +56,10 @@ fn undeclared(found: &Comparison) -> Markup {
         @else { div.scroll tabindex="0" role="region" aria-label="Seen, and not declared" { table {
             thead { tr { th scope="col" { "What" } th scope="col" { "Name" } th scope="col" { "Category" } th.num scope="col" { "Events" } } }
             tbody { @for row in &found.undeclared { tr {
-                td { (row.what) }
+                td data-label="What" { (row.what) }
                 th scope="row" { (row.name) }
-                td { (category(&row.category)) }
-                td.num { (number(row.events)) }
+                td data-label="Category" { (category(&row.category)) }
+                td.num data-label="Events" { (number(row.events)) }
             } } }
         } } }
     }
@@ -74,11 +74,11 @@ fn never_seen(found: &Comparison) -> Markup {
             div.scroll tabindex="0" role="region" aria-label="Declared, and never seen" { table {
                 thead { tr { th scope="col" { "What" } th scope="col" { "Name" } th scope="col" { "Category" } th scope="col" { "Code" } th scope="col" { "Looked for in" } } }
                 tbody { @for row in &found.never_seen { tr {
-                    td { (row.what) }
+                    td data-label="What" { (row.what) }
                     th scope="row" { (row.name) }
-                    td { @match &row.category { Some(name) => (category(name)), None => span.none { "–" } } }
-                    td { @match &row.at { Some(at) => code { (at) }, None => span.none { "configuration" } } }
-                    td.count { (row.looked_at) }
+                    td data-label="Category" { @match &row.category { Some(name) => (category(name)), None => span.none { "–" } } }
+                    td data-label="Code" { @match &row.at { Some(at) => code { (at) }, None => span.none { "configuration" } } }
+                    td.count data-label="Looked for in" { (row.looked_at) }
                 } } }
             } }
         }

@@ -45,9 +45,9 @@ pub(super) fn found(api: &Api, caller: &Caller, form: &Form) -> Result<Reply, Re
             } => html! {
                 p.crumbs { a href={ (ROOT) "view/person" } { "Person" } " / erase" }
                 h1 { "What would be erased" }
-                p.lead { "Nothing was changed yet." }
+                p.lead { "Nothing was changed yet." @if counts.events == 0 { " Nothing of this person is recorded." } @else { " Looks at this person are among the events." } }
                 (facts(&counts))
-                (told(&counts))
+                (told(&counts, false))
                 h2 { "Erase" }
                 form.card.danger method="post" action={ (ROOT) "view/erase" } autocomplete="off" {
                     (here.form_key())
@@ -77,7 +77,7 @@ pub(super) fn found(api: &Api, caller: &Caller, form: &Form) -> Result<Reply, Re
                 @if !log_emptied { p.problem role="status" { "Somebody reads the file right now, so its write-ahead log (" code { "-wal" } ") could not be emptied: removed bytes may stand there until it has no reader for a moment." } }
                 @if damaged > 0 { p.problem role="status" { (number(damaged)) " rows are damaged, and were left as they are. " a href={ (ROOT) "view/health?check=all" } { "Check the chains" } } }
                 (facts(&counts))
-                (told(&counts))
+                (told(&counts, true))
                 (kept(&erasure, &log))
             },
         },
@@ -95,19 +95,19 @@ fn facts(counts: &Counts) -> Markup {
     }
 }
 
-fn told(counts: &Counts) -> Markup {
+fn told(counts: &Counts, is_done: bool) -> Markup {
     html! {
         h2 { "Who must be told" }
         @if counts.to_be_told.is_empty() { p.good { "Nobody: no share of this person's data is recorded." } }
         @else {
-            p { "Each recipient of the data must be told of its erasure, unless that is impossible or takes disproportionate effort (GDPR Art. 19). After the erasure the evidence does not lead from the person to them any more: " strong { "note them down now." } }
+            p { "Each recipient of the data must be told of its erasure, unless that is impossible or takes disproportionate effort (GDPR Art. 19). " @if is_done { "The evidence does not lead from the person to them any more: " } @else { "After the erasure the evidence does not lead from the person to them any more: " } strong { "note them down now." } }
             div.scroll tabindex="0" role="region" aria-label="Who must be told" { table {
                 thead { tr { th scope="col" { "Recipient" } th scope="col" { "Country" } th scope="col" { "What it got" } th scope="col" { "Shares" } } }
                 tbody { @for told in &counts.to_be_told { tr {
                     th scope="row" { (told.legal_name.as_deref().unwrap_or(&told.recipient)) @if told.legal_name.is_some() { " " span.count { "(" (told.recipient) ")" } } }
-                    td { (maybe(told.country.as_deref())) }
-                    td { ul.plain { @for name in &told.categories { li { (category(name)) } } } }
-                    td { (times(&Seen { events: told.shares, first_at: told.first_at, last_at: told.last_at })) }
+                    td data-label="Country" { (maybe(told.country.as_deref())) }
+                    td data-label="What it got" { ul.plain { @for name in &told.categories { li { (category(name)) } } } }
+                    td data-label="Shares" { (times(&Seen { events: told.shares, first_at: told.first_at, last_at: told.last_at })) }
                 } } }
             } }
         }
@@ -118,7 +118,7 @@ fn kept(erasure: &str, log: &Line) -> Markup {
     html! {
         h2 { "For your backups" }
         p { "A backup that is restored brings the person back. Keep this line where the backups' keeper finds it, and apart from the evidence: it holds pseudonyms. " code { "provenance-audit erase --replay erasures.jsonl --yes" } " then erases again." }
-        pre { (serde_json::to_string(log).unwrap_or_default()) }
+        pre.wrap { (serde_json::to_string(log).unwrap_or_default()) }
         p.hint { "Erasure " code { (erasure) } }
     }
 }

@@ -101,16 +101,16 @@ fn values(event: &StoredEvent) -> Markup {
                         @for tag in &event.matched_tags {
                             tr {
                                 th scope="row" { (text(tag, "field")) @if !text(tag, "description").is_empty() { br; span.count { (text(tag, "description")) } } }
-                                td { (category(text(tag, "category"))) }
-                                @if role { td { (text(tag, "role")) } }
+                                td data-label="Category" { (category(text(tag, "category"))) }
+                                @if role { td data-label="Role" { (text(tag, "role")) } }
                                 @if form {
-                                    td { (text(tag, "form")) }
-                                    td { code { (text(tag, "place")) } }
-                                    td { (text(tag, "confidence")) }
+                                    td data-label="Form" { (text(tag, "form")) }
+                                    td data-label="Place" { code { (text(tag, "place")) } }
+                                    td data-label="Confidence" { (text(tag, "confidence")) }
                                 }
-                                td { (text(tag, "source")) }
-                                td { @if text(tag, "owner").is_empty() { span.none { "–" } } @else { (pseudonym(text(tag, "owner"))) } }
-                                td { @if text(tag, "fingerprint").is_empty() { span.none { "a secret: none kept" } } @else { (fingerprint(text(tag, "fingerprint"))) } }
+                                td data-label="First seen" { (text(tag, "source")) }
+                                td data-label="Person" { @if text(tag, "owner").is_empty() { span.none { "–" } } @else { (pseudonym(text(tag, "owner"))) } }
+                                td data-label="Lineage" { @if text(tag, "fingerprint").is_empty() { span.none { "a secret: none kept" } } @else { (fingerprint(text(tag, "fingerprint"))) } }
                             }
                         }
                     }

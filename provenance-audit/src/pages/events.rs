@@ -47,6 +47,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                 h1 { "Events" }
                 p.lead { "What hooks saw, newest first. Values are shown as fingerprints, people as pseudonyms." }
             }
+            a href="#take" { "Download" }
         }
         (filter_form(&params))
         @if page.events.is_empty() {
@@ -59,7 +60,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
             @else { a href=(link("view/events", &newest)) { "Refresh" } }
             @if let Some(next) = next { a rel="next" href=(next) { "Older" } }
         }
-        h2 { "Take them along" }
+        h2 id="take" { "Download" }
         p { "All events that fit the filters above, not this page alone. A download is recorded in the evidence, with the name of your token and the reason. It holds pseudonyms: it is still personal data." }
         (export(&kept, &Format::all().collect::<Vec<_>>()))
     };
@@ -121,19 +122,19 @@ fn row(event: &StoredEvent) -> Markup {
     let owner = text(&event.extras, "owner");
     html! {
         tr {
-            td.time { (event_link(&event.event_id, &time(event.created_at))) }
-            td {
+            td.time data-label="Time (UTC)" { (event_link(&event.event_id, &time(event.created_at))) }
+            td data-label="What" {
                 (kind(&event.event_type))
                 @if event.event_type == "DATA_SHARE" { " " (outcome(&answers::outcome(event))) }
             }
-            td.what {
+            td.what data-label="Who and onto what" {
                 (event.actor)
                 @if !recipient.is_empty() { " → " strong { (recipient) } }
                 @else if let Some(target) = &event.target { " → " (target) }
             }
-            td { ul.plain { @for name in categories.iter().take(4) { li { (category(name)) } } @if more > 0 { li.none { "and " (more) " more" } } } }
-            td { @if owner.is_empty() { span.none { "–" } } @else { (pseudonym(owner)) } }
-            td { (site(event)) }
+            td data-label="Values" { ul.plain { @for name in categories.iter().take(4) { li { (category(name)) } } @if more > 0 { li.none { "and " (more) " more" } } } }
+            td data-label="Person" { @if owner.is_empty() { span.none { "–" } } @else { (pseudonym(owner)) } }
+            td data-label="Code" { (site(event)) }
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
             thead { tr { th scope="col" { "Time (UTC)" } th scope="col" { "Token" } th scope="col" { "What" } th scope="col" { "Reason" } } }
             tbody { @for event in &looks {
                 @let asked = Asked::of(event);
-                tr { td.time { (event_link(&event.event_id, &time(asked.at))) } td { (asked.by) } td { (asked.what) } td { (asked.reason) } }
+                tr { td.time data-label="Time (UTC)" { (event_link(&event.event_id, &time(asked.at))) } td data-label="Token" { (asked.by) } td data-label="What" { (asked.what) } td data-label="Reason" { (asked.reason) } }
             } }
         } } }
     };
@@ -83,10 +83,10 @@ fn verdict(verified: &provenance::store::Verified) -> Markup {
             thead { tr { th scope="col" { "Instance" } th.num scope="col" { "Records, outcomes included" } th.num scope="col" { "Batches" } th scope="col" { "State" } th scope="col" { "Head" } } }
             tbody { @for instance in &verified.instances { tr {
                 th scope="row" { code { (instance.instance) } }
-                td.num { (number(instance.events)) }
-                td.num { (number(instance.batches)) }
-                td { @match &instance.problem { None => span.outcome.good { "holds" }, Some(problem) => { span.outcome.bad { "broken" } " " (problem.what) } } }
-                td { code title=(instance.head) { (instance.head.get(..16).unwrap_or("")) "…" } }
+                td.num data-label="Records, outcomes included" { (number(instance.events)) }
+                td.num data-label="Batches" { (number(instance.batches)) }
+                td data-label="State" { @match &instance.problem { None => span.outcome.good { "holds" }, Some(problem) => { span.outcome.bad { "broken" } " " (problem.what) } } }
+                td data-label="Head" { code title=(instance.head) { (instance.head.get(..16).unwrap_or("")) "…" } }
             } } }
         } }
         p.hint { "Who can write the file can also rewrite all of it, or cut its end. Against that helps a head that was noted elsewhere." }
@@ -136,8 +136,8 @@ fn blind_spots(status: &Map<String, Json>) -> Markup {
                 thead { tr { th scope="col" { "What" } th scope="col" { "Where" } th.num scope="col" { "Times" } } }
                 tbody { @for spot in spots.iter().filter_map(Json::as_object) { tr {
                     th scope="row" { (meaning(text(spot, "kind"))) br; span.count { (text(spot, "kind")) } }
-                    td { code { (text(spot, "site")) } }
-                    td.num { (number(spot.get("count").and_then(Json::as_i64).unwrap_or_default())) }
+                    td data-label="Where" { code { (text(spot, "site")) } }
+                    td.num data-label="Times" { (number(spot.get("count").and_then(Json::as_i64).unwrap_or_default())) }
                 } } }
             } },
         }

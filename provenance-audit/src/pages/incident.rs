@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::parts::{category, number, pseudonym, times};
+use super::parts::{self, category, link, number, pseudonym};
 use super::{Here, Pairs, ROOT};
 use crate::access::Caller;
 use crate::answers::affected::Affected;
@@ -15,7 +15,7 @@ pub(super) fn ask(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal> 
     let value = |name: &str| params.get(name).unwrap_or("").to_owned();
     let body = html! {
         h1 { "Incident" }
-        p.lead { "Who was affected by what a recipient got between two dates." }
+        p.lead { "Who was affected by what a recipient got between two dates: how many people, and which of your customers." }
         form.card method="post" action={ (ROOT) "view/incident" } autocomplete="off" {
             (here.form_key())
             label { span { "Recipient" }
@@ -55,6 +55,11 @@ pub(super) fn found(api: &Api, caller: &Caller, form: &Form) -> Result<Reply, Re
 fn answer(affected: &Affected, question: &IncidentQuestion) -> Markup {
     let query = &question.query;
     let recipient = query.recipient.as_deref().unwrap_or("");
+    let times = [("since", query.since), ("until", query.until)];
+    let times = times.map(|(name, time)| (name, time.map(|time| time.to_string())));
+    let mut events = vec![("event_type", "DATA_SHARE"), ("recipient", recipient)];
+    events.extend(times.iter().filter_map(|(name, time)| Some((*name, time.as_deref()?))));
+    events.extend(query.category.as_deref().map(|category| ("category", category)));
     html! {
         p.crumbs { a href={ (ROOT) "view/incident" } { "Incident" } " / answer" }
         h1 { (number(affected.people)) @if affected.people == 1 { " person was" } @else { " people were" } " affected" }
@@ -63,22 +68,30 @@ fn answer(affected: &Affected, question: &IncidentQuestion) -> Markup {
             @if let Some(category) = &query.category { " of " (category) }
             @if let Some(since) = query.since { " from " (since.to_string().get(..10).unwrap_or("")) }
             @if let Some(until) = query.until { " until before " (until.to_string().get(..10).unwrap_or("")) }
-            ": " (number(affected.shares)) @if affected.shares == 1 { " share." } @else { " shares." }
+            ": " (number(affected.shares)) @if affected.shares == 1 { " share" } @else { " shares" } ", of which each left, or may have left. "
+            a href=(link("view/events", &events)) { "See them" }
         }
         @if !affected.complete { p.problem role="status" { "There are more shares than were read: the newest 200,000." } }
         @if affected.shares_of_unknown_people > 0 {
-            p { (number(affected.shares_of_unknown_people)) " of the shares carried values that are known to be nobody's: these people are not counted." }
+            p { (number(affected.shares_of_unknown_people)) " of the shares carried values that are known to be nobody's, or were not scanned to their end: people in these are not counted." }
+        }
+        @if affected.blocked_shares > 0 {
+            p { (number(affected.blocked_shares)) " more were blocked before anything left, and affected nobody." }
+        }
+        @if affected.shares == 0 {
+            p { "No share with a recipient of this name is recorded for these dates. " a href={ (ROOT) "view/recipients" } { "Who is there" } " lists the names; mind the category, too." }
         }
         @if !question.identifiers.is_empty() {
             h2 { "Of the identifiers you gave" }
             p { strong { (number(affected.matched.len())) " of " (number(question.identifiers.len())) } " are affected: "
                 @if affected.matched.is_empty() { "none" }
                 @else { "line " (affected.matched.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(", ")) }
-                ". " (number(affected.unmatched_people)) " affected people are named by none of them." }
+                ". "
+                @match affected.unmatched_people { 0 => "They name everybody who was affected.", 1 => "1 affected person is named by none of them.", more => { (number(more)) " affected people are named by none of them." } } }
         }
         @if !affected.categories.is_empty() {
             h2 { "What went there" }
-            ul.plain { @for (name, shares) in &affected.categories { li { (category(name)) " " span.count { "in " (number(*shares)) " shares" } } } }
+            ul.plain { @for (name, shares) in &affected.categories { li { (category(name)) " " span.count { "in " (number(*shares)) @if *shares == 1 { " share" } @else { " shares" } } } } }
         }
         @if !affected.listed.is_empty() {
             h2 { "People" }
@@ -88,12 +101,12 @@ fn answer(affected: &Affected, question: &IncidentQuestion) -> Markup {
                     thead { tr { th scope="col" { "Person" } th scope="col" { "What" } th scope="col" { "Shares" } } }
                     tbody { @for person in &affected.listed { tr {
                         th scope="row" { @for (index, identifier) in person.identifiers.iter().enumerate() { @if index > 0 { " = " } (pseudonym(identifier)) } }
-                        td { ul.plain { @for name in &person.categories { li { (category(name)) } } } }
-                        td { (times(&person.seen)) }
+                        td data-label="What" { ul.plain { @for name in &person.categories { li { (category(name)) } } } }
+                        td data-label="Shares" { (parts::times(&person.seen)) }
                     } } }
                 }
             }
-            p.hint { "People are pseudonyms: who they are says the service's own database, or the identifiers you match." }
+            p.hint { "People are shown as pseudonyms. To learn who they are, ask again with the identifiers of your customers: the answer names the lines that are affected." }
         }
     }
 }

@@ -49,11 +49,11 @@ fn offer(here: &Here<'_>, params: &Params<'_>) -> Result<Markup, Refusal> {
                     thead { tr { th scope="col" { "Field" } th scope="col" { "Category" } th scope="col" { "First seen in" } th scope="col" { "First seen" } th.num scope="col" { "Events" } th scope="col" { "Lineage" } } }
                     tbody { @for value in &page.fingerprints { tr {
                         th scope="row" { (value.field) }
-                        td { (category(&value.category)) }
-                        td { (value.source) }
-                        td.time { (time(value.first_seen_at)) }
-                        td.num { (number(value.count)) }
-                        td { (fingerprint(&value.fingerprint)) }
+                        td data-label="Category" { (category(&value.category)) }
+                        td data-label="First seen in" { (value.source) }
+                        td.time data-label="First seen" { (time(value.first_seen_at)) }
+                        td.num data-label="Events" { (number(value.count)) }
+                        td data-label="Lineage" { (fingerprint(&value.fingerprint)) }
                     } } }
                 }
             }

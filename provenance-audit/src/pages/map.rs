@@ -37,6 +37,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                 button type="submit" { "Show" }
             }
         }
+        (questions())
         (filters(&address, &filter))
         @if map.rows.is_empty() {
             (nothing(&address))
@@ -122,6 +123,18 @@ fn nothing(address: &Address<'_>) -> Markup {
     }
 }
 
+/// Where to go from here.
+fn questions() -> Markup {
+    html! {
+        ul.questions aria-label="Questions" {
+            li { a href=(link("view/recipients", &[])) { "Who got what?" } span { "Recipients by category: who got income, say" } }
+            li { a href=(link("view/person", &[])) { "What about one person?" } span { "What was observed of them, and who was told" } }
+            li { a href=(link("view/incident", &[])) { "Who was affected?" } span { "By what one recipient got between two dates" } }
+            li { a href=(link("view/health", &[])) { "Was the evidence changed?" } span { "Whether the chain holds, and what is not seen" } }
+        }
+    }
+}
+
 fn legend(map: &DataMap) -> Markup {
     const NAMES: [&str; 9] = [
         "contact",
@@ -144,6 +157,7 @@ fn legend(map: &DataMap) -> Markup {
                 }
             }
             @if map.categories.iter().any(|node| node.special.is_some()) { li { span.mark aria-hidden="true" { "◆" } "special category (GDPR Art. 9, 10)" } }
+            @if map.recipients.iter().any(|node| node.undeclared) { li { span.dashed aria-hidden="true" {} "recipient that the configuration does not name" } }
             @if violations { li { span.warn aria-hidden="true" { "▲" } "against the policy" } }
         }
     }
@@ -389,7 +403,7 @@ fn column(at: usize, nodes: &[Node], placed: &[Placed], filter: &str, address: &
                     rect class={ "edge f" (map::group(&node.name)) } x=(x) y=(format!("{:.1}", place.y)) width="5" height=(format!("{:.1}", place.height)) rx="2.5" {}
                 }
                 text.name x=(x + 14.0) y=(format!("{:.1}", place.y + place.height / 2.0 + 4.5)) {
-                    (clipped(&node.name, room.saturating_sub(if node.special.is_some() || node.violations > 0 { 8 } else { 6 })))
+                    (clipped(&node.name, room.saturating_sub(if node.special.is_some() || node.violations > 0 { 9 } else { 7 })))
                     @if node.special.is_some() { tspan.mark { " ◆" } }
                     @if node.violations > 0 { tspan.warn { " ▲" } }
                 }
@@ -399,11 +413,16 @@ fn column(at: usize, nodes: &[Node], placed: &[Placed], filter: &str, address: &
     }
 }
 
+/// Without its middle: routes begin alike, and hosts end alike.
 fn clipped(name: &str, room: usize) -> String {
-    match name.chars().count() > room {
-        true => name.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
-        false => name.to_owned(),
+    let length = name.chars().count();
+    if length <= room {
+        return name.to_owned();
     }
+    let end = room.saturating_sub(1) / 2;
+    let begin = room.saturating_sub(1) - end;
+    let last = name.chars().skip(length - end);
+    name.chars().take(begin).chain(['…']).chain(last).collect()
 }
 
 fn table(map: &DataMap) -> Markup {
@@ -421,9 +440,9 @@ fn table(map: &DataMap) -> Markup {
                     @for row in &map.rows {
                         tr {
                             th scope="row" { a href=(link("view/events", &[("category", &row.category)])) { (category(&row.category)) } }
-                            td { (names(row.sources.iter().map(|(name, events)| (name.as_str(), *events, link("", &[("source", name)]))))) }
-                            td { (names(row.tables.iter().map(|(name, events)| (name.as_str(), *events, link("", &[("table", name)]))))) }
-                            td {
+                            td data-label="Comes in by" { (names(row.sources.iter().map(|(name, events)| (name.as_str(), *events, link("", &[("source", name)]))))) }
+                            td data-label="Stored in" { (names(row.tables.iter().map(|(name, events)| (name.as_str(), *events, link("", &[("table", name)]))))) }
+                            td data-label="Goes to" {
                                 @if row.recipients.is_empty() { span.none { "nobody seen" } }
                                 ul.plain { @for (name, sent) in &row.recipients {
                                     li {

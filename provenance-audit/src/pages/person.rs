@@ -128,10 +128,10 @@ fn categories(person: &Person) -> Markup {
                                 (category(&row.category)) br;
                                 span.count { (words(if row.descriptions.is_empty() { &row.fields } else { &row.descriptions })) }
                             }
-                            td { (tally(&row.from)) }
-                            td { (tally(&row.stored)) @if !row.used_for.is_empty() { div.count { "used for " (words(row.used_for.keys())) } } }
-                            td { @if row.shared.is_empty() { span.none { "nobody seen" } } @else { (tally(&row.shared)) } }
-                            td { (words(&row.purposes)) }
+                            td data-label="Came from" { (tally(&row.from)) }
+                            td data-label="Stored in" { (tally(&row.stored)) @if !row.used_for.is_empty() { div.count { "used for " (words(row.used_for.keys())) } } }
+                            td data-label="Shared with" { @if row.shared.is_empty() { span.none { "nobody seen" } } @else { (tally(&row.shared)) } }
+                            td data-label="Purposes" { (words(&row.purposes)) }
                         }
                     }
                 }
@@ -163,12 +163,12 @@ fn recipients(person: &Person) -> Markup {
                                 @if !told.profile.declared { " " span.chip.violation { "not declared" } }
                                 br; span.count { (maybe(told.profile.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
                             }
-                            td { (maybe(told.profile.country.as_deref())) }
-                            td { (maybe(told.profile.safeguard.as_deref())) }
-                            td { ul.plain { @for name in &told.categories { li { (category(name)) } } } }
-                            td { (words(&told.purposes)) @if !told.legal_bases.is_empty() { br; span.count { (words(&told.legal_bases)) } } }
-                            td { (times(&told.seen)) }
-                            td { ul.plain { @for (ended, times) in &told.outcomes { li { (outcome(ended)) @if *times > 1 { " " span.count { (number(*times)) "×" } } } } } }
+                            td data-label="Country" { (maybe(told.profile.country.as_deref())) }
+                            td data-label="Safeguard" { (maybe(told.profile.safeguard.as_deref())) }
+                            td data-label="What" { ul.plain { @for name in &told.categories { li { (category(name)) } } } }
+                            td data-label="Purpose" { (words(&told.purposes)) @if !told.legal_bases.is_empty() { br; span.count { (words(&told.legal_bases)) } } }
+                            td data-label="When" { (times(&told.seen)) }
+                            td data-label="How it ended" { ul.plain { @for (ended, times) in &told.outcomes { li { (outcome(ended)) @if *times > 1 { " " span.count { (number(*times)) "×" } } } } } }
                         }
                     } }
                 }
@@ -184,7 +184,7 @@ fn asked(person: &Person) -> Markup {
                 summary { "Who looked this person up (" (number(person.asked.len())) ")" }
                 table {
                     thead { tr { th scope="col" { "Time (UTC)" } th scope="col" { "Token" } th scope="col" { "What" } th scope="col" { "Reason" } } }
-                    tbody { @for asked in &person.asked { tr { td.time { (time(asked.at)) } td { (asked.by) } td { (asked.what) } td { (asked.reason) } } } }
+                    tbody { @for asked in &person.asked { tr { td.time data-label="Time (UTC)" { (time(asked.at)) } td data-label="Token" { (asked.by) } td data-label="What" { (asked.what) } td data-label="Reason" { (asked.reason) } } } }
                 }
             }
         }
@@ -206,9 +206,9 @@ fn annex(here: &Here<'_>, person: &Person) -> Markup {
                 tbody { @for row in &person.categories { tr {
                     th scope="row" { (row.category) @if let Some(why) = row.special { " " (special(why)) }
                         @if !row.descriptions.is_empty() { br; span.count { (words(&row.descriptions)) } } }
-                    td { (tally(&row.from)) }
-                    td { (tally(&row.stored)) }
-                    td { (words(&row.purposes)) }
+                    td data-label="Came from" { (tally(&row.from)) }
+                    td data-label="Stored in" { (tally(&row.stored)) }
+                    td data-label="Purposes" { (words(&row.purposes)) }
                 } } }
             }
             h2 { "2. Recipients" }
@@ -217,10 +217,10 @@ fn annex(here: &Here<'_>, person: &Person) -> Markup {
                 thead { tr { th scope="col" { "Recipient" } th scope="col" { "Country, safeguard" } th scope="col" { "Categories" } th scope="col" { "Purpose" } th scope="col" { "When" } } }
                 tbody { @for told in &person.recipients { tr {
                     th scope="row" { (told.profile.legal_name.as_deref().unwrap_or(&told.recipient)) @if let Some(role) = &told.profile.role { br; span.count { (role.replace('_', " ")) } } }
-                    td { (maybe(told.profile.country.as_deref())) @if let Some(safeguard) = &told.profile.safeguard { ", " (safeguard) } }
-                    td { (words(&told.categories)) }
-                    td { (words(&told.purposes)) }
-                    td { (times(&told.seen)) }
+                    td data-label="Country, safeguard" { (maybe(told.profile.country.as_deref())) @if let Some(safeguard) = &told.profile.safeguard { ", " (safeguard) } }
+                    td data-label="Categories" { (words(&told.categories)) }
+                    td data-label="Purpose" { (words(&told.purposes)) }
+                    td data-label="When" { (times(&told.seen)) }
                 } } }
             } }
             h2 { "3. To be completed by the controller" }

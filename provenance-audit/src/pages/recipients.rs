@@ -1,9 +1,13 @@
 //! Who gets personal data, undeclared recipients first.
 
+use std::collections::BTreeSet;
+
 use maud::html;
 
 use super::parts::{category, link, maybe, number, outcome, words};
 use super::{Here, Pairs};
+use crate::answers::is_within;
+use crate::answers::recipients::Recipient;
 use crate::api::{Refusal, Reply};
 use crate::params::Params;
 
@@ -14,22 +18,29 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
         .as_deref()
         .map(|category| crate::answers::short(&provenance::inventory::canonical_category(category)).to_owned());
     let mut recipients = here.api.recipients()?;
+    let known: BTreeSet<String> = recipients
+        .iter()
+        .flat_map(|recipient| recipient.categories.keys().cloned())
+        .collect();
     if let Some(wanted) = &wanted {
-        recipients.retain(|recipient| recipient.categories.contains_key(wanted));
+        recipients.retain(|recipient| recipient.categories.keys().any(|name| is_meant(name, wanted)));
     }
+    let got = |recipient: &&Recipient| !recipient.categories.is_empty() || recipient.newest_shares > 0;
     let undeclared = recipients
         .iter()
+        .filter(got)
         .filter(|recipient| !recipient.profile.declared)
         .count();
     let body = html! {
         div.title {
             div {
                 h1 { "Recipients" }
-                p.lead { @if undeclared > 0 { strong.bad { (number(undeclared)) " not declared." } " " }
-                    "Everybody whom the configuration names, or who got a request." }
+                p.lead { @if undeclared > 0 { strong.bad { (number(undeclared)) " got data and " @if undeclared == 1 { "is" } @else { "are" } " not declared." } " " }
+                    "Everybody whom the configuration or the code names, or who got a request." }
             }
             form.dates method="get" {
-                label { span { "Who got" } input name="category" value=(params.get("category").unwrap_or("")) placeholder="financial.income" spellcheck="false"; }
+                label { span { "Who got" } input name="category" value=(params.get("category").unwrap_or("")) placeholder="financial.income" list="categories" spellcheck="false";
+                    datalist id="categories" { @for name in &known { option value=(name) {} } } }
                 button type="submit" { "Show" }
             }
         }
@@ -54,25 +65,25 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                             th scope="row" {
                                 a href=(link("view/events", &[("recipient", &recipient.recipient)])) { (recipient.profile.legal_name.as_deref().unwrap_or(&recipient.recipient)) }
                                 @if recipient.profile.legal_name.is_some() { " " span.count { "(" (recipient.recipient) ")" } }
-                                @if !recipient.profile.declared { " " span.chip.violation { "not declared" } }
+                                @if !recipient.profile.declared { " " span class=(if got(&recipient) { "chip violation" } else { "chip" }) title="The configuration does not name it" { "not declared" } }
                                 br; span.count { (maybe(recipient.profile.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
                                 br; a.small href=(link("view/incident", &[("recipient", &recipient.recipient)])) { "Who was affected?" }
                             }
-                            td { (maybe(recipient.profile.country.as_deref())) }
-                            td { (maybe(recipient.profile.safeguard.as_deref())) }
-                            td {
+                            td data-label="Country" { (maybe(recipient.profile.country.as_deref())) }
+                            td data-label="Safeguard" { (maybe(recipient.profile.safeguard.as_deref())) }
+                            td data-label="What was found" {
                                 @if recipient.categories.is_empty() { span.none { "nothing seen" } }
                                 ul.plain { @for (name, events) in &recipient.categories { li { (category(name)) " " span.count { (number(*events)) "×" }
                                     @if let Some(found) = recipient.violations.get(name) { " " a.violation href=(link("view/events", &[("event_type", "POLICY_VIOLATION"), ("recipient", &recipient.recipient), ("category", name)])) { "▲ " (number(*found)) " against the policy" } }
                                 } } }
                             }
-                            td { (words(&recipient.purposes)) }
-                            td { @match (&recipient.first_day, &recipient.last_day) {
+                            td data-label="Purposes" { (words(&recipient.purposes)) }
+                            td data-label="First and last" { @match (&recipient.first_day, &recipient.last_day) {
                                 (Some(first), Some(last)) if first == last => (first),
                                 (Some(first), Some(last)) => { (first) " – " (last) }
                                 _ => span.none { "never" }
                             } }
-                            td { ul.plain { @for (ended, times) in &recipient.outcomes { li { (outcome(ended)) " " span.count { (number(*times)) "×" } } } } }
+                            td data-label="How it ended" { ul.plain { @for (ended, times) in &recipient.outcomes { li { (outcome(ended)) " " span.count { (number(*times)) "×" } } } } }
                         }
                     } }
                 }
@@ -81,4 +92,9 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
         }
     };
     Ok(here.page("Recipients", body))
+}
+
+/// Whether a category is the one that was asked for, or below it, or has the word in it: `income` finds `financial.income`.
+fn is_meant(name: &str, wanted: &str) -> bool {
+    is_within(name, wanted) || name.split('.').any(|segment| segment == wanted)
 }

@@ -252,20 +252,14 @@ fn without_a_token_nobody_is_erased() {
 fn a_server_beside_the_service_erases_with_its_key() {
     let host = erasing();
     let folder = tempfile::tempdir().unwrap();
-    let config = |key: bool| {
-        let mut text = format!(
-            "storage_path: {}\naudit:\n  tokens: [{{name: dpo, token: {DPO}, roles: [erase, subject]}}]\n",
-            host.db().display()
-        );
-        if !key {
-            text.push_str(&format!("key: {}\n", "f".repeat(64)));
-        }
-        let path = folder.path().join(format!("{key}.yaml"));
-        std::fs::write(&path, text).unwrap();
-        path.to_string_lossy().into_owned()
-    };
+    let config = folder.path().join("runtime_tracking.yaml");
+    let text = format!("audit:\n  tokens: [{{name: dpo, token: {DPO}, roles: [erase, subject]}}]\n");
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_string_lossy().into_owned();
     let dpo = [("x-audit-token", DPO)];
-    let (wrong, addr) = serve(command(), &host.db(), &["--config", &config(false)]);
+    let mut other = command();
+    other.env("RUNTIME_TRACKING_KEY", "f".repeat(64));
+    let (wrong, addr) = serve(other, &host.db(), &["--config", &config]);
     let error = erase(addr, None, &dpo).error(503);
     assert!(
         error.contains("RUNTIME_TRACKING_KEY") && error.contains("--config"),
@@ -273,7 +267,7 @@ fn a_server_beside_the_service_erases_with_its_key() {
     );
     drop(wrong);
 
-    let (_running, addr) = serve(command(), &host.db(), &["--config", &config(true)]);
+    let (_running, addr) = serve(command(), &host.db(), &["--config", &config]);
     let preview = erase(addr, None, &dpo).ok();
     assert_eq!(preview["to_be_told"].as_array().unwrap().len(), 2, "{preview}");
     let erased = erase(addr, Some(&word(&preview)), &dpo).ok();
