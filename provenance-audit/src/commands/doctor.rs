@@ -189,7 +189,7 @@ impl Doctor {
             (None, Some(host), Some(_)) => hooks::declared(host),
             _ => Vec::new(),
         };
-        let mut hooks = Vec::new();
+        let (mut hooks, mut left) = (Vec::new(), Findings::default());
         // First: what it leaves is looked at with the rest.
         if let (Some(app), Some(host)) = (&self.app, &host) {
             let Some(status) = &status else {
@@ -213,15 +213,19 @@ impl Doctor {
             hooks = run
                 .probe(&person, evidence.as_mut(), &mut findings)
                 .map_err(Failure::said)?;
-            self.leave(&person, evidence.as_ref(), &mut findings);
+            self.leave(&person, evidence.as_ref(), &mut left);
         }
         let seen = match (&mut evidence, &host) {
             (Some(evidence), _) => Seen::in_file(evidence, &mut findings)?,
             (None, Some(host)) => Seen::at(host, &mut findings).map_err(Failure::said)?,
             (None, None) => Seen::default(),
         };
-        seen.compare(status.as_ref(), &program, &config, &mut findings);
-        self.write(&findings, &hooks)
+        seen.compare(&config, &mut findings);
+        // What a probe says of each hook says more.
+        if hooks.is_empty() {
+            seen.hooks(status.as_ref(), &program, &mut findings);
+        }
+        self.write(findings, &hooks, left)
     }
 
     /// The headers of probes: what they hold is never shown.
@@ -316,8 +320,21 @@ impl Doctor {
         Ok(Reader::open(path).ok().map(|reader| Evidence { config, reader }))
     }
 
-    fn write(&self, findings: &Findings, hooks: &[Hook]) -> Done {
+    fn write(&self, mut findings: Findings, hooks: &[Hook], left: Findings) -> Done {
         let (mut out, paint) = (output::out(), Paint::stdout());
+        if !self.json {
+            for level in [Level::Problem, Level::Warning, Level::Note, Level::Fine] {
+                for finding in findings.0.iter().filter(|finding| finding.level == level) {
+                    finding.write(&mut out, paint)?;
+                }
+            }
+            write_hooks(&mut out, hooks, paint)?;
+            if !left.0.is_empty() {
+                writeln!(out)?;
+            }
+            left.0.iter().try_for_each(|finding| finding.write(&mut out, paint))?;
+        }
+        findings.0.extend(left.0);
         let number = |level| findings.0.iter().filter(|finding| finding.level == level).count();
         let problems = number(Level::Problem);
         if self.json {
@@ -329,21 +346,6 @@ impl Doctor {
             }
             output::json(&mut out, &answer)?;
         } else {
-            for level in [Level::Problem, Level::Warning, Level::Note, Level::Fine] {
-                let word = match level {
-                    Level::Problem => paint.red("PROBLEM"),
-                    Level::Warning => paint.yellow("warning"),
-                    Level::Note => "note   ".to_owned(),
-                    Level::Fine => paint.green("fine   "),
-                };
-                for finding in findings.0.iter().filter(|finding| finding.level == level) {
-                    writeln!(out, "{word}  {}", shown(&finding.what))?;
-                    if !finding.advice.is_empty() {
-                        writeln!(out, "         {}", shown(&finding.advice))?;
-                    }
-                }
-            }
-            write_hooks(&mut out, hooks, paint)?;
             writeln!(
                 out,
                 "\n{}, {}, {}",
@@ -354,6 +356,22 @@ impl Doctor {
         }
         let done = output::finish(out)?;
         if problems > 0 { found() } else { Ok(done) }
+    }
+}
+
+impl Finding {
+    fn write(&self, out: &mut impl Write, paint: Paint) -> Result<(), Failure> {
+        let word = match self.level {
+            Level::Problem => paint.red("PROBLEM"),
+            Level::Warning => paint.yellow("warning"),
+            Level::Note => "note   ".to_owned(),
+            Level::Fine => paint.green("fine   "),
+        };
+        writeln!(out, "{word}  {}", shown(&self.what))?;
+        if !self.advice.is_empty() {
+            writeln!(out, "         {}", shown(&self.advice))?;
+        }
+        Ok(())
     }
 }
 

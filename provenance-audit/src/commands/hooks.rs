@@ -218,7 +218,16 @@ fn silent(entry: &Entry, declared: &[Entry], observed: &Observed<'_>) -> (String
         ),
         None => {
             let (why, advice) = never(&entry.kind);
-            (format!("{why}{before}"), advice.to_owned())
+            let refused = observed
+                .refused
+                .iter()
+                .map(|(route, _)| route.clone())
+                .collect::<Vec<_>>();
+            let perhaps = match refused.is_empty() {
+                true => String::new(),
+                false => format!("; what was refused may lead there: {}", listed(&refused)),
+            };
+            (format!("{why}{perhaps}{before}"), advice.to_owned())
         }
     }
 }
@@ -247,8 +256,7 @@ fn instead(entry: &Entry, observed: &Observed<'_>) -> Option<(String, String)> {
     let (why, advice) = match entry.kind.as_str() {
         "model" => (
             format!("rows of {wanted} were reported by {} instead", listed(&others)),
-            "a type that is only read leaves an event with access_events: true alone; a write through it takes another \
-             route",
+            "probe a route that writes through it; that it is read is told with access_events: true alone",
         ),
         _ => (
             format!("{wanted} was reported by {} instead", listed(&others)),
@@ -267,7 +275,7 @@ fn never(kind: &str) -> (&'static str, &'static str) {
         ),
         "model" => (
             "nothing was written through it, and this host's newest events do not name it",
-            "probe a route that writes it; a type that is only read leaves an event with access_events: true alone",
+            "probe a route that writes through it; that it is read is told with access_events: true alone",
         ),
         "egress" => (
             "no probe reached it, and this host's newest events do not name it",

@@ -10,6 +10,8 @@ use ureq::http::Uri;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Most bytes of an answer.
 const MAX_BODY: u64 = 32 << 20;
+/// Characters of an application's answer that are shown.
+const MAX_TEXT: usize = 200;
 
 /// The audit API of a host.
 pub(super) struct Host {
@@ -22,6 +24,8 @@ pub(super) struct Host {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) cookies: Vec<String>,
+    /// The start of its text, on one line.
+    pub(super) text: String,
 }
 
 /// What is sent to an application.
@@ -90,7 +94,7 @@ pub(super) fn send(call: Call<'_>) -> Result<Answer, String> {
     let request = request
         .body(call.body)
         .map_err(|_| "not a request that can be sent".to_owned())?;
-    let response = agent().run(request).map_err(|error| match error {
+    let mut response = agent().run(request).map_err(|error| match error {
         ureq::Error::Io(error) => format!("the application cannot be reached ({})", error.kind()),
         ureq::Error::Timeout(_) => "the application does not answer in time".to_owned(),
         _ => "the application does not speak HTTP as expected".to_owned(),
@@ -99,9 +103,13 @@ pub(super) fn send(call: Call<'_>) -> Result<Answer, String> {
     let cookies = cookies
         .filter_map(|cookie| Some(cookie.to_str().ok()?.split(';').next()?.trim().to_owned()))
         .collect();
+    let text = response.body_mut().with_config().limit(MAX_BODY).read_to_vec();
+    let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+    let words: Vec<&str> = text.split_whitespace().collect();
     Ok(Answer {
         status: response.status().as_u16(),
         cookies,
+        text: words.join(" ").chars().take(MAX_TEXT).collect(),
     })
 }
 

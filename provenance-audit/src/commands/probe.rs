@@ -91,6 +91,8 @@ pub(super) struct Run<'a> {
 #[derive(Default)]
 struct Reported {
     status: u16,
+    /// The start of a refusal.
+    said: String,
     /// By id.
     events: BTreeMap<String, Json>,
     /// Blind spots that were counted meanwhile, whoever caused them: kind and site.
@@ -258,6 +260,11 @@ impl Run<'_> {
             }
         }
         Ok(Reported {
+            // Who is signed in by a session of the user's is no synthetic person: of those nothing is shown.
+            said: match self.headers.is_empty() && !answer.text.is_empty() {
+                true => format!(" ({})", answer.text),
+                false => String::new(),
+            },
             status: answer.status,
             events,
             missed,
@@ -325,7 +332,7 @@ impl Run<'_> {
         if reported.is_refused() {
             findings.add(
                 Level::Problem,
-                format!("{route}: the application answers {}", reported.status),
+                format!("{route}: the application answers {}{}", reported.status, reported.said),
                 match reported.status {
                     404 | 405 => "it has no such route",
                     401 | 403 => {
@@ -387,21 +394,19 @@ impl Run<'_> {
                 .filter(|event| event.get("event_type").and_then(Json::as_str) == Some(expected.event_type()))
                 .collect();
             let mut missing = BTreeSet::new();
+            let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
             for name in &marked {
-                let with: BTreeSet<String> = of_type
-                    .iter()
-                    .filter(|event| carries(event, name, known))
-                    .map(|event| place(event))
-                    .collect();
-                if with.is_empty() {
+                let mut with = of_type.iter().filter(|event| carries(event, name, known)).peekable();
+                if with.peek().is_none() {
                     missing.insert((*name).clone());
-                } else {
-                    findings.add(
-                        Level::Fine,
-                        format!("{name} was {}: {}", expected.word(), listed(&with)),
-                        "",
-                    );
                 }
+                for event in with {
+                    places.entry(place(event)).or_default().insert((*name).clone());
+                }
+            }
+            for (place, names) in places {
+                let what = format!("{} ({place}): {}", expected.word(), listed(&names));
+                findings.add(Level::Fine, what, "");
             }
             if missing.is_empty() {
                 continue;

@@ -105,10 +105,14 @@ impl Seen {
         }
     }
 
-    /// Declared against observed.
-    pub(super) fn compare(&self, status: Option<&Json>, program: &[Entry], config: &Config, findings: &mut Findings) {
+    fn is_nothing(&self) -> bool {
+        self.events.keys().all(|event_type| event_type == "AUDIT_ACCESS")
+    }
+
+    /// What is not said, or went wrong.
+    pub(super) fn compare(&self, config: &Config, findings: &mut Findings) {
         let of = |event_type: &str| self.events.get(event_type).copied().unwrap_or(0);
-        if self.events.keys().all(|event_type| event_type == "AUDIT_ACCESS") {
+        if self.is_nothing() {
             findings.add(
                 Level::Problem,
                 "nothing was ever recorded",
@@ -177,6 +181,13 @@ impl Seen {
                 ),
                 "extras.reason says why; the feature sqlite-probe closes most of these gaps for SQLite",
             );
+        }
+    }
+
+    /// Hooks that were never seen.
+    pub(super) fn hooks(&self, status: Option<&Json>, program: &[Entry], findings: &mut Findings) {
+        if self.is_nothing() {
+            return;
         }
         self.models_unseen(status, program, findings);
         for (kind, what, advice) in [

@@ -154,7 +154,7 @@ fn each_hook_of_the_example_fires_or_says_why_not() {
     // What was seen once is where it can be seen again; and a route that refuses says so of its hooks.
     let later = example.doctor(&["--probe", "POST /signup email=nobody", "--json"]);
     assert_eq!(later.code, 1);
-    assert!(found(&later, "problem").contains("POST /signup: the application answers 400"));
+    assert!(found(&later, "problem").contains("POST /signup: the application answers 400 ({\"errors\":{"));
     let advise = hook(&later, "egress", "Partners::advise");
     assert_eq!(
         advise["advice"],
