@@ -296,16 +296,39 @@ pub(crate) fn with<R>(hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
     tracker.attempt(hook)
 }
 
-/// What the names of spill files begin with: beside an SQLite file; of PostgreSQL in the working folder, with
-/// a hash of where the database is, so that nobody brings them into another one.
-fn spill_base(storage: &Storage) -> PathBuf {
-    match storage {
-        Storage::Sqlite(path) => path.clone(),
-        Storage::Postgres(_) => {
-            let [a, b, c, d, ..]: [u8; 32] = sha2::Sha256::digest(storage.to_string()).into();
-            PathBuf::from(format!("runtime_provenance-{a:02x}{b:02x}{c:02x}{d:02x}"))
-        }
+/// What the names of spill files begin with: beside an SQLite file; of PostgreSQL, or in a folder that is named, with
+/// a hash of where the evidence is, so that nobody brings them into another place.
+///
+/// # Errors
+/// The folder cannot be written: told now rather than when it is needed.
+fn spill_base(config: &Config, instance: [u8; 8]) -> Result<PathBuf, Error> {
+    let name = match (&config.storage, &config.spill_folder) {
+        (Storage::Sqlite(path), None) => return Ok(path.clone()),
+        (Storage::Sqlite(path), Some(_)) => path.file_name().unwrap_or_default().to_string_lossy(),
+        (Storage::Postgres(_), _) => "runtime_provenance".into(),
+    };
+    let [a, b, c, d, ..]: [u8; 32] = sha2::Sha256::digest(config.storage.to_string()).into();
+    let folder = config.spill_folder.clone().unwrap_or_default();
+    let name = format!("{name}-{a:02x}{b:02x}{c:02x}{d:02x}");
+    let (base, probe) = (
+        folder.join(&name),
+        folder.join(format!("{name}.{:016x}.probe", u64::from_be_bytes(instance))),
+    );
+    let written = config.spill_max_bytes == 0
+        || std::fs::write(&probe, [])
+            .and_then(|()| std::fs::remove_file(&probe))
+            .is_ok();
+    if written {
+        return Ok(base);
     }
+    Err(Error::new(
+        ErrorKind::Config,
+        format!(
+            "{}: the spill file, which takes records while the database does not, cannot be made in this folder; give \
+             another one (`spill.folder`), or none (`spill.max_bytes: 0`)",
+            std::path::absolute(&folder).unwrap_or(folder).display()
+        ),
+    ))
 }
 
 /// Makes `config` the global tracker's. `Ok(None)` with `enabled: false`.
@@ -366,8 +389,9 @@ impl Tracker {
             environment: config.environment.clone(),
             build: crate::inventory::build_hash(),
         };
+        let spilled = spill_base(&config, instance.id)?;
         let mut writer = Writer::open(&config.storage, &keys, &instance)?;
-        let mut spill = Spill::new(&spill_base(&config.storage), instance.id, config.spill_max_bytes)?;
+        let mut spill = Spill::new(&spilled, instance.id, config.spill_max_bytes)?;
         spill.find_left();
         // Before anything new, and before the values that it holds are asked for.
         let held = spill.bring_in(&mut writer);

@@ -238,6 +238,8 @@ pub(super) fn config(file: Option<&Path>, db: Option<&Path>) -> Result<Config, B
     }
     config.service = "provenance-audit".to_owned();
     config.max_values = 1;
+    // A command that cannot write says so.
+    config.spill_max_bytes = 0;
     config.retention.clear();
     config.tracked_models.clear();
     Ok(config)
