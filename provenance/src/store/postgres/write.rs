@@ -10,16 +10,16 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer};
 
-use super::copy::{copy, copy_of};
-use super::{START_MILLIS, STATEMENT_MILLIS, Server, event_terms};
+use super::copy::copy;
+use super::{START_MILLIS, STATEMENT_MILLIS, Server, terms};
 use crate::Error;
 use crate::key::Keys;
-use crate::store::batch::{KnownValues, Place, Prepared};
+use crate::store::batch::{EventRow, KnownValues, Place, Prepared};
 use crate::store::chain::{self, Hash};
 use crate::store::db::Db;
 use crate::store::index::{self, Digest};
 use crate::store::schema::{batches, event_counts, events, fingerprints, instances, keys, owner_links, replays};
-use crate::store::statement::{Column, statement};
+use crate::store::statement::statement;
 use crate::store::texts::{Catalog, Texts};
 use crate::store::write::{
     Forgotten, Head, Instance, InstanceRow, Learned, Record, Refusal, Restored, SpillMark, StoredValue, check_key,
@@ -47,6 +47,10 @@ pub(crate) struct Writer {
     catalog: Catalog,
     /// Events that the index does not know of.
     pending: i64,
+    /// Their rows, unless they have become too many.
+    fresh: Vec<index::Row>,
+    /// How often others had changed events of this instance when the index was brought up to date.
+    changed: i64,
     /// What others left of the index was looked at.
     adopted: bool,
 }
@@ -111,6 +115,8 @@ impl Writer {
             uncertain: false,
             catalog: Catalog::default(),
             pending: 0,
+            fresh: Vec::new(),
+            changed: 0,
             adopted: false,
         })
     }
@@ -168,6 +174,7 @@ impl Writer {
         for (ticket, seq) in prepared.tickets {
             ticket.assign(seq.unsigned_abs());
         }
+        let rows = prepared.events;
         self.texts.unsaved.clear();
         self.place.next_value += numbered;
         self.place.at = at;
@@ -176,6 +183,12 @@ impl Writer {
             self.next_batch += 1;
             self.place.next_seq += events;
             self.pending += events;
+            // Rows in memory follow each other: with a gap they are read again.
+            if self.pending <= 4 * index::ROUND {
+                self.fresh.extend(rows.into_iter().map(EventRow::into_index));
+            } else {
+                self.fresh.clear();
+            }
         }
         Ok(())
     }
@@ -188,13 +201,19 @@ impl Writer {
         }
         let (adopted, n) = (self.adopted, self.place.n);
         let (catalog, known) = (&mut self.catalog, &self.known);
+        let fresh = if due {
+            std::mem::take(&mut self.fresh)
+        } else {
+            Vec::new()
+        };
+        let changed = &mut self.changed;
         let more = on_server(&self.server, &mut self.connection, |connection| {
             if !adopted {
                 for left in left_behind(connection, n)? {
-                    while round(connection, catalog, known, left)? {}
+                    while round(connection, catalog, known, left, &[], &mut 0)? {}
                 }
             }
-            Ok(due && round(connection, catalog, known, n)?)
+            Ok(due && round(connection, catalog, known, n, &fresh, changed)?)
         })?;
         self.adopted = true;
         if due && !more {
@@ -399,58 +418,37 @@ fn left_behind(connection: &mut PgConnection, n: i64) -> QueryResult<Vec<i64>> {
     Ok(left.into_iter().map(|row| row.n).collect())
 }
 
-/// One round of the index for an instance. `true` if there may be more.
-fn round(connection: &mut PgConnection, catalog: &mut Catalog, known: &KnownValues, n: i64) -> QueryResult<bool> {
-    connection.transaction(|connection| {
-        let indexed = instances::table
-            .find(n)
-            .select(instances::indexed)
-            .for_update()
-            .get_result::<i64>(connection)?;
-        let digest = index::digest(&mut Db::Postgres(connection), catalog, n, indexed, index::ROUND)?;
+/// One round of the index for an instance; `fresh` are taken for its rows if nobody has changed any since `changed`.
+/// `true` if there may be more.
+fn round(
+    connection: &mut PgConnection,
+    catalog: &mut Catalog,
+    known: &KnownValues,
+    n: i64,
+    fresh: &[index::Row],
+    changed: &mut i64,
+) -> QueryResult<bool> {
+    let (more, now) = connection.transaction(|connection| {
+        let held = statement!("SELECT indexed, changed FROM instances WHERE n = ? FOR UPDATE", n);
+        let (indexed, now) = held.typed::<(BigInt, BigInt)>().get_result::<(i64, i64)>(connection)?;
+        let fresh = if now == *changed { fresh } else { &[] };
+        let (digest, more) = index::next(&mut Db::Postgres(connection), catalog, n, indexed, fresh)?;
         if digest.upto == 0 {
-            return Ok(false);
+            return Ok((false, now));
         }
         let upto = digest.upto;
         put(connection, digest, indexed, known)?;
         diesel::update(instances::table.find(n))
             .set(instances::indexed.eq(upto))
             .execute(connection)?;
-        Ok(upto.saturating_sub(indexed) >= index::ROUND)
-    })
+        QueryResult::Ok((more, now))
+    })?;
+    *changed = now;
+    Ok(more)
 }
 
 fn put(connection: &mut PgConnection, digest: Digest, indexed: i64, known: &KnownValues) -> QueryResult<()> {
-    let mut entries: Vec<[i64; 4]> = digest
-        .postings
-        .iter()
-        .map(|(term, spot)| [term.number(), spot.at, spot.n, spot.seq])
-        .collect();
-    entries.sort_unstable();
-    entries.dedup();
-    // What came with an outcome stands at its share, which an earlier round may have put there already.
-    let (new, late): (Vec<_>, Vec<_>) = entries.into_iter().partition(|[.., seq]| *seq > indexed);
-    copy_of(
-        event_terms::table,
-        &new,
-        |entry, put| entry.iter().try_for_each(|value| put(Column::Big(value))),
-        connection,
-    )?;
-    if !late.is_empty() {
-        let column = |at: usize| {
-            late.iter()
-                .filter_map(|entry| entry.get(at).copied())
-                .collect::<Vec<i64>>()
-        };
-        diesel::sql_query(
-            "INSERT INTO event_terms (term, at, n, seq) SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        )
-        .bind::<Array<BigInt>, _>(column(0))
-        .bind::<Array<BigInt>, _>(column(1))
-        .bind::<Array<BigInt>, _>(column(2))
-        .bind::<Array<BigInt>, _>(column(3))
-        .execute(connection)?;
-    }
+    terms::add(connection, digest.postings, indexed)?;
     // In the order of their keys: instances that meet at a value wait for each other, and never in a ring.
     let mut sights: Vec<_> = digest
         .sights
