@@ -5,6 +5,7 @@
 //! keys refuse the same rows for a second time.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -27,6 +28,10 @@ use crate::store::write::{
 };
 use crate::vocabulary::Timestamp;
 
+/// Events of one round of the index, under load: values and people that come again share what a round does for them.
+const ROUND: i64 = 4 * index::ROUND;
+/// How long the index may be behind: those who ask take in what it does not have.
+const AGE: Duration = Duration::from_secs(2);
 /// An event's last place in the index of an instance that is gone must be older than this to be taken over.
 const GONE_MILLIS: i64 = 600_000;
 
@@ -49,6 +54,7 @@ pub(crate) struct Writer {
     pending: i64,
     /// Their rows, unless they have become too many.
     fresh: Vec<index::Row>,
+    indexed_at: Instant,
     /// How often others had changed events of this instance when the index was brought up to date.
     changed: i64,
     /// What others left of the index was looked at.
@@ -116,6 +122,7 @@ impl Writer {
             catalog: Catalog::default(),
             pending: 0,
             fresh: Vec::new(),
+            indexed_at: Instant::now(),
             changed: 0,
             adopted: false,
         })
@@ -184,7 +191,7 @@ impl Writer {
             self.place.next_seq += events;
             self.pending += events;
             // Rows in memory follow each other: with a gap they are read again.
-            if self.pending <= 4 * index::ROUND {
+            if self.pending <= 2 * ROUND {
                 self.fresh.extend(rows.into_iter().map(EventRow::into_index));
             } else {
                 self.fresh.clear();
@@ -195,7 +202,8 @@ impl Writer {
 
     /// As for a file: brings the index up to date. `true` if there is more.
     pub(crate) fn maintain(&mut self, idle: bool) -> Result<bool, Error> {
-        let due = self.pending >= index::ROUND || idle && self.pending > 0;
+        let late = idle || self.pending >= ROUND || self.indexed_at.elapsed() >= AGE;
+        let due = late && self.pending > 0;
         if !due && self.adopted {
             return Ok(false);
         }
@@ -218,6 +226,7 @@ impl Writer {
         self.adopted = true;
         if due && !more {
             self.pending = 0;
+            self.indexed_at = Instant::now();
         }
         Ok(more)
     }
