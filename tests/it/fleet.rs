@@ -477,10 +477,10 @@ fn pass(mut client: TcpStream, mut server: UnixStream, next: &AtomicU8, cuts: &A
     let (mut bytes, mut is_batch) = ([0; 65_536], false);
     while let Ok(count @ 1..) = client.read(&mut bytes) {
         let said = &bytes[..count];
-        is_batch |= [&b"COPY \"events\""[..], b"COPY \"fingerprints\""]
+        is_batch |= [&b"COPY \"events\""[..], b"INSERT INTO fingerprints"]
             .iter()
             .any(|copy| memchr::memmem::find(said, copy).is_some());
-        if said.ends_with(b"Q\0\0\0\x0bCOMMIT\0") && std::mem::take(&mut is_batch) {
+        if said.ends_with(b";COMMIT\0") && std::mem::take(&mut is_batch) {
             match next.swap(PASS, Ordering::SeqCst) {
                 CUT_BEFORE => {
                     cuts.fetch_add(1, Ordering::SeqCst);

@@ -168,7 +168,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn push_hex(text: &mut String, bytes: &[u8]) {
+pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         for nibble in [byte >> 4, byte & 15] {

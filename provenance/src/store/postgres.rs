@@ -1,6 +1,7 @@
 //! PostgreSQL: connections, tables, and what is asked there in another way than of a file.
 
 mod copy;
+mod script;
 pub(super) mod terms;
 pub(super) mod write;
 
@@ -52,7 +53,7 @@ impl Server {
         connection.set_instrumentation(Quiet);
         connection
             .batch_execute(&format!(
-                "SET search_path = provenance; SET client_min_messages = warning; \
+                "SET search_path = provenance; SET client_min_messages = warning; SET standard_conforming_strings = on; \
                  SET statement_timeout = {STATEMENT_MILLIS}; \
                  SET idle_in_transaction_session_timeout = {START_MILLIS}"
             ))

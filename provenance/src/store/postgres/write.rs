@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Integer};
+use diesel::sql_types::{Array, BigInt, Integer};
 
 use super::copy::copy;
+use super::script::Script;
 use super::{START_MILLIS, STATEMENT_MILLIS, Server, terms};
 use crate::Error;
 use crate::key::Keys;
@@ -19,7 +20,7 @@ use crate::store::batch::{EventRow, KnownValues, Place, Prepared};
 use crate::store::chain::{self, Hash};
 use crate::store::db::Db;
 use crate::store::index::{self, Digest};
-use crate::store::schema::{batches, event_counts, events, fingerprints, instances, keys, owner_links, replays};
+use crate::store::schema::{batches, events, fingerprints, instances, keys, owner_links, replays};
 use crate::store::statement::statement;
 use crate::store::texts::{Catalog, Texts};
 use crate::store::write::{
@@ -30,6 +31,8 @@ use crate::vocabulary::Timestamp;
 
 /// Events of one round of the index, under load: values and people that come again share what a round does for them.
 const ROUND: i64 = 4 * index::ROUND;
+/// Values of a batch that need no COPY of their own.
+const FEW: usize = 200;
 /// How long the index may be behind: those who ask take in what it does not have.
 const AGE: Duration = Duration::from_secs(2);
 /// An event's last place in the index of an instance that is gone must be older than this to be taken over.
@@ -341,70 +344,75 @@ fn write(
         true => *before,
         false => chain::link(before, batch_no, place.next_seq, prepared.count(), &root),
     };
-    connection.batch_execute("BEGIN")?;
+    let (n, mut script) = (place.n, Script::default());
+    script.say("BEGIN");
     if !texts.unsaved.is_empty() {
-        let (ids, bytes): (Vec<i32>, Vec<&[u8]>) = texts
-            .unsaved
-            .iter()
-            .map(|(id, text)| (id.cast_signed(), text.as_bytes()))
-            .unzip();
-        diesel::sql_query(
-            "INSERT INTO texts (n, id, text) SELECT $1, id, text FROM unnest($2, $3) AS t (id, text) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind::<BigInt, _>(place.n)
-        .bind::<Array<Integer>, _>(ids)
-        .bind::<Array<Binary>, _>(bytes)
-        .execute(connection)?;
+        script
+            .say("; INSERT INTO texts (n, id, text) VALUES")
+            .rows(&texts.unsaved, |row, (id, text)| {
+                row.number(n).number(id.cast_signed().into()).bytes(text.as_bytes());
+            })
+            .say(" ON CONFLICT DO NOTHING");
     }
+    connection.batch_execute(script.sql())?;
     copy(events::table, &prepared.events, connection)?;
-    copy(fingerprints::table, &prepared.values, connection)?;
-    for (&event_type, &(name, count)) in &prepared.counts {
-        diesel::insert_into(event_counts::table)
-            .values((
-                event_counts::n.eq(place.n),
-                event_counts::event_type.eq(event_type),
-                event_counts::name.eq(name),
-                event_counts::events.eq(count),
-            ))
-            .on_conflict((event_counts::n, event_counts::event_type))
-            .do_update()
-            .set(event_counts::events.eq(event_counts::events + count))
-            .execute(connection)?;
+    let mut script = Script::default();
+    if prepared.values.len() > FEW {
+        copy(fingerprints::table, &prepared.values, connection)?;
+    } else if !prepared.values.is_empty() {
+        script
+            .say(
+                "INSERT INTO fingerprints (n, id, fingerprint, tag, category, owner, kind, entry, created_at) \
+                 VALUES",
+            )
+            .rows_of(&prepared.values)?
+            .say(";");
+    }
+    if !prepared.counts.is_empty() {
+        script
+            .say("INSERT INTO event_counts AS c (n, event_type, name, events) VALUES")
+            .rows(&prepared.counts, |row, (event_type, (name, count))| {
+                row.number(n).number((*event_type).into()).text(name).number(*count);
+            })
+            .say(" ON CONFLICT (n, event_type) DO UPDATE SET events = c.events + excluded.events;");
     }
     // PostgreSQL's texts have no U+0000; only owners kept in clear could.
-    let links: Vec<_> = prepared
+    let links = prepared
         .link_rows()
-        .filter(|link| !link.a.contains('\0') && !link.b.contains('\0'))
-        .collect();
-    for links in links.chunks(1_000) {
-        diesel::insert_into(owner_links::table)
-            .values(links)
-            .on_conflict_do_nothing()
-            .execute(connection)?;
+        .filter(|link| !link.a.contains('\0') && !link.b.contains('\0'));
+    let links: Vec<_> = links.collect();
+    if !links.is_empty() {
+        script
+            .say("INSERT INTO owner_links (a, b, created_at, n, id) VALUES")
+            .rows(&links, |row, link| {
+                row.text(link.a)
+                    .text(link.b)
+                    .number(link.created_at)
+                    .number(link.n)
+                    .number(link.id);
+            })
+            .say(" ON CONFLICT DO NOTHING;");
     }
     if !prepared.events.is_empty() {
-        statement!(
-            "INSERT INTO batches (n, batch_no, first_seq, events, root, chain) VALUES (?, ?, ?, ?, ?, ?)",
-            place.n,
-            batch_no,
-            place.next_seq,
-            prepared.count(),
-            root.as_slice(),
-            chain.as_slice()
-        )
-        .execute(connection)?;
+        script
+            .say("INSERT INTO batches (n, batch_no, first_seq, events, root, chain) VALUES")
+            .rows([()], |row, ()| {
+                let row = row.number(n).number(batch_no).number(place.next_seq);
+                row.number(prepared.count()).bytes(&root).bytes(&chain);
+            })
+            .say(";");
     }
     if let Some(mark) = mark {
-        statement!(
-            "INSERT INTO replays (spill, \"offset\") VALUES (?, ?) \
-             ON CONFLICT (spill) DO UPDATE SET \"offset\" = excluded.\"offset\"",
-            mark.id.as_slice(),
-            i64::try_from(mark.offset).unwrap_or(i64::MAX)
-        )
-        .execute(connection)?;
+        script
+            .say("INSERT INTO replays (spill, \"offset\") VALUES")
+            .rows([mark], |row, mark| {
+                let offset = i64::try_from(mark.offset).unwrap_or(i64::MAX);
+                row.bytes(&mark.id).number(offset);
+            })
+            .say(" ON CONFLICT (spill) DO UPDATE SET \"offset\" = excluded.\"offset\";");
     }
-    connection.batch_execute("COMMIT")?;
+    // The last of one message: without an answer to it nobody knows whether it took place.
+    connection.batch_execute(script.say("COMMIT").sql())?;
     Ok(chain)
 }
 
