@@ -609,6 +609,8 @@ pub(crate) fn beside(config: Config) -> Config {
         enabled: true,
         service: "provenance-audit".to_owned(),
         max_values: 1,
+        // Who cannot write says so.
+        spill_max_bytes: 0,
         tracked_models: Default::default(),
         retention: Default::default(),
         ..config

@@ -303,16 +303,43 @@ pub(crate) fn with<R>(hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
     tracker.attempt(hook)
 }
 
-/// What the names of spill files begin with: beside an SQLite file; of PostgreSQL in the working folder, with
-/// a hash of where the database is, so that nobody brings them into another one.
-fn spill_base(storage: &Storage) -> PathBuf {
-    match storage {
-        Storage::Sqlite(path) => files::first(path),
-        Storage::Postgres(_) => {
-            let [a, b, c, d, ..]: [u8; 32] = sha2::Sha256::digest(storage.to_string()).into();
-            PathBuf::from(format!("runtime_provenance-{a:02x}{b:02x}{c:02x}{d:02x}"))
+/// What the names of spill files begin with: beside an SQLite file; of PostgreSQL, or in a folder that is named, with
+/// a hash of where the evidence is, so that nobody brings them into another place.
+///
+/// # Errors
+/// The folder cannot be written: told now rather than when it is needed.
+fn spill_base(config: &Config, instance: [u8; 8]) -> Result<PathBuf, Error> {
+    let (name, place) = match (&config.storage, &config.spill_folder) {
+        (Storage::Sqlite(path), None) => return Ok(files::first(path)),
+        (Storage::Sqlite(path), Some(_)) => {
+            let first = files::first(path);
+            let name = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (name, first.display().to_string())
         }
+        (Storage::Postgres(_), _) => ("runtime_provenance".to_owned(), config.storage.to_string()),
+    };
+    let [a, b, c, d, ..]: [u8; 32] = sha2::Sha256::digest(place).into();
+    let folder = config.spill_folder.clone().unwrap_or_default();
+    let name = format!("{name}-{a:02x}{b:02x}{c:02x}{d:02x}");
+    let (base, probe) = (
+        folder.join(&name),
+        folder.join(format!("{name}.{:016x}.probe", u64::from_be_bytes(instance))),
+    );
+    let written = config.spill_max_bytes == 0
+        || std::fs::write(&probe, [])
+            .and_then(|()| std::fs::remove_file(&probe))
+            .is_ok();
+    if written {
+        return Ok(base);
     }
+    Err(Error::new(
+        ErrorKind::Config,
+        format!(
+            "{}: the spill file, which takes records while the database does not, cannot be made in this folder; give \
+             another one (`spill.folder`), or none (`spill.max_bytes: 0`)",
+            std::path::absolute(&folder).unwrap_or(folder).display()
+        ),
+    ))
 }
 
 /// Makes `config` the global tracker's. `Ok(None)` with `enabled: false`.
@@ -389,8 +416,9 @@ impl Tracker {
             environment: config.environment.clone(),
             build: crate::inventory::build_hash(),
         };
+        let spilled = spill_base(&config, instance.id)?;
         let mut writer = Writer::open(&config.storage, &keys, &instance)?;
-        let mut spill = Spill::new(&spill_base(&config.storage), instance.id, config.spill_max_bytes)?;
+        let mut spill = Spill::new(&spilled, instance.id, config.spill_max_bytes)?;
         if files::in_force(&config.storage) == config.storage {
             spill.find_left();
         }

@@ -1,13 +1,18 @@
 //! Many instances in one place: a PostgreSQL database, or a file.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
 use provenance::config::{Config, Storage, Token};
 use provenance::store::{EventQuery, FingerprintQuery, FlowQuery, Reader, StoredEvent};
-use provenance::{Error, Scope, Tracker, record_event, set_owner, tag, test};
+use provenance::{Error, Scope, Tracker, link_owner, record_event, set_owner, tag, test, tracked_model};
 use provenance_audit::api::{Api, Options, Request, Source};
 use provenance_tests::Evidence;
 use provenance_tests::postgres::{Database, Private};
@@ -412,6 +417,248 @@ fn connections_that_are_cut_while_they_commit_neither_lose_nor_repeat() {
     assert!(cuts > 5 && retries > 5, "{cuts} cuts, {retries} retries");
     tracker.close();
     exactly_once(&at(&url), 1500);
+}
+
+/// What is done to the next batch's COMMIT.
+const PASS: u8 = 0;
+const CUT_BEFORE: u8 = 1;
+const CUT_THE_ANSWER: u8 = 2;
+
+/// A way to the server that is cut in the middle of a COMMIT, when it is told to.
+struct Proxy {
+    port: u16,
+    next: Arc<AtomicU8>,
+    cuts: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    fn before(server: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (next, cuts) = (Arc::new(AtomicU8::new(PASS)), Arc::new(AtomicUsize::new(0)));
+        let (asked, counted) = (next.clone(), cuts.clone());
+        // Ends with the process.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), UnixStream::connect(&server).unwrap());
+                let (asked, counted) = (asked.clone(), counted.clone());
+                std::thread::spawn(move || pass(client, server, &asked, &counted));
+            }
+        });
+        Proxy { port, next, cuts }
+    }
+
+    fn url(&self, database: &Database) -> String {
+        let (_, name) = database
+            .url()
+            .rsplit_once('/')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .unwrap();
+        format!(
+            "postgres://postgres@127.0.0.1:{}/{name}?sslmode=disable&gssencmode=disable",
+            self.port
+        )
+    }
+}
+
+fn pass(mut client: TcpStream, mut server: UnixStream, next: &AtomicU8, cuts: &AtomicUsize) {
+    let silent = Arc::new(AtomicBool::new(false));
+    let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let held_back = silent.clone();
+    let answering = std::thread::spawn(move || {
+        let mut bytes = [0; 65_536];
+        while let Ok(count @ 1..) = answers.read(&mut bytes) {
+            if held_back.load(Ordering::SeqCst) || back.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let (mut bytes, mut is_batch) = ([0; 65_536], false);
+    while let Ok(count @ 1..) = client.read(&mut bytes) {
+        let said = &bytes[..count];
+        is_batch |= [&b"COPY \"events\""[..], b"INSERT INTO fingerprints"]
+            .iter()
+            .any(|copy| memchr::memmem::find(said, copy).is_some());
+        if said.ends_with(b";COMMIT\0") && std::mem::take(&mut is_batch) {
+            match next.swap(PASS, Ordering::SeqCst) {
+                CUT_BEFORE => {
+                    cuts.fetch_add(1, Ordering::SeqCst);
+                    break;
+                }
+                CUT_THE_ANSWER => {
+                    silent.store(true, Ordering::SeqCst);
+                    cuts.fetch_add(1, Ordering::SeqCst);
+                }
+                _ => {}
+            }
+        }
+        if server.write_all(said).is_err() {
+            break;
+        }
+    }
+    if silent.load(Ordering::SeqCst) {
+        // The server has answered by then.
+        answering.join().unwrap();
+    }
+    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+}
+
+#[test]
+fn a_batch_whose_commit_is_cut_off_is_there_once() {
+    let database = Database::new("SELECT 1");
+    let proxy = Proxy::before(database.socket());
+    let tracker = open(&proxy.url(&database));
+    for number in 0..30 {
+        proxy
+            .next
+            .store([CUT_BEFORE, CUT_THE_ANSWER][number % 2], Ordering::SeqCst);
+        if number % 3 == 2 {
+            // A batch of values alone has no place in the chain: it is known by its first value.
+            let _in_force = test::scoped(&tracker);
+            let _scope = Scope::new("signup").enter();
+            tag("contact.email", "email", &format!("alone{number}@example.com")).unwrap();
+        } else {
+            record(&tracker, &format!("t{number}"), &format!("person{number}@example.com"));
+        }
+        tracker.flush(PATIENCE).unwrap();
+        assert_eq!(proxy.cuts.load(Ordering::SeqCst), number + 1);
+    }
+    let retries = tracker.status()["queue"]["retries"].as_u64().unwrap();
+    assert!(retries >= 30, "{retries}");
+    tracker.close();
+    let storage = at(&database.url());
+    let mut events = all(&storage);
+    events.reverse();
+    let numbers = (0..30).filter(|number| number % 3 != 2);
+    let expected: Vec<String> = numbers.map(|number| format!("t{number}")).collect();
+    assert_eq!(targets(&events), expected);
+    let mut reader = Reader::connect(&storage).unwrap();
+    assert_eq!(reader.summary().unwrap().fingerprints, 30);
+    let verified = reader.verify().unwrap();
+    assert!(verified.is_ok(), "{:?}", verified.first_problem());
+}
+
+#[test]
+fn four_instances_lose_nothing_and_keep_their_order_while_the_server_is_killed() {
+    const EVENTS: usize = 400;
+    let mut server = Private::start();
+    let storage = at(&server.url());
+    let folder = tempfile::tempdir().unwrap();
+    let spilling = || Config {
+        spill_folder: Some(folder.path().to_owned()),
+        ..config(storage.clone())
+    };
+    let instances: Vec<Tracker> = (0..4).map(|_| Tracker::open(spilling()).unwrap()).collect();
+    let sent = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for tracker in &instances {
+            let sent = &sent;
+            scope.spawn(move || {
+                for number in 0..EVENTS {
+                    record(tracker, &format!("t{number}"), &format!("person{number}@example.com"));
+                    sent.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+        }
+        for part in [1, 3] {
+            while sent.load(Ordering::SeqCst) < part * EVENTS {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            server.kill();
+            // Long enough for them to spill.
+            std::thread::sleep(Duration::from_millis(1_300));
+            server.start_again();
+        }
+    });
+    for tracker in &instances {
+        // The spill file takes it, too: what counts is that it goes on to the database.
+        let until = Instant::now() + PATIENCE;
+        while tracker.status()["queue"]["spill_bytes"] != 0 || tracker.status()["queue"]["depth"] != 0 {
+            assert!(Instant::now() < until, "{:?}", tracker.status()["queue"]);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(tracker.status()["queue"]["spilled"].as_u64().unwrap() > 0);
+        tracker.close();
+    }
+    let mut events = all(&storage);
+    events.reverse();
+    assert_eq!(events.len(), 4 * EVENTS);
+    for tracker in &instances {
+        let own = events
+            .iter()
+            .filter(|event| event.extras["instance"] == tracker.instance_id());
+        let own: Vec<&str> = own.map(|event| event.target.as_deref().unwrap()).collect();
+        let expected: Vec<String> = (0..EVENTS).map(|number| format!("t{number}")).collect();
+        assert_eq!(own, expected);
+    }
+    let verified = Reader::connect(&storage).unwrap().verify().unwrap();
+    assert!(verified.is_ok(), "{:?}", verified.first_problem());
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "no spill file is left"
+    );
+}
+
+#[test]
+fn a_folder_that_takes_no_spill_file_is_told_of_at_the_start() {
+    let database = Database::new("SELECT 1");
+    let missing = |max_bytes: u64| Config {
+        spill_folder: Some("/nowhere/at/all".into()),
+        spill_max_bytes: max_bytes,
+        ..config(at(&database.url()))
+    };
+    let error = refused(missing(1_000));
+    assert!(
+        error.is_config() && error.to_string().contains("spill.folder"),
+        "{error}"
+    );
+    Tracker::open(missing(0)).unwrap().close();
+}
+
+diesel::table! {
+    users (id) { id -> Integer, email -> Text }
+}
+
+#[tracked_model(owner(email, id as "user"))]
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users, check_for_backend(diesel::sqlite::Sqlite))]
+#[allow(dead_code)]
+struct User {
+    id: i32,
+    #[tracked("contact.email")]
+    email: String,
+}
+
+#[test]
+fn links_that_another_instance_makes_are_known_within_two_seconds() {
+    let database = Database::new("SELECT 1");
+    let folder = tempfile::tempdir().unwrap();
+    for storage in [at(&database.url()), Storage::Sqlite(folder.path().join("e.db"))] {
+        let a = Tracker::open(config(storage.clone())).unwrap();
+        let b = Tracker::open(config(storage.clone())).unwrap();
+        {
+            let _in_force = test::scoped(&a);
+            link_owner(("user", 7), ("email", "ada@example.com"));
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(b.status()["following"]["links"], 1, "{storage}");
+        // So a row in which somebody else has that address says nothing to the contrary.
+        let _in_force = test::scoped(&b);
+        let mut db = diesel::SqliteConnection::establish(":memory:").unwrap();
+        db.batch_execute(
+            "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT); INSERT INTO users VALUES (8, 'ada@example.com')",
+        )
+        .unwrap();
+        let loaded: Vec<User> = users::table.select(User::as_select()).load(&mut db).unwrap();
+        assert_eq!(loaded.len(), 1);
+        let spots = serde_json::json!(b.status()["blind_spots"]).to_string();
+        assert!(spots.contains("owner_conflict"), "{storage}: {spots}");
+        a.close();
+        b.close();
+    }
 }
 
 #[test]

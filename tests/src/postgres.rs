@@ -57,6 +57,12 @@ impl Database {
         format!("{}/{}", server(), self.name)
     }
 
+    /// The Unix socket of its server.
+    pub fn socket(&self) -> PathBuf {
+        let (_, folder) = server().rsplit_once('@').unwrap();
+        Path::new(&folder.replace("%2F", "/")).join(".s.PGSQL.5432")
+    }
+
     /// A connection with Diesel's default instrumentation, as a host would have it.
     pub fn connect(&self) -> PgConnection {
         PgConnection::establish(&self.url()).unwrap()
@@ -175,11 +181,6 @@ impl Private {
     /// Where it keeps everything.
     pub fn data(&self) -> String {
         self.folder.path().join("data").to_str().unwrap().to_owned()
-    }
-
-    /// The Unix socket it listens on.
-    pub fn socket(&self) -> PathBuf {
-        self.folder.path().join(".s.PGSQL.5432")
     }
 
     /// Its database.

@@ -37,7 +37,7 @@ raw_tables! {
         n: BigInt, id: BigInt, fingerprint: Binary, tag: Integer, category: Integer, owner: Binary, kind: SmallInt,
         entry: Binary, created_at: BigInt
     }
-    event_terms (term, at, n, seq) { term: BigInt, at: BigInt, n: BigInt, seq: BigInt }
+    event_terms (term, at, n, seq) { term: BigInt, at: BigInt, n: BigInt, seq: BigInt, more: Binary }
 }
 
 macro_rules! copy {

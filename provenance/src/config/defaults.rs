@@ -36,6 +36,7 @@ impl Default for Config {
             egress: Egress::default(),
             max_values: 1_000_000,
             spill_max_bytes: 1 << 30,
+            spill_folder: None,
             follow_interval: Duration::from_secs(1),
             retention: BTreeMap::new(),
             file: None,

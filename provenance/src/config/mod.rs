@@ -90,6 +90,7 @@ pub(crate) use load::from_text;
 /// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record goes neither into the database within 1 s nor into the spill file |
 /// | `registry.follow_interval` | seconds | `1` | how often it is looked at what other processes on the same storage have registered, so that it is recognised here; `0` never |
 /// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
+/// | `spill.folder` | path of a folder, relative to the configuration | beside an SQLite file; for PostgreSQL the working folder | where the spill file goes |
 /// | `spill.max_bytes` | number of bytes, at least 0 | `1073741824` | most that the spill file of a process holds, which takes records while the database does not; `0` for none |
 /// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events, tags of a category and its values are kept: docs/the-store.md |
 #[derive(Clone, Debug)]
@@ -144,6 +145,8 @@ pub struct Config {
     pub max_values: usize,
     /// Most bytes of the file that takes records while the database does not; 0 for none.
     pub spill_max_bytes: u64,
+    /// Where that file goes; default: beside an SQLite file, and for PostgreSQL into the working folder.
+    pub spill_folder: Option<PathBuf>,
     /// How often values that other instances have registered are taken over; zero: never.
     pub follow_interval: Duration,
     /// How long events are kept, by event type or category.

@@ -126,8 +126,11 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
                 }
                 Ok(())
             })?,
-            "spill" => at.section(&["max_bytes"], |_, at| {
-                config.spill_max_bytes = at.bytes()?;
+            "spill" => at.section(&["folder", "max_bytes"], |key, at| {
+                match key {
+                    "folder" => config.spill_folder = Some(at.file_path()?),
+                    _ => config.spill_max_bytes = at.bytes()?,
+                }
                 Ok(())
             })?,
             "retention" => config.retention = at.map(retention)?,

@@ -544,9 +544,9 @@ impl Row for EventRow {
 pub(super) struct LinkRow<'a> {
     pub(super) a: &'a str,
     pub(super) b: &'a str,
-    created_at: i64,
-    n: i64,
-    id: i64,
+    pub(super) created_at: i64,
+    pub(super) n: i64,
+    pub(super) id: i64,
 }
 
 /// A registered value's row.

@@ -50,7 +50,7 @@ impl Db<'_> {
         match self {
             Db::Sqlite(connection) => postings::find(connection, term, before, limit),
             #[cfg(feature = "postgres-store")]
-            Db::Postgres(connection) => postgres::find(connection, term, before, limit),
+            Db::Postgres(connection) => postgres::terms::find(connection, term, before, limit),
         }
     }
 }

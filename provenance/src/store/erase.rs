@@ -762,7 +762,7 @@ pub(super) fn remove_entries(connection: &mut Db<'_>, gone: Vec<Entry>) -> Query
     match connection {
         Db::Sqlite(connection) => postings::remove_entries(connection, gone),
         #[cfg(feature = "postgres-store")]
-        Db::Postgres(connection) => postgres::remove_entries(connection, gone),
+        Db::Postgres(connection) => postgres::terms::remove(connection, gone),
     }
 }
 

@@ -304,8 +304,24 @@ impl Digest {
     }
 }
 
-/// One round for an instance, in a transaction that the caller holds. `fresh`: the rows that follow what the
-/// index has, if they are still in memory; they are taken if they do. `true` if there may be more.
+/// What an instance's index takes in next, and whether there may be more. `fresh`: the rows that follow what it has, if
+/// they are still in memory; they are taken if they do.
+pub(super) fn next(
+    connection: &mut Db<'_>,
+    catalog: &mut Catalog,
+    n: i64,
+    indexed: i64,
+    fresh: &[Row],
+) -> QueryResult<(Digest, bool)> {
+    if fresh.first().is_some_and(|row| row.seq == indexed.saturating_add(1)) {
+        return Ok((digest_of(connection, catalog, fresh)?, false));
+    }
+    let digest = digest(connection, catalog, n, indexed, ROUND)?;
+    let more = digest.upto.saturating_sub(indexed) >= ROUND;
+    Ok((digest, more))
+}
+
+/// One round for an instance, in a transaction that the caller holds. `true` if there may be more.
 pub(super) fn round(
     connection: &mut SqliteConnection,
     catalog: &mut Catalog,
@@ -317,15 +333,10 @@ pub(super) fn round(
         .find(n)
         .select(instances::indexed)
         .get_result::<i64>(connection)?;
-    let follows = fresh.first().is_some_and(|row| row.seq == indexed.saturating_add(1));
-    let digest = match follows {
-        true => digest_of(&mut Db::Sqlite(connection), catalog, fresh)?,
-        false => digest(&mut Db::Sqlite(connection), catalog, n, indexed, ROUND)?,
-    };
+    let (digest, more) = next(&mut Db::Sqlite(connection), catalog, n, indexed, fresh)?;
     if digest.upto == 0 {
         return Ok(false);
     }
-    let more = !follows && digest.upto.saturating_sub(indexed) >= ROUND;
     digest.write(connection, n, known)?;
     Ok(more)
 }

@@ -1,13 +1,14 @@
 //! PostgreSQL: connections, tables, and what is asked there in another way than of a file.
 
 mod copy;
+mod script;
+pub(super) mod terms;
 pub(super) mod write;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent, SimpleConnection};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Text};
 
-use super::postings::{Entry, Spot, Term};
 use super::schema::keys;
 use super::statement::statement;
 use super::write::check_key;
@@ -25,16 +26,6 @@ const STATEMENT_MILLIS: u32 = 5_000;
 const START_MILLIS: u32 = 30_000;
 /// Tries to make what others are making at the same time.
 const ATTEMPTS: usize = 50;
-
-diesel::table! {
-    /// Which events a term is in.
-    event_terms (term, at, n, seq) {
-        term -> BigInt,
-        at -> BigInt,
-        n -> BigInt,
-        seq -> BigInt,
-    }
-}
 
 /// A database, by its URL.
 #[derive(Clone)]
@@ -62,7 +53,7 @@ impl Server {
         connection.set_instrumentation(Quiet);
         connection
             .batch_execute(&format!(
-                "SET search_path = provenance; SET client_min_messages = warning; \
+                "SET search_path = provenance; SET client_min_messages = warning; SET standard_conforming_strings = on; \
                  SET statement_timeout = {STATEMENT_MILLIS}; \
                  SET idle_in_transaction_session_timeout = {START_MILLIS}"
             ))
@@ -267,44 +258,15 @@ fn migrate(connection: &mut PgConnection, from: i32) -> QueryResult<()> {
     Ok(())
 }
 
-/// Up to `limit` spots of a term before `before`, newest first.
-pub(super) fn find(connection: &mut PgConnection, term: Term, before: Spot, limit: usize) -> QueryResult<Vec<Spot>> {
-    let found = statement!(
-        "SELECT at, n, seq FROM event_terms WHERE term = ? AND (at, n, seq) < (?, ?, ?) \
-         ORDER BY at DESC, n DESC, seq DESC LIMIT ?",
-        term.number(),
-        before.at,
-        before.n,
-        before.seq,
-        i64::try_from(limit).unwrap_or(i64::MAX)
-    )
-    .typed::<(BigInt, BigInt, BigInt)>()
-    .load::<(i64, i64, i64)>(connection)?;
-    Ok(found.into_iter().map(|(at, n, seq)| Spot { at, n, seq }).collect())
-}
-
 /// Keeps everybody else from these instances' rows until the transaction ends; in order, so that nobody waits in a ring.
+/// Their writers learn by it that events may not be what they were.
 pub(super) fn hold(connection: &mut PgConnection, mut numbers: Vec<i64>) -> QueryResult<()> {
     numbers.dedup();
-    diesel::sql_query("SELECT n FROM instances WHERE n = ANY($1) ORDER BY n FOR UPDATE")
-        .bind::<Array<BigInt>, _>(numbers)
-        .execute(connection)
-        .map(drop)
-}
-
-/// Takes entries out of the index.
-pub(super) fn remove_entries(connection: &mut PgConnection, mut gone: Vec<Entry>) -> QueryResult<()> {
-    gone.sort_unstable();
-    gone.dedup();
-    let column = |of: fn(&Entry) -> i64| gone.iter().map(of).collect::<Vec<i64>>();
     diesel::sql_query(
-        "DELETE FROM event_terms t USING unnest($1, $2, $3, $4) AS g (term, at, n, seq) \
-         WHERE t.term = g.term AND t.at = g.at AND t.n = g.n AND t.seq = g.seq",
+        "WITH held AS (SELECT n FROM instances WHERE n = ANY($1) ORDER BY n FOR UPDATE) \
+         UPDATE instances i SET changed = changed + 1 FROM held WHERE i.n = held.n",
     )
-    .bind::<Array<BigInt>, _>(column(|(term, _)| term.number()))
-    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.at))
-    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.n))
-    .bind::<Array<BigInt>, _>(column(|(_, spot)| spot.seq))
+    .bind::<Array<BigInt>, _>(numbers)
     .execute(connection)
     .map(drop)
 }

@@ -61,6 +61,11 @@ impl Term {
         self.0
     }
 
+    #[cfg(feature = "postgres-store")]
+    pub(super) fn from_number(number: i64) -> Self {
+        Term(number)
+    }
+
     fn of(what: u8, bytes: &[u8]) -> Self {
         use std::hash::Hasher;
         // Keys that are no secret, and stay: the numbers are in the file.

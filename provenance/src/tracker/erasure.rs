@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::{BlindSpot, Moment, Tracker};
 use crate::Error;
+use crate::config::Storage;
 use crate::erased::ErasureId;
 use crate::error::ErrorKind;
 use crate::hex::hex;
@@ -53,7 +54,8 @@ pub struct Erasure {
     /// The DATA_ERASURE that says it is done.
     pub event_id: Option<String>,
     /// `false` where a reader kept the write-ahead log (`-wal`) from being emptied: removed bytes may stand there until
-    /// the file has no reader for a moment.
+    /// the file has no reader for a moment. On PostgreSQL, where a reader or a missing right kept the tables from being
+    /// vacuumed.
     pub log_emptied: bool,
     /// The pseudonyms that were erased, for a log that [`Tracker::erase_owner`] repeats after a backup is restored.
     pub owners: Vec<Owner>,
@@ -594,10 +596,10 @@ impl Keeping {
     fn retain(&mut self, tracker: &Tracker) -> Result<(), Error> {
         let until = Instant::now() + STRETCH;
         let mut worked = false;
+        let [.., a, b] = tracker.0.instance.id;
         for duty in &mut self.rules {
             if duty.until.is_none() {
-                let now = Timestamp::now();
-                let before = duty.before(now);
+                let before = duty.before(Timestamp::now(), u16::from_be_bytes([a, b]));
                 if duty.last.is_some_and(|last| before <= last) {
                     continue;
                 }
@@ -625,7 +627,8 @@ impl Keeping {
                 std::thread::sleep(began.elapsed());
             }
         }
-        if worked {
+        // A server vacuums by itself.
+        if worked && matches!(tracker.config().storage, Storage::Sqlite(_)) {
             self.eraser.clean()?;
         }
         Ok(())
@@ -666,11 +669,13 @@ impl Duty {
         all
     }
 
-    /// In steps, so that not every second has a record of its own.
-    fn before(&self, now: Timestamp) -> Timestamp {
+    /// In steps, so that not every second has a record of its own. Of many processes each begins a little later than
+    /// another, up to a minute: the first finds something to do, and the others nothing.
+    fn before(&self, now: Timestamp, place: u16) -> Timestamp {
         const SECOND: i64 = 1_000_000;
         let step = (self.kept / 100).clamp(SECOND, 86_400 * SECOND);
-        let before = now.0.saturating_sub(self.kept);
+        let later = step.min(60 * SECOND) * i64::from(place) / 65_536;
+        let before = now.0.saturating_sub(self.kept.saturating_add(later));
         Timestamp(before.div_euclid(step).saturating_mul(step))
     }
 }

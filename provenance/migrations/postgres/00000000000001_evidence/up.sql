@@ -22,7 +22,9 @@ CREATE TABLE instances (
     key_id TEXT NOT NULL,
     ended_at BIGINT,
     -- The last seq that `event_terms`, `sights` and `flows` know of.
-    indexed BIGINT NOT NULL DEFAULT 0
+    indexed BIGINT NOT NULL DEFAULT 0,
+    -- How often others have changed its events: erasures, retentions.
+    changed BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX instances_by_service ON instances (service, started_at);
 
@@ -92,7 +94,8 @@ CREATE TABLE fingerprints (
 CREATE INDEX fingerprints_by_time ON fingerprints (created_at, n, id);
 CREATE INDEX fingerprints_by_category ON fingerprints (category, created_at, n, id);
 
--- What follows is made from the rows above, a few thousand events at a time, and is no evidence by itself.
+-- What follows is made from the rows above, a few thousand events at a time, and is no evidence by itself. Room is left
+-- for rows that are counted up.
 CREATE TABLE sights (
     n BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -102,7 +105,7 @@ CREATE TABLE sights (
     last_at BIGINT NOT NULL,
     events BIGINT NOT NULL,
     PRIMARY KEY (n, id)
-);
+) WITH (fillfactor = 50);
 
 CREATE TABLE flows (
     n BIGINT NOT NULL,
@@ -114,7 +117,7 @@ CREATE TABLE flows (
     tag INT4 NOT NULL,
     events BIGINT NOT NULL,
     PRIMARY KEY (n, day, event_type, actor, target, recipient, tag)
-);
+) WITH (fillfactor = 50);
 
 CREATE TABLE owner_links (
     a TEXT NOT NULL,
@@ -128,12 +131,14 @@ CREATE TABLE owner_links (
 CREATE INDEX owner_links_by_b ON owner_links (b);
 CREATE INDEX owner_links_by_instance ON owner_links (n, id);
 
--- Which events a fingerprint, a person, a request, a recipient or a category is in.
+-- Which events a fingerprint, a person, a request, a recipient or a category is in: the first of some events of an
+-- instance within a minute, and those that follow it (postgres/terms.rs).
 CREATE TABLE event_terms (
     term BIGINT NOT NULL,
     at BIGINT NOT NULL,
     n BIGINT NOT NULL,
     seq BIGINT NOT NULL,
+    more BYTEA NOT NULL,
     PRIMARY KEY (term, at, n, seq)
 );
 

@@ -5,21 +5,23 @@
 //! keys refuse the same rows for a second time.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Integer};
+use diesel::sql_types::{Array, BigInt, Integer};
 
-use super::copy::{copy, copy_of};
-use super::{START_MILLIS, STATEMENT_MILLIS, Server, event_terms};
+use super::copy::copy;
+use super::script::Script;
+use super::{START_MILLIS, STATEMENT_MILLIS, Server, terms};
 use crate::Error;
 use crate::key::Keys;
-use crate::store::batch::{KnownValues, Place, Prepared};
+use crate::store::batch::{EventRow, KnownValues, Place, Prepared};
 use crate::store::chain::{self, Hash};
 use crate::store::db::Db;
 use crate::store::index::{self, Digest};
-use crate::store::schema::{batches, event_counts, events, fingerprints, instances, keys, owner_links, replays};
-use crate::store::statement::{Column, statement};
+use crate::store::schema::{batches, events, fingerprints, instances, keys, owner_links, replays};
+use crate::store::statement::statement;
 use crate::store::texts::{Catalog, Texts};
 use crate::store::write::{
     Forgotten, Head, Instance, InstanceRow, Learned, Record, Refusal, Restored, SpillMark, StoredValue, check_key,
@@ -27,6 +29,12 @@ use crate::store::write::{
 };
 use crate::vocabulary::Timestamp;
 
+/// Events of one round of the index, under load: values and people that come again share what a round does for them.
+const ROUND: i64 = 4 * index::ROUND;
+/// Values of a batch that need no COPY of their own.
+const FEW: usize = 200;
+/// How long the index may be behind: those who ask take in what it does not have.
+const AGE: Duration = Duration::from_secs(2);
 /// An event's last place in the index of an instance that is gone must be older than this to be taken over.
 const GONE_MILLIS: i64 = 600_000;
 
@@ -47,6 +55,11 @@ pub(crate) struct Writer {
     catalog: Catalog,
     /// Events that the index does not know of.
     pending: i64,
+    /// Their rows, unless they have become too many.
+    fresh: Vec<index::Row>,
+    indexed_at: Instant,
+    /// How often others had changed events of this instance when the index was brought up to date.
+    changed: i64,
     /// What others left of the index was looked at.
     adopted: bool,
 }
@@ -111,6 +124,9 @@ impl Writer {
             uncertain: false,
             catalog: Catalog::default(),
             pending: 0,
+            fresh: Vec::new(),
+            indexed_at: Instant::now(),
+            changed: 0,
             adopted: false,
         })
     }
@@ -168,6 +184,7 @@ impl Writer {
         for (ticket, seq) in prepared.tickets {
             ticket.assign(seq.unsigned_abs());
         }
+        let rows = prepared.events;
         self.texts.unsaved.clear();
         self.place.next_value += numbered;
         self.place.at = at;
@@ -176,29 +193,43 @@ impl Writer {
             self.next_batch += 1;
             self.place.next_seq += events;
             self.pending += events;
+            // Rows in memory follow each other: with a gap they are read again.
+            if self.pending <= 2 * ROUND {
+                self.fresh.extend(rows.into_iter().map(EventRow::into_index));
+            } else {
+                self.fresh.clear();
+            }
         }
         Ok(())
     }
 
     /// As for a file: brings the index up to date. `true` if there is more.
     pub(crate) fn maintain(&mut self, idle: bool) -> Result<bool, Error> {
-        let due = self.pending >= index::ROUND || idle && self.pending > 0;
+        let late = idle || self.pending >= ROUND || self.indexed_at.elapsed() >= AGE;
+        let due = late && self.pending > 0;
         if !due && self.adopted {
             return Ok(false);
         }
         let (adopted, n) = (self.adopted, self.place.n);
         let (catalog, known) = (&mut self.catalog, &self.known);
+        let fresh = if due {
+            std::mem::take(&mut self.fresh)
+        } else {
+            Vec::new()
+        };
+        let changed = &mut self.changed;
         let more = on_server(&self.server, &mut self.connection, |connection| {
             if !adopted {
                 for left in left_behind(connection, n)? {
-                    while round(connection, catalog, known, left)? {}
+                    while round(connection, catalog, known, left, &[], &mut 0)? {}
                 }
             }
-            Ok(due && round(connection, catalog, known, n)?)
+            Ok(due && round(connection, catalog, known, n, &fresh, changed)?)
         })?;
         self.adopted = true;
         if due && !more {
             self.pending = 0;
+            self.indexed_at = Instant::now();
         }
         Ok(more)
     }
@@ -313,70 +344,75 @@ fn write(
         true => *before,
         false => chain::link(before, batch_no, place.next_seq, prepared.count(), &root),
     };
-    connection.batch_execute("BEGIN")?;
+    let (n, mut script) = (place.n, Script::default());
+    script.say("BEGIN");
     if !texts.unsaved.is_empty() {
-        let (ids, bytes): (Vec<i32>, Vec<&[u8]>) = texts
-            .unsaved
-            .iter()
-            .map(|(id, text)| (id.cast_signed(), text.as_bytes()))
-            .unzip();
-        diesel::sql_query(
-            "INSERT INTO texts (n, id, text) SELECT $1, id, text FROM unnest($2, $3) AS t (id, text) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind::<BigInt, _>(place.n)
-        .bind::<Array<Integer>, _>(ids)
-        .bind::<Array<Binary>, _>(bytes)
-        .execute(connection)?;
+        script
+            .say("; INSERT INTO texts (n, id, text) VALUES")
+            .rows(&texts.unsaved, |row, (id, text)| {
+                row.number(n).number(id.cast_signed().into()).bytes(text.as_bytes());
+            })
+            .say(" ON CONFLICT DO NOTHING");
     }
+    connection.batch_execute(script.sql())?;
     copy(events::table, &prepared.events, connection)?;
-    copy(fingerprints::table, &prepared.values, connection)?;
-    for (&event_type, &(name, count)) in &prepared.counts {
-        diesel::insert_into(event_counts::table)
-            .values((
-                event_counts::n.eq(place.n),
-                event_counts::event_type.eq(event_type),
-                event_counts::name.eq(name),
-                event_counts::events.eq(count),
-            ))
-            .on_conflict((event_counts::n, event_counts::event_type))
-            .do_update()
-            .set(event_counts::events.eq(event_counts::events + count))
-            .execute(connection)?;
+    let mut script = Script::default();
+    if prepared.values.len() > FEW {
+        copy(fingerprints::table, &prepared.values, connection)?;
+    } else if !prepared.values.is_empty() {
+        script
+            .say(
+                "INSERT INTO fingerprints (n, id, fingerprint, tag, category, owner, kind, entry, created_at) \
+                 VALUES",
+            )
+            .rows_of(&prepared.values)?
+            .say(";");
+    }
+    if !prepared.counts.is_empty() {
+        script
+            .say("INSERT INTO event_counts AS c (n, event_type, name, events) VALUES")
+            .rows(&prepared.counts, |row, (event_type, (name, count))| {
+                row.number(n).number((*event_type).into()).text(name).number(*count);
+            })
+            .say(" ON CONFLICT (n, event_type) DO UPDATE SET events = c.events + excluded.events;");
     }
     // PostgreSQL's texts have no U+0000; only owners kept in clear could.
-    let links: Vec<_> = prepared
+    let links = prepared
         .link_rows()
-        .filter(|link| !link.a.contains('\0') && !link.b.contains('\0'))
-        .collect();
-    for links in links.chunks(1_000) {
-        diesel::insert_into(owner_links::table)
-            .values(links)
-            .on_conflict_do_nothing()
-            .execute(connection)?;
+        .filter(|link| !link.a.contains('\0') && !link.b.contains('\0'));
+    let links: Vec<_> = links.collect();
+    if !links.is_empty() {
+        script
+            .say("INSERT INTO owner_links (a, b, created_at, n, id) VALUES")
+            .rows(&links, |row, link| {
+                row.text(link.a)
+                    .text(link.b)
+                    .number(link.created_at)
+                    .number(link.n)
+                    .number(link.id);
+            })
+            .say(" ON CONFLICT DO NOTHING;");
     }
     if !prepared.events.is_empty() {
-        statement!(
-            "INSERT INTO batches (n, batch_no, first_seq, events, root, chain) VALUES (?, ?, ?, ?, ?, ?)",
-            place.n,
-            batch_no,
-            place.next_seq,
-            prepared.count(),
-            root.as_slice(),
-            chain.as_slice()
-        )
-        .execute(connection)?;
+        script
+            .say("INSERT INTO batches (n, batch_no, first_seq, events, root, chain) VALUES")
+            .rows([()], |row, ()| {
+                let row = row.number(n).number(batch_no).number(place.next_seq);
+                row.number(prepared.count()).bytes(&root).bytes(&chain);
+            })
+            .say(";");
     }
     if let Some(mark) = mark {
-        statement!(
-            "INSERT INTO replays (spill, \"offset\") VALUES (?, ?) \
-             ON CONFLICT (spill) DO UPDATE SET \"offset\" = excluded.\"offset\"",
-            mark.id.as_slice(),
-            i64::try_from(mark.offset).unwrap_or(i64::MAX)
-        )
-        .execute(connection)?;
+        script
+            .say("INSERT INTO replays (spill, \"offset\") VALUES")
+            .rows([mark], |row, mark| {
+                let offset = i64::try_from(mark.offset).unwrap_or(i64::MAX);
+                row.bytes(&mark.id).number(offset);
+            })
+            .say(" ON CONFLICT (spill) DO UPDATE SET \"offset\" = excluded.\"offset\";");
     }
-    connection.batch_execute("COMMIT")?;
+    // The last of one message: without an answer to it nobody knows whether it took place.
+    connection.batch_execute(script.say("COMMIT").sql())?;
     Ok(chain)
 }
 
@@ -399,58 +435,37 @@ fn left_behind(connection: &mut PgConnection, n: i64) -> QueryResult<Vec<i64>> {
     Ok(left.into_iter().map(|row| row.n).collect())
 }
 
-/// One round of the index for an instance. `true` if there may be more.
-fn round(connection: &mut PgConnection, catalog: &mut Catalog, known: &KnownValues, n: i64) -> QueryResult<bool> {
-    connection.transaction(|connection| {
-        let indexed = instances::table
-            .find(n)
-            .select(instances::indexed)
-            .for_update()
-            .get_result::<i64>(connection)?;
-        let digest = index::digest(&mut Db::Postgres(connection), catalog, n, indexed, index::ROUND)?;
+/// One round of the index for an instance; `fresh` are taken for its rows if nobody has changed any since `changed`.
+/// `true` if there may be more.
+fn round(
+    connection: &mut PgConnection,
+    catalog: &mut Catalog,
+    known: &KnownValues,
+    n: i64,
+    fresh: &[index::Row],
+    changed: &mut i64,
+) -> QueryResult<bool> {
+    let (more, now) = connection.transaction(|connection| {
+        let held = statement!("SELECT indexed, changed FROM instances WHERE n = ? FOR UPDATE", n);
+        let (indexed, now) = held.typed::<(BigInt, BigInt)>().get_result::<(i64, i64)>(connection)?;
+        let fresh = if now == *changed { fresh } else { &[] };
+        let (digest, more) = index::next(&mut Db::Postgres(connection), catalog, n, indexed, fresh)?;
         if digest.upto == 0 {
-            return Ok(false);
+            return Ok((false, now));
         }
         let upto = digest.upto;
         put(connection, digest, indexed, known)?;
         diesel::update(instances::table.find(n))
             .set(instances::indexed.eq(upto))
             .execute(connection)?;
-        Ok(upto.saturating_sub(indexed) >= index::ROUND)
-    })
+        QueryResult::Ok((more, now))
+    })?;
+    *changed = now;
+    Ok(more)
 }
 
 fn put(connection: &mut PgConnection, digest: Digest, indexed: i64, known: &KnownValues) -> QueryResult<()> {
-    let mut entries: Vec<[i64; 4]> = digest
-        .postings
-        .iter()
-        .map(|(term, spot)| [term.number(), spot.at, spot.n, spot.seq])
-        .collect();
-    entries.sort_unstable();
-    entries.dedup();
-    // What came with an outcome stands at its share, which an earlier round may have put there already.
-    let (new, late): (Vec<_>, Vec<_>) = entries.into_iter().partition(|[.., seq]| *seq > indexed);
-    copy_of(
-        event_terms::table,
-        &new,
-        |entry, put| entry.iter().try_for_each(|value| put(Column::Big(value))),
-        connection,
-    )?;
-    if !late.is_empty() {
-        let column = |at: usize| {
-            late.iter()
-                .filter_map(|entry| entry.get(at).copied())
-                .collect::<Vec<i64>>()
-        };
-        diesel::sql_query(
-            "INSERT INTO event_terms (term, at, n, seq) SELECT * FROM unnest($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        )
-        .bind::<Array<BigInt>, _>(column(0))
-        .bind::<Array<BigInt>, _>(column(1))
-        .bind::<Array<BigInt>, _>(column(2))
-        .bind::<Array<BigInt>, _>(column(3))
-        .execute(connection)?;
-    }
+    terms::add(connection, digest.postings, indexed)?;
     // In the order of their keys: instances that meet at a value wait for each other, and never in a ring.
     let mut sights: Vec<_> = digest
         .sights
