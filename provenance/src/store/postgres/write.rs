@@ -99,6 +99,7 @@ impl Writer {
                 next_seq: 1,
                 next_value: 1,
                 at: 0,
+                late: 0,
             },
             texts: Texts::default(),
             known: KnownValues::new(),
@@ -150,7 +151,7 @@ impl Writer {
             write(connection, place, batch_no, &before, &prepared, texts, mark)
         })?;
         self.uncertain = false;
-        let (events, at) = (prepared.count(), prepared.at);
+        let (events, at, late) = (prepared.count(), prepared.at, prepared.late);
         for (key, value) in prepared.value_keys.iter().zip(&prepared.values) {
             self.known.insert(*key, (value.n, value.id));
         }
@@ -160,7 +161,7 @@ impl Writer {
         }
         self.texts.unsaved.clear();
         self.place.next_value += values;
-        self.place.at = at;
+        (self.place.at, self.place.late) = (at, late);
         if events > 0 {
             self.chain = chain;
             self.next_batch += 1;
@@ -318,6 +319,9 @@ fn write(
         .bind::<Array<Integer>, _>(ids)
         .bind::<Array<Binary>, _>(bytes)
         .execute(connection)?;
+    }
+    if prepared.late > place.late {
+        statement!("UPDATE instances SET late = ? WHERE n = ?", prepared.late, place.n).execute(connection)?;
     }
     copy(events::table, &prepared.events, connection)?;
     copy(fingerprints::table, &prepared.values, connection)?;
