@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::time::ClockId;
+
 use super::Reader;
 use super::read::{EventQuery, FingerprintQuery};
 use super::tests::{Folder, keys};
@@ -157,8 +159,7 @@ struct Spent(Duration);
 
 impl Spent {
     fn now() -> Self {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        Spent(Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap()))
+        Spent(cpu_time(ClockId::ThreadCPUTime))
     }
 
     fn elapsed(&self) -> Duration {
@@ -317,9 +318,9 @@ fn verifying() {
     let mut times = Vec::new();
     let mut all = 0;
     for _ in 0..number("TIMES", 5) {
-        let (start, cpu) = (Instant::now(), process_time());
+        let (start, cpu) = (Instant::now(), cpu_time(ClockId::ProcessCPUTime));
         let verified = reader.verify().unwrap();
-        times.push((start.elapsed(), process_time() - cpu));
+        times.push((start.elapsed(), cpu_time(ClockId::ProcessCPUTime) - cpu));
         assert!(verified.is_ok(), "{verified:?}");
         all = verified.instances[0].events;
     }
@@ -337,19 +338,24 @@ fn verifying() {
 #[ignore = "a benchmark: scripts/bench store"]
 fn starting() {
     let Kept(path, _folder) = file(number("EVENTS", 500_000));
-    let start = Instant::now();
-    let mut writer = Writer::open(&path, &keys(), &instance()).unwrap();
+    let start = (Instant::now(), Spent::now());
+    let instance = Instance {
+        id: Timestamp::now().0.to_be_bytes(),
+        ..instance()
+    };
+    let mut writer = Writer::open(&path, &keys(), &instance).unwrap();
     let restored = writer.restore(1_000_000).unwrap();
     println!(
-        "start: {} values in {} ms",
+        "start: {} values in {} ms, {} ms of CPU",
         restored.values.len(),
-        start.elapsed().as_millis()
+        start.0.elapsed().as_millis(),
+        start.1.elapsed().as_millis()
     );
 }
 
-/// Time of all threads of this process on processors.
-fn process_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+/// Time on processors, of this thread or of the process.
+fn cpu_time(of: ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(of);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
 }
 
@@ -363,13 +369,21 @@ fn asking() {
         println!("{events} events, {people} people");
         let ask = |name: &str, ask: &mut dyn FnMut(u64)| {
             ask(0);
-            let times = (0..1000_u64).map(|n| {
-                let start = Instant::now();
+            let (mut waited, mut spent) = (Vec::new(), Vec::new());
+            for n in 0..1000_u64 {
+                let (start, cpu) = (Instant::now(), Spent::now());
                 ask(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20);
-                start.elapsed()
-            });
-            let (p50, p99) = percentiles(times.collect());
-            println!("  {name}: p50 {} us, p99 {} us", p50.as_micros(), p99.as_micros());
+                spent.push(cpu.elapsed());
+                waited.push(start.elapsed());
+            }
+            let ((p50, p99), (cpu50, cpu99)) = (percentiles(waited), percentiles(spent));
+            println!(
+                "  {name}: p50 {} us, p99 {} us; of CPU time {} us and {} us",
+                p50.as_micros(),
+                p99.as_micros(),
+                cpu50.as_micros(),
+                cpu99.as_micros()
+            );
         };
         let page = |limit| EventQuery {
             limit,
@@ -501,7 +515,7 @@ fn durable() {
     ];
     let rounds = number("TIMES", 9);
     let mut ratios: [Vec<f64>; NAMES.len()] = Default::default();
-    let mut floors = Vec::new();
+    let (mut floors, mut spent) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let folder = Folder::new();
         let mut file = std::fs::File::create(folder.db().with_extension("floor")).unwrap();
@@ -515,10 +529,11 @@ fn durable() {
         let at = |n: u64| 1_700_000_000_000_000 + i64::try_from(n).unwrap();
         let mut writer = folder.writer(1);
         let records: Vec<_> = (0..1000).map(|n| record(n, 1000, at(n))).collect();
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), Spent::now());
         for record in records.chunks(1) {
             writer.append(record, None).unwrap();
         }
+        spent.push(cpu.elapsed() / 1000);
         ratios[0].push(1000.0 / start.elapsed().as_secs_f64() / floor);
         drop(writer);
         for (ratios, (threads, each)) in ratios[1..].iter_mut().zip([(1, 1000), (8, 400), (64, 200)]) {
@@ -549,6 +564,7 @@ fn durable() {
         "fsync floor: {:.0} a second; medians of {rounds} rounds, as parts of the floor",
         middle(floors)
     );
+    println!("  a commit of the writer takes {} us of CPU", median(spent).as_micros());
     for (name, ratios) in NAMES.iter().zip(ratios) {
         println!("  {name}: {:.2}", middle(ratios));
     }
@@ -557,12 +573,13 @@ fn durable() {
 #[test]
 #[ignore = "a benchmark: scripts/bench store"]
 fn calling() {
-    const EACH: u64 = 20_000;
     let at = 1_700_000_000_000_000;
-    for threads in [1, 2, 8] {
+    for threads in [1, 8] {
+        // More than the appender's queue holds.
+        let calls = if threads == 1 { 20_000 } else { 100_000 };
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let (mut lost, mut missing) = (0, 0);
-        for _ in 0..number("TIMES", 7) {
+        for _ in 0..number("TIMES", 3) {
             // What hooks have at hand when they call.
             let known: Vec<Event> = (0..1000).map(|n| event(5 * n, 1000, at)).collect();
             // CPU time of the calling threads alone, an event.
@@ -572,14 +589,14 @@ fn calling() {
                     for _ in 0..threads {
                         scope.spawn(|| {
                             let start = Spent::now();
-                            for n in 0..EACH {
+                            for n in 0..calls {
                                 call(&known[usize::try_from(n).unwrap() % known.len()]);
                             }
                             *spent.lock().unwrap() += start.elapsed();
                         });
                     }
                 });
-                spent.into_inner().unwrap().as_nanos() as f64 / (threads * EACH) as f64
+                spent.into_inner().unwrap().as_nanos() as f64 / (threads * calls) as f64
             };
             let folder = Folder::new();
             let recorder = Recorder::start(folder.writer(1)).unwrap();
@@ -594,7 +611,7 @@ fn calling() {
                 .events
                 .values()
                 .sum();
-            missing += threads * EACH - written.unsigned_abs();
+            missing += threads * calls - written.unsigned_abs();
             let file = std::fs::File::create(folder.db().with_extension("json")).unwrap();
             let (appender, guard) = tracing_appender::non_blocking(file);
             let errors = appender.error_counter();
