@@ -29,6 +29,8 @@ pub(super) struct Place {
     pub(super) next_value: i64,
     /// The last event's.
     pub(super) at: i64,
+    /// No event stands later than it was seen by more milliseconds than these.
+    pub(super) late: i64,
 }
 
 /// The values that are in the store: a hash of each, and its row.
@@ -59,6 +61,7 @@ pub(super) struct Prepared<'a> {
     pub(super) counts: BTreeMap<i32, (&'a str, i64)>,
     /// After this batch.
     pub(super) at: i64,
+    pub(super) late: i64,
 }
 
 impl<'a> Prepared<'a> {
@@ -82,6 +85,7 @@ impl<'a> Prepared<'a> {
             links: Vec::new(),
             counts: BTreeMap::new(),
             at: place.at,
+            late: place.late,
         };
         let mut here = HashMap::new();
         let mut new = HashSet::new();
@@ -122,6 +126,12 @@ impl<'a> Prepared<'a> {
         let code = schema::type_code(event_type);
         self.counts.entry(code).or_insert((event_type, 0)).1 += 1;
         let mut row = self.row(seq, event.created_at, code, texts.number(&event.actor));
+        let late = row.at.saturating_sub(event.created_at.0.div_euclid(1000));
+        if late > self.late {
+            // In steps, so that it is seldom written.
+            let late = late.unsigned_abs().checked_next_power_of_two();
+            self.late = late.and_then(|late| i64::try_from(late).ok()).unwrap_or(i64::MAX);
+        }
         row.target = event.target.as_deref().map(|target| small(texts.number(target)));
         row.recipient = event
             .recipient

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::time::ClockId;
+
 use super::Reader;
 use super::read::{EventQuery, FingerprintQuery};
 use super::tests::{Folder, keys};
@@ -158,8 +160,7 @@ struct Spent(Duration);
 
 impl Spent {
     fn now() -> Self {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        Spent(Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap()))
+        Spent(cpu_time(ClockId::ThreadCPUTime))
     }
 
     fn elapsed(&self) -> Duration {
@@ -198,6 +199,7 @@ fn writing() {
             next_seq: 1,
             next_value: 1,
             at: 0,
+            late: 0,
         };
         let start = Spent::now();
         for batch in records.chunks(2048) {
@@ -317,9 +319,9 @@ fn verifying() {
     let mut times = Vec::new();
     let mut all = 0;
     for _ in 0..number("TIMES", 5) {
-        let (start, cpu) = (Instant::now(), process_time());
+        let (start, cpu) = (Instant::now(), cpu_time(ClockId::ProcessCPUTime));
         let verified = reader.verify().unwrap();
-        times.push((start.elapsed(), process_time() - cpu));
+        times.push((start.elapsed(), cpu_time(ClockId::ProcessCPUTime) - cpu));
         assert!(verified.is_ok(), "{verified:?}");
         all = verified.instances[0].events;
     }
@@ -337,19 +339,24 @@ fn verifying() {
 #[ignore = "a benchmark: scripts/bench store"]
 fn starting() {
     let Kept(path, _folder) = file(number("EVENTS", 500_000));
-    let start = Instant::now();
-    let mut writer = Writer::open(&path, &keys(), &instance()).unwrap();
+    let start = (Instant::now(), Spent::now());
+    let instance = Instance {
+        id: Timestamp::now().0.to_be_bytes(),
+        ..instance()
+    };
+    let mut writer = Writer::open(&path, &keys(), &instance).unwrap();
     let restored = writer.restore(1_000_000).unwrap();
     println!(
-        "start: {} values in {} ms",
+        "start: {} values in {} ms, {} ms of CPU",
         restored.values.len(),
-        start.elapsed().as_millis()
+        start.0.elapsed().as_millis(),
+        start.1.elapsed().as_millis()
     );
 }
 
-/// Time of all threads of this process on processors.
-fn process_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+/// Time on processors, of this thread or of the process.
+fn cpu_time(of: ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(of);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
 }
 
@@ -363,13 +370,21 @@ fn asking() {
         println!("{events} events, {people} people");
         let ask = |name: &str, ask: &mut dyn FnMut(u64)| {
             ask(0);
-            let times = (0..1000_u64).map(|n| {
-                let start = Instant::now();
+            let (mut waited, mut spent) = (Vec::new(), Vec::new());
+            for n in 0..1000_u64 {
+                let (start, cpu) = (Instant::now(), Spent::now());
                 ask(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20);
-                start.elapsed()
-            });
-            let (p50, p99) = percentiles(times.collect());
-            println!("  {name}: p50 {} us, p99 {} us", p50.as_micros(), p99.as_micros());
+                spent.push(cpu.elapsed());
+                waited.push(start.elapsed());
+            }
+            let ((p50, p99), (cpu50, cpu99)) = (percentiles(waited), percentiles(spent));
+            println!(
+                "  {name}: p50 {} us, p99 {} us; of CPU time {} us and {} us",
+                p50.as_micros(),
+                p99.as_micros(),
+                cpu50.as_micros(),
+                cpu99.as_micros()
+            );
         };
         let page = |limit| EventQuery {
             limit,
@@ -427,42 +442,194 @@ fn instance() -> Instance {
     }
 }
 
+/// A file to which everybody appends in turns, synced after each line.
+struct Synced(std::fs::File);
+
+impl std::io::Write for Synced {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write_all(bytes)?;
+        self.0.sync_data()?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a log line says of the event: the same words, flat, since `tracing` has no lists.
+fn log(event: &Event) {
+    let [first, second, third] = event.tags.as_slice() else {
+        panic!("an event has three tags")
+    };
+    let print = |tag: &EventTag| tracing::field::display(tag.tag.fingerprint.unwrap());
+    tracing::info!(
+        event_type = event.event_type.as_str(),
+        actor = &*event.actor,
+        target = event.target.as_deref(),
+        recipient = event.recipient.as_deref(),
+        owner = event.owner.as_ref().map(Owner::as_str),
+        request_id = event.request_id.as_deref(),
+        action = "insert",
+        certain = true,
+        table = "users",
+        fingerprint_1 = print(first),
+        category_1 = &*first.tag.category,
+        field_1 = &*first.tag.field,
+        description_1 = &*first.tag.description,
+        source_1 = &*first.tag.source,
+        fingerprint_2 = print(second),
+        category_2 = &*second.tag.category,
+        field_2 = &*second.tag.field,
+        description_2 = &*second.tag.description,
+        source_2 = &*second.tag.source,
+        fingerprint_3 = print(third),
+        category_3 = &*third.tag.category,
+        field_3 = &*third.tag.field,
+        description_3 = &*third.tag.description,
+        source_3 = &*third.tag.source,
+    );
+}
+
+/// Calls a second, each thread doing so many.
+fn rate(threads: u64, each: u64, call: impl Fn(u64) + Sync) -> f64 {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let call = &call;
+            scope.spawn(move || (0..each).for_each(|n| call(thread * each + n)));
+        }
+    });
+    (threads * each) as f64 / start.elapsed().as_secs_f64()
+}
+
 #[test]
 #[ignore = "a benchmark: scripts/bench store"]
 fn durable() {
-    let floor = {
-        use std::io::Write;
+    use std::io::Write;
+    const NAMES: [&str; 5] = [
+        "the writer alone",
+        "1 thread",
+        "8 threads",
+        "64 threads",
+        "tracing JSON and fsync, 64 threads",
+    ];
+    let rounds = number("TIMES", 9);
+    let mut ratios: [Vec<f64>; NAMES.len()] = Default::default();
+    let (mut floors, mut spent) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
         let folder = Folder::new();
         let mut file = std::fs::File::create(folder.db().with_extension("floor")).unwrap();
         let start = Instant::now();
-        for _ in 0..2000 {
+        for _ in 0..1000 {
             file.write_all(&[7; 512]).unwrap();
             file.sync_data().unwrap();
         }
-        2000.0 / start.elapsed().as_secs_f64()
+        let floor = 1000.0 / start.elapsed().as_secs_f64();
+        floors.push(floor);
+        let at = |n: u64| 1_700_000_000_000_000 + i64::try_from(n).unwrap();
+        let mut writer = folder.writer(1);
+        let records: Vec<_> = (0..1000).map(|n| record(n, 1000, at(n))).collect();
+        let (start, cpu) = (Instant::now(), Spent::now());
+        for record in records.chunks(1) {
+            writer.append(record, None).unwrap();
+        }
+        spent.push(cpu.elapsed() / 1000);
+        ratios[0].push(1000.0 / start.elapsed().as_secs_f64() / floor);
+        drop(writer);
+        for (ratios, (threads, each)) in ratios[1..].iter_mut().zip([(1, 1000), (8, 400), (64, 200)]) {
+            let folder = Folder::new();
+            let recorder = Recorder::start(folder.writer(1)).unwrap();
+            let send = |n| {
+                recorder
+                    .send_durable(record(n, 1000, at(n)), Duration::from_secs(10))
+                    .unwrap()
+            };
+            ratios.push(rate(threads, each, send) / floor);
+            recorder.stop(Duration::from_secs(10));
+        }
+        let file = std::fs::File::create(folder.db().with_extension("json")).unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(std::sync::Mutex::new(Synced(file)))
+            .finish();
+        let dispatch = tracing::Dispatch::new(subscriber);
+        let send = |n| tracing::dispatcher::with_default(&dispatch, || log(&event(n, 1000, at(n))));
+        ratios[4].push(rate(64, 20, send) / floor);
+    }
+    let middle = |mut all: Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
     };
-    println!("fsync floor: {floor:.0} a second");
-    for threads in [1_u64, 8, 64] {
-        let folder = Folder::new();
-        let recorder = Recorder::start(folder.writer(1)).unwrap();
-        let each = 16_000 / threads.max(4);
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for thread in 0..threads {
-                let recorder = &recorder;
-                scope.spawn(move || {
-                    for n in 0..each {
-                        let record = record(thread * each + n, 1000, 1_700_000_000_000_000);
-                        recorder.send_durable(record, Duration::from_secs(10)).unwrap();
+    println!(
+        "fsync floor: {:.0} a second; medians of {rounds} rounds, as parts of the floor",
+        middle(floors)
+    );
+    println!("  a commit of the writer takes {} us of CPU", median(spent).as_micros());
+    for (name, ratios) in NAMES.iter().zip(ratios) {
+        println!("  {name}: {:.2}", middle(ratios));
+    }
+}
+
+#[test]
+#[ignore = "a benchmark: scripts/bench store"]
+fn calling() {
+    let at = 1_700_000_000_000_000;
+    for threads in [1, 8] {
+        // More than the appender's queue holds.
+        let calls = if threads == 1 { 20_000 } else { 100_000 };
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut lost, mut missing) = (0, 0);
+        for _ in 0..number("TIMES", 3) {
+            // What hooks have at hand when they call.
+            let known: Vec<Event> = (0..1000).map(|n| event(5 * n, 1000, at)).collect();
+            // CPU time of the calling threads alone, an event.
+            let each = |call: &(dyn Fn(&Event) + Sync)| {
+                let spent = std::sync::Mutex::new(Duration::ZERO);
+                std::thread::scope(|scope| {
+                    for _ in 0..threads {
+                        scope.spawn(|| {
+                            let start = Spent::now();
+                            for n in 0..calls {
+                                call(&known[usize::try_from(n).unwrap() % known.len()]);
+                            }
+                            *spent.lock().unwrap() += start.elapsed();
+                        });
                     }
                 });
-            }
-        });
-        let rate = (threads * each) as f64 / start.elapsed().as_secs_f64();
+                spent.into_inner().unwrap().as_nanos() as f64 / (threads * calls) as f64
+            };
+            let folder = Folder::new();
+            let recorder = Recorder::start(folder.writer(1)).unwrap();
+            ours.push(each(&|event| {
+                recorder.send(Record::Event(Box::new(event.clone()), Ticket::default()));
+            }));
+            recorder.stop(Duration::from_secs(60));
+            let written: i64 = Reader::open(&folder.db())
+                .unwrap()
+                .summary()
+                .unwrap()
+                .events
+                .values()
+                .sum();
+            missing += threads * calls - written.unsigned_abs();
+            let file = std::fs::File::create(folder.db().with_extension("json")).unwrap();
+            let (appender, guard) = tracing_appender::non_blocking(file);
+            let errors = appender.error_counter();
+            let subscriber = tracing_subscriber::fmt().json().with_writer(appender).finish();
+            let dispatch = tracing::Dispatch::new(subscriber);
+            theirs.push(each(&|event| {
+                tracing::dispatcher::with_default(&dispatch, || log(event))
+            }));
+            drop(guard);
+            lost += errors.dropped_lines();
+        }
+        let least = |all: Vec<f64>| all.into_iter().fold(f64::MAX, f64::min);
+        let (ours, theirs) = (least(ours), least(theirs));
         println!(
-            "durable, {threads} threads: {rate:.0} a second, {:.2} of the floor for each commit of its own",
-            rate / floor
+            "{threads} threads: ours {ours:.0} ns, {missing} lost; tracing JSON, non-blocking: {theirs:.0} ns, \
+             {lost} lost; ours / theirs {:.2}",
+            ours / theirs
         );
-        recorder.stop(Duration::from_secs(10));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
@@ -20,8 +21,6 @@ use crate::vocabulary::{Fingerprint, category};
 const MOST_LOOKED_AT: usize = 8_192;
 /// Events of an instance that its index may be behind.
 const MOST_BEHIND: i64 = 65_536;
-/// An event may stand that much later in the order than it was seen: those before it came late.
-const SLACK_MILLIS: i64 = 60_000;
 
 /// What leads to the events.
 enum Lead {
@@ -63,7 +62,10 @@ pub(super) fn event_page(
         None => Spot::END,
     };
     if let Some(until) = query.until {
-        let at = until.0.div_euclid(1000).saturating_add(SLACK_MILLIS);
+        // An event may stand later in the order than it was seen: those before it came late.
+        let late = instances::table.select(max(instances::late));
+        let late = on!(connection, late.first::<Option<i64>>(connection))?.unwrap_or(0);
+        let at = until.0.div_euclid(1000).saturating_add(late.max(0)).saturating_add(1);
         before = before.min(Spot { at, n: 0, seq: 0 });
     }
     let since = query.since.map_or(i64::MIN, |since| since.0.div_euclid(1000));

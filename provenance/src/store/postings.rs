@@ -331,9 +331,29 @@ fn count(connection: &mut SqliteConnection, segment: i64, more: usize) -> QueryR
     .map(drop)
 }
 
-/// A merge in progress, in the memory of the writer that began it.
-#[derive(Default)]
-pub(super) struct Merge {
+/// Merges in progress, in the memory of the writer that began them. One of small segments goes before one of large
+/// ones, which takes long: meanwhile each question would ask many small ones.
+pub(super) struct Merges {
+    running: Vec<Merge>,
+    /// Segments of a level that become one of the next.
+    fan: usize,
+    /// Blocks that one step writes, or removes.
+    slice: usize,
+}
+
+impl Default for Merges {
+    fn default() -> Self {
+        Merges {
+            running: Vec::new(),
+            fan: FAN,
+            slice: SLICE,
+        }
+    }
+}
+
+struct Merge {
+    /// Of its sources; that of each is lower than those before it.
+    level: i32,
     target: i64,
     sources: Vec<Source>,
 }
@@ -371,72 +391,76 @@ impl Source {
     }
 }
 
-impl Merge {
+impl Merges {
     /// One step of what is to be done, in a transaction of its own. `true` if there is more.
-    pub(super) fn step(merge: &mut Option<Merge>, n: i64, connection: &mut SqliteConnection) -> QueryResult<bool> {
+    pub(super) fn step(&mut self, n: i64, connection: &mut SqliteConnection) -> QueryResult<bool> {
         connection.batch_execute("BEGIN IMMEDIATE")?;
-        let stepped = Merge::stepped(merge, n, connection).and_then(|more| {
+        let stepped = self.stepped(n, connection).and_then(|more| {
             connection.batch_execute("COMMIT")?;
             Ok(more)
         });
         if stepped.is_err() {
             let _ = connection.batch_execute("ROLLBACK");
-            // What it holds in memory may be ahead of the file: it begins again.
-            *merge = None;
+            // What they hold in memory may be ahead of the file: they begin again.
+            self.running.clear();
         }
         stepped
     }
 
-    fn stepped(merge: &mut Option<Merge>, n: i64, connection: &mut SqliteConnection) -> QueryResult<bool> {
+    fn stepped(&mut self, n: i64, connection: &mut SqliteConnection) -> QueryResult<bool> {
         let segments = segments(connection)?;
-        if let Some(current) = merge {
-            let is_ours = |segment: &&Segment| segment.id == current.target && segment.state == BUILDING;
-            let all = current.sources.iter().all(|source| {
-                let ready = |segment: &Segment| segment.id == source.segment && segment.state == READY;
-                segments.iter().any(ready)
-            });
-            if !all || !segments.iter().any(|segment| is_ours(&segment)) {
-                *merge = None;
-                return Ok(true);
-            }
-            if current.advance(connection)? {
-                *merge = None;
-            }
-            return Ok(true);
+        let is = |id, state| {
+            segments
+                .iter()
+                .any(|segment| segment.id == id && segment.state == state)
+        };
+        // What others have changed is begun again.
+        self.running
+            .retain(|merge| is(merge.target, BUILDING) && merge.sources.iter().all(|source| is(source.segment, READY)));
+        // What a merge has read, or a process that died was making.
+        let is_left = |segment: &&Segment| match segment.state {
+            BUILDING => segment.n == n && self.running.iter().all(|merge| merge.target != segment.id),
+            state => state == DEAD,
+        };
+        let left = segments.iter().find(is_left);
+        if let Some(left) = left {
+            remove(connection, left.id, 2 * self.slice)?;
         }
-        // What a merge has read, or a process that died was making, goes first.
-        let left = |segment: &&Segment| segment.state == DEAD || segment.state == BUILDING && segment.n == n;
-        if let Some(left) = segments.iter().find(left) {
-            remove(connection, left.id)?;
-            return Ok(true);
-        }
-        if segments.iter().any(|segment| segment.state == BUILDING) {
-            return Ok(false);
-        }
+        let below = self.running.last().map_or(i32::MAX, |merge| merge.level);
         let mut levels: Vec<i32> = segments.iter().map(|segment| segment.level).collect();
         levels.sort_unstable();
         levels.dedup();
+        // One process at a time.
+        levels.retain(|level| *level < below && segments.iter().all(|s| s.state != BUILDING || s.n == n));
         for level in levels {
             let sources: Vec<Source> = segments
                 .iter()
-                .filter(|segment| segment.level == level)
+                .filter(|segment| segment.level == level && segment.state == READY)
                 .map(|segment| Source {
                     segment: segment.id,
                     entries: Vec::new(),
                     upto: None,
                 })
                 .collect();
-            if sources.len() >= FAN {
+            if sources.len() >= self.fan {
                 let target = begin(connection, level.saturating_add(1), BUILDING, n)?;
-                *merge = Some(Merge { target, sources });
+                self.running.push(Merge { level, target, sources });
                 return Ok(true);
             }
         }
-        Ok(false)
+        let Some(current) = self.running.last_mut() else {
+            return Ok(left.is_some());
+        };
+        if current.advance(connection, self.slice)? {
+            self.running.pop();
+        }
+        Ok(true)
     }
+}
 
+impl Merge {
     /// Writes some blocks; `true` if the target is whole.
-    fn advance(&mut self, connection: &mut SqliteConnection) -> QueryResult<bool> {
+    fn advance(&mut self, connection: &mut SqliteConnection, slice: usize) -> QueryResult<bool> {
         let mut blocks = Blocks::new();
         let mut written = 0;
         let mut last = None;
@@ -459,7 +483,7 @@ impl Merge {
                 }
             }
             // A slice ends with a block, so that the next one begins with another entry.
-            if blocks.done.len() >= SLICE {
+            if blocks.done.len() >= slice {
                 break;
             }
         }
@@ -484,9 +508,13 @@ fn state(connection: &mut SqliteConnection, segment: i64, state: i32) -> QueryRe
 }
 
 /// Removes some blocks of a segment, and the segment once it has none.
-fn remove(connection: &mut SqliteConnection, segment: i64) -> QueryResult<()> {
+fn remove(connection: &mut SqliteConnection, segment: i64, blocks: usize) -> QueryResult<()> {
     let removed = statement!(
-"DELETE FROM postings WHERE id IN (SELECT id FROM postings INDEXED BY postings_by_term WHERE segment = ? LIMIT ?)",segment,i64::try_from(2 * SLICE).unwrap_or(i64::MAX))
+        "DELETE FROM postings WHERE id IN \
+         (SELECT id FROM postings INDEXED BY postings_by_term WHERE segment = ? LIMIT ?)",
+        segment,
+        i64::try_from(blocks).unwrap_or(i64::MAX)
+    )
     .execute(connection)?;
     if removed == 0 {
         statement!("DELETE FROM segments WHERE id = ?", segment).execute(connection)?;
@@ -621,19 +649,21 @@ mod tests {
         /// Whatever was merged and forgotten meanwhile, a question finds what a plain set holds.
         #[test]
         fn segments_hold_what_was_added(
-            segments in prop::collection::vec(prop::collection::vec(entry(), 1..900), 1..30),
-            steps in prop::collection::vec(0..6_u8, 30),
-            forgotten in prop::option::of(0..30_usize),
+            segments in prop::collection::vec(prop::collection::vec(entry(), 1..900), 1..60),
+            steps in prop::collection::vec(0..6_u8, 60),
+            forgotten in prop::option::of(0..60_usize),
             asked in prop::collection::vec((entry(), 1..40_usize), 10),
         ) {
             let mut connection = file();
             let mut oracle = BTreeSet::new();
-            let mut merge = None;
+            // So small that one is begun while another is not done.
+            let small = || Merges { fan: 3, slice: 1, ..Merges::default() };
+            let mut merges = small();
             for (at, entries) in segments.into_iter().enumerate() {
                 oracle.extend(entries.iter().copied());
                 add(&mut connection, entries).unwrap();
                 for _ in 0..steps[at] {
-                    Merge::step(&mut merge, 1, &mut connection).unwrap();
+                    merges.step(1, &mut connection).unwrap();
                 }
                 if forgotten == Some(at) {
                     let gone = |(term, spot): Entry| term.0 < 2 && spot.n == 2;
@@ -642,7 +672,7 @@ mod tests {
                 }
                 if steps[at] == 5 {
                     // The process is gone, and so is what it knew of a merge.
-                    merge = None;
+                    merges = small();
                     abandon(&mut connection, &[1]).unwrap();
                 }
             }
@@ -652,7 +682,7 @@ mod tests {
                 let expected: Vec<Spot> = expected.take(limit).map(|(_, spot)| *spot).collect();
                 prop_assert_eq!(found, expected);
             }
-            while Merge::step(&mut merge, 1, &mut connection).unwrap() {}
+            while merges.step(1, &mut connection).unwrap() {}
             let mut all = BTreeSet::new();
             each(&mut connection, |entry| { all.insert(entry); }).unwrap();
             prop_assert_eq!(all, oracle);

@@ -43,6 +43,7 @@ diesel::table! {
         key_id -> Text,
         ended_at -> Nullable<BigInt>,
         indexed -> BigInt,
+        late -> BigInt,
     }
 }
 

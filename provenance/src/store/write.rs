@@ -13,7 +13,7 @@ use super::chain::{self, Hash, HeadParts};
 use super::db::{Db, on};
 use super::index;
 use super::pack;
-use super::postings::{self, Merge};
+use super::postings::{self, Merges};
 use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links, replays};
 use super::statement::statement;
 use super::texts::{Catalog, KindText, Texts};
@@ -29,6 +29,9 @@ use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Tim
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a commit waits for another writer before it counts as failed, and is tried again.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Events whose merges take a step at most: those of 4,096 fill some hundred blocks, on each of four levels.
+const MERGED: i64 = 682;
 
 /// Every commit is synced before it is acknowledged.
 const SYNC: &str = "PRAGMA synchronous = FULL";
@@ -137,7 +140,7 @@ pub(crate) struct Writer {
     uncertain: bool,
     /// For the index over what was written.
     catalog: Catalog,
-    merge: Option<Merge>,
+    merges: Merges,
     /// Events that the index does not know of.
     pending: i64,
     /// Their rows, unless they have become too many.
@@ -150,6 +153,8 @@ pub(crate) struct Writer {
     adopted: bool,
     /// Segments may have to be merged.
     unsettled: bool,
+    /// Events that were written since it was last looked after.
+    unmerged: i64,
     /// How each commit is synced.
     sync: &'static str,
     /// Stands for a commit that reports failure though it took place.
@@ -236,6 +241,7 @@ impl Writer {
                 next_seq: 1,
                 next_value: 1,
                 at: 0,
+                late: 0,
             },
             texts: Texts::default(),
             known: KnownValues::new(),
@@ -244,13 +250,14 @@ impl Writer {
             next_batch: 1,
             uncertain: false,
             catalog: Catalog::default(),
-            merge: None,
+            merges: Merges::default(),
             pending: 0,
             fresh: Vec::new(),
             version: 0,
             knows_all: false,
             adopted: false,
             unsettled: true,
+            unmerged: 0,
             sync: SYNC,
             #[cfg(test)]
             fail_after_commit: false,
@@ -269,13 +276,13 @@ impl Writer {
     pub(crate) fn restore(&mut self, max_values: usize) -> Result<Restored, Error> {
         let path = self.path.clone();
         let failed = |e| schema::failed(&path, &e);
-        let kinds = kinds(&mut Db::Sqlite(&mut self.connection)).map_err(failed)?;
-        let rows = fingerprints::table
-            .order(fingerprints::created_at.desc())
-            .select(StoredValue::as_select())
-            .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(&mut self.connection)
-            .map_err(failed)?;
-        let values = take_in(rows, &kinds, &mut self.known, max_values).map_err(failed)?;
+        let all = fingerprints::table.count().get_result::<i64>(&mut self.connection);
+        let all = usize::try_from(all.map_err(failed)?).unwrap_or(usize::MAX);
+        let values = match all <= max_values {
+            true => all_values(&mut self.connection, &mut self.known, all),
+            false => newest_values(&mut self.connection, &mut self.known, max_values),
+        };
+        let values = values.map_err(failed)?;
         self.knows_all = self.known.len() < max_values.saturating_mul(4);
         let links = owner_links::table
             .select((owner_links::a, owner_links::b))
@@ -336,7 +343,7 @@ impl Writer {
             self.watch.check(self.place.n, self.next_batch - 1)?;
         }
         self.uncertain = false;
-        let (events, at) = (prepared.count(), prepared.at);
+        let (events, at, late) = (prepared.count(), prepared.at, prepared.late);
         for (key, value) in prepared.value_keys.iter().zip(&prepared.values) {
             self.known.insert(*key, (value.n, value.id));
         }
@@ -347,12 +354,13 @@ impl Writer {
         let rows = prepared.events;
         self.texts.unsaved.clear();
         self.place.next_value += numbered;
-        self.place.at = at;
+        (self.place.at, self.place.late) = (at, late);
         if events > 0 {
             self.chain = chain;
             self.next_batch += 1;
             self.place.next_seq += events;
             self.pending += events;
+            self.unmerged += events;
             // Rows in memory follow each other: with a gap they are read again.
             if self.pending <= 4 * index::ROUND {
                 if self.fresh.is_empty() {
@@ -394,10 +402,21 @@ impl Writer {
     }
 
     fn maintained(&mut self, due: bool) -> QueryResult<bool> {
-        if !due {
-            self.unsettled = Merge::step(&mut self.merge, self.place.n, &mut self.connection)?;
-            return Ok(self.unsettled);
+        if due {
+            self.index()?;
         }
+        // Under load as much as comes: what is not merged, each question pays for.
+        for _ in 0..=std::mem::take(&mut self.unmerged) / MERGED {
+            self.unsettled = self.merges.step(self.place.n, &mut self.connection)?;
+            if !self.unsettled {
+                break;
+            }
+        }
+        Ok(due || self.unsettled)
+    }
+
+    /// Brings the index up to date by a round.
+    fn index(&mut self) -> QueryResult<()> {
         let (n, catalog, known) = (self.place.n, &mut self.catalog, &self.known);
         let (fresh, version) = (&self.fresh, self.version);
         let more = self.connection.immediate_transaction(|connection| {
@@ -411,7 +430,7 @@ impl Writer {
             self.pending = 0;
         }
         self.unsettled = true;
-        Ok(true)
+        Ok(())
     }
 
     /// Takes over what processes that are gone have left of the index: those that ended, and those that have
@@ -543,7 +562,50 @@ pub(super) fn kinds_of(connection: &mut Db<'_>, wanted: Vec<(i64, i32)>) -> Quer
     Ok(wanted.into_iter().filter_map(kind).collect())
 }
 
-/// Values that were registered before, newest first.
+/// All registered values, newest first. They are read in the order in which they lie, which is nearly that of
+/// their times: to look each one up in the order of an index takes twice as long.
+fn all_values(connection: &mut SqliteConnection, known: &mut KnownValues, all: usize) -> QueryResult<Vec<Value>> {
+    const AT_ONCE: i64 = 4_096;
+    let mut values = Vec::with_capacity(all);
+    known.reserve(all);
+    let mut kinds = Kinds::new();
+    let (mut n, mut id) = (i64::MIN, i64::MAX);
+    loop {
+        let rows: Vec<StoredValue> = fingerprints::table
+            .filter(fingerprints::n.eq(n).and(fingerprints::id.gt(id)))
+            .order(fingerprints::id)
+            .limit(AT_ONCE)
+            .select(StoredValue::as_select())
+            .load(connection)?;
+        let Some(last) = rows.last() else {
+            let next = fingerprints::table.filter(fingerprints::n.gt(n));
+            match next.select(diesel::dsl::min(fingerprints::n)).first(connection)? {
+                Some(next) => (n, id) = (next, i64::MIN),
+                None => break,
+            }
+            continue;
+        };
+        id = last.id;
+        let new: HashSet<_> = rows.iter().map(|row| (row.n, row.tag)).collect();
+        let new = new.into_iter().filter(|kind| !kinds.contains_key(kind)).collect();
+        kinds.extend(kinds_of(&mut Db::Sqlite(connection), new)?);
+        values.append(&mut take_in(rows.into_iter().map(Ok), &kinds, known, all)?);
+    }
+    values.sort_by_key(|value| std::cmp::Reverse(value.tag.created_at));
+    Ok(values)
+}
+
+/// The newest of more than are kept in memory.
+fn newest_values(connection: &mut SqliteConnection, known: &mut KnownValues, most: usize) -> QueryResult<Vec<Value>> {
+    let kinds = kinds(&mut Db::Sqlite(connection))?;
+    let rows = fingerprints::table
+        .order(fingerprints::created_at.desc())
+        .select(StoredValue::as_select())
+        .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(connection)?;
+    take_in(rows, &kinds, known, most)
+}
+
+/// Values that were registered before, in the order of their rows.
 pub(super) fn take_in(
     rows: impl Iterator<Item = QueryResult<StoredValue>>,
     kinds: &Kinds,
@@ -588,10 +650,13 @@ fn write(
         false => chain::link(before, batch_no, place.next_seq, prepared.count(), &root),
     };
     // Not Diesel's transaction(): a full disk ends it inside SQLite, which Diesel takes amiss.
-    connection
-        .batch_execute("BEGIN IMMEDIATE")
-        .and_then(|()| {
+    statement!("BEGIN IMMEDIATE")
+        .execute(connection)
+        .and_then(|_| {
             prepared.insert(unsaved, connection)?;
+            if prepared.late > place.late {
+                statement!("UPDATE instances SET late = ? WHERE n = ?", prepared.late, place.n).execute(connection)?;
+            }
             if !prepared.events.is_empty() {
                 statement!(
                     "INSERT OR ROLLBACK INTO batches (n, batch_no, first_seq, events, root, chain) VALUES (?, ?, ?, ?, ?, ?)",
@@ -613,7 +678,7 @@ fn write(
                 )
                 .execute(connection)?;
             }
-            connection.batch_execute("COMMIT")
+            statement!("COMMIT").execute(connection)
         })
         .map_err(|e| schema::failed(path, &e))?;
     Ok(chain)

@@ -24,7 +24,9 @@ CREATE TABLE instances (
     -- The last seq that `event_terms`, `sights` and `flows` know of.
     indexed BIGINT NOT NULL DEFAULT 0,
     -- How often others have changed its events: erasures, retentions.
-    changed BIGINT NOT NULL DEFAULT 0
+    changed BIGINT NOT NULL DEFAULT 0,
+    -- No event of it stands so many milliseconds later than it was seen.
+    late BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX instances_by_service ON instances (service, started_at);
 

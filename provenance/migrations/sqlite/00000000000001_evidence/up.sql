@@ -20,7 +20,9 @@ CREATE TABLE instances (
     key_id TEXT NOT NULL,
     ended_at BIGINT,
     -- The last seq that `postings`, `sights` and `flows` know of.
-    indexed BIGINT NOT NULL DEFAULT 0
+    indexed BIGINT NOT NULL DEFAULT 0,
+    -- No event of it stands so many milliseconds later than it was seen.
+    late BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX instances_by_service ON instances (service, started_at);
 

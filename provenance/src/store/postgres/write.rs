@@ -115,6 +115,7 @@ impl Writer {
                 next_seq: 1,
                 next_value: 1,
                 at: 0,
+                late: 0,
             },
             texts: Texts::default(),
             known: KnownValues::new(),
@@ -176,7 +177,7 @@ impl Writer {
             write(connection, place, batch_no, &before, &prepared, texts, mark)
         })?;
         self.uncertain = false;
-        let (events, at) = (prepared.count(), prepared.at);
+        let (events, at, late) = (prepared.count(), prepared.at, prepared.late);
         for (key, value) in prepared.value_keys.iter().zip(&prepared.values) {
             self.known.insert(*key, (value.n, value.id));
         }
@@ -187,7 +188,7 @@ impl Writer {
         let rows = prepared.events;
         self.texts.unsaved.clear();
         self.place.next_value += numbered;
-        self.place.at = at;
+        (self.place.at, self.place.late) = (at, late);
         if events > 0 {
             self.chain = chain;
             self.next_batch += 1;
@@ -353,6 +354,14 @@ fn write(
                 row.number(n).number(id.cast_signed().into()).bytes(text.as_bytes());
             })
             .say(" ON CONFLICT DO NOTHING");
+    }
+    if prepared.late > place.late {
+        script
+            .say("; UPDATE instances AS i SET late = v.late FROM (VALUES")
+            .rows([prepared.late], |row, late| {
+                row.number(n).number(late);
+            })
+            .say(") AS v (n, late) WHERE i.n = v.n");
     }
     connection.batch_execute(script.sql())?;
     copy(events::table, &prepared.events, connection)?;
