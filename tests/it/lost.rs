@@ -99,7 +99,7 @@ impl Fault {
         assert!(length > 40_000, "{length}");
         match self {
             Fault::Removed => run("rm \"$1\""),
-            Fault::AllRemoved => run("rm \"$1\"*"),
+            Fault::AllRemoved => run("rm \"$1\" \"$1\"-wal \"$1\"-shm"),
             Fault::JournalRemoved => run("rm \"$1\"-wal"),
             Fault::Replaced => run("mv \"$2\" \"$1\""),
             Fault::CopiedOver => run("cat \"$2\" > \"$1\""),
