@@ -405,6 +405,10 @@ pub(super) fn in_words(kind: &str) -> (&str, &'static str) {
             "hooks in which the host's own code panicked",
             "look at Display, Serialize and Tracked of what the site handles",
         ),
+        "evidence_lost" => (
+            "evidence files that were removed, replaced or damaged while they were written",
+            "evidence goes on in another file: see docs/the-store.md",
+        ),
         other => (other, "see docs/evidence.md"),
     }
 }
