@@ -148,7 +148,10 @@ impl Tracker {
             event.extras.insert("seq_before".into(), head.seq.into());
             event.extras.insert("chain_before".into(), hex(&head.chain).into());
         }
-        writer.append(&[Record::Event(Box::new(event), Ticket::default())], None)?;
+        let (told, ticket) = (self.told(&event), Ticket::default());
+        writer.append(&[Record::Event(Box::new(event), ticket.clone())], None)?;
+        ticket.stamp(generation);
+        self.tell(told, &ticket);
 
         eprintln!(
             "provenance: warning: {}: {why}: evidence goes on in {}",
