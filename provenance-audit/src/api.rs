@@ -386,6 +386,7 @@ impl Api {
             "input_fields",
             "queue",
             "blind_spots",
+            "continued",
         ] {
             status.entry(only_inside).or_insert(Json::Null);
         }

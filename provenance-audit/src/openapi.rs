@@ -274,6 +274,7 @@ fn schemas() -> Json {
         "Status": object(json!({
             "embedded": flag(), "version": text(), "storage_path": text(), "events": map(number()), "fingerprints": number(),
             "chain": any(), "key_id": maybe(), "registry_size": { "type": ["integer", "null"] },
+            "continued": { "type": ["object", "null"] },
             "queue": { "type": ["object", "null"] }, "blind_spots": { "type": ["array", "null"] },
             "tracked_models": { "type": ["object", "null"] }, "input_fields": { "type": ["object", "null"] },
         })),

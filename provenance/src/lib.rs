@@ -100,7 +100,8 @@
 //! attribute stand on its own page.
 //!
 //! By hand: [`set_owner`], [`link_owner`], [`tag`], [`record_event`], [`share`] for mail, queues and
-//! files. At the end of the process: [`flush`](flush()), [`flush_on_sigterm`], [`flush_on_panic`].
+//! files. [`EventBuilder::submit_durable`] and [`EventBuilder::submit_durable_async`] return once it is on disk. At the end
+//! of the process: [`flush`](flush()), [`flush_on_sigterm`], [`flush_on_panic`].
 //!
 //! # Requests and tasks
 //!

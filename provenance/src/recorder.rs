@@ -413,6 +413,99 @@ mod tests {
         drop(recorder);
     }
 
+    /// An executor of the smallest kind.
+    fn block_on<F: Future>(future: F) -> F::Output {
+        struct Unpark(std::thread::Thread);
+        impl std::task::Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Arc::new(Unpark(std::thread::current())).into();
+        let mut future = std::pin::pin!(future);
+        loop {
+            let polled = future.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+            match polled {
+                std::task::Poll::Ready(output) => return output,
+                std::task::Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+
+    /// Keeps the writer busy until it is dropped.
+    fn hold(recorder: &Recorder) -> Sender<()> {
+        let (go, told) = bounded(0);
+        let (begin, begun) = bounded(1);
+        let job = move || {
+            let _ = begin.send(());
+            let _ = told.recv();
+        };
+        recorder.defer(Box::new(job), 0);
+        recorder.hurry();
+        begun.recv().unwrap();
+        go
+    }
+
+    #[test]
+    fn a_task_waits_no_longer_than_it_said_whatever_the_writer_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = recorder(folder.path());
+        block_on(recorder.start_durable(small(), Duration::MAX)).unwrap();
+        let held = hold(&recorder);
+        let began = Instant::now();
+        let short = recorder.start_durable(small(), Duration::from_millis(200));
+        let shorter = recorder.start_durable(small(), Duration::from_millis(100));
+        assert!(block_on(short).unwrap_err().is_evidence());
+        assert!(block_on(shorter).unwrap_err().is_evidence());
+        let took = began.elapsed();
+        assert!(
+            took >= Duration::from_millis(200) && took < Duration::from_secs(2),
+            "{took:?}"
+        );
+        // Dropped, or not polled at all, it is recorded all the same.
+        drop(recorder.start_durable(small(), Duration::MAX));
+        let patient = recorder.start_durable(small(), Duration::MAX);
+        drop(held);
+        block_on(patient).unwrap();
+        assert_eq!((recorder.status().written, recorder.status().refused), (5, 0));
+        recorder.stop(Duration::from_secs(9));
+        assert!(
+            block_on(recorder.start_durable(small(), Duration::MAX))
+                .unwrap_err()
+                .is_evidence()
+        );
+        assert_eq!(recorder.status().refused, 1);
+    }
+
+    #[test]
+    fn a_task_that_finds_the_queue_full_tries_again_and_what_is_given_up_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = recorder(folder.path());
+        let held = hold(&recorder);
+        while recorder.status().depth < CAPACITY {
+            recorder.send(small());
+        }
+        let began = Instant::now();
+        drop(recorder.start_durable(small(), Duration::MAX));
+        let late = recorder.start_durable(small(), Duration::from_millis(100));
+        assert!(block_on(late).unwrap_err().is_evidence());
+        let patient = recorder.start_durable(small(), Duration::MAX);
+        assert!(began.elapsed() < Recorder::PATIENCE);
+        assert_eq!(recorder.status().refused, 2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                drop(held);
+            });
+            block_on(patient).unwrap();
+        });
+        recorder.flush(Duration::MAX).unwrap();
+        assert_eq!(
+            (recorder.status().written, recorder.status().refused),
+            (CAPACITY as u64 + 1, 2)
+        );
+    }
+
     #[test]
     fn a_full_queue_is_waited_for_once_and_what_is_lost_is_counted() {
         let folder = tempfile::tempdir().unwrap();

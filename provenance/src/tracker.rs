@@ -711,6 +711,12 @@ impl Tracker {
                 "the master key was created beside the database ({name}): it protects copies of the database \
                  alone; for more, give RUNTIME_TRACKING_KEY"
             ));
+            if !path.exists() {
+                notes.push(format!(
+                    "the master key's file ({name}) is gone: put it back before this process ends, or no service will \
+                     start on this evidence"
+                ));
+            }
         }
         if let Some(path) = &inner.signing_key {
             let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! What the recorder keeps when the database takes nothing, and when the process ends.
 
+mod ends;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
@@ -77,6 +79,11 @@ fn spills(folder: &Path, ending: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
 }
 
+/// `scripts/faults` brings faults about for longer than the tests do.
+fn is_long() -> bool {
+    std::env::var_os("FAULTS").is_some()
+}
+
 fn queue(tracker: &Tracker) -> Json {
     tracker.status()["queue"].clone()
 }
@@ -99,14 +106,19 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(name: &str, folder: &Path, how: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_with(name, folder, how, |_| {})
+    }
+
+    fn start_with(name: &str, folder: &Path, how: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["--exact", name, "--ignored", "--nocapture"])
             .env("RECORDER_FOLDER", folder)
             .env("RECORDER_HOW", how)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Process { child, lines }
     }
@@ -158,20 +170,23 @@ fn while_another_process_holds_the_lock_shares_go_on_and_land_once_in_order() {
     const THREADS: u64 = 4;
     let evidence = Evidence::default();
     let folder = evidence.folder.path();
-    let mut locker = Process::start("recorder::child_locks", folder, "3500");
+    let held = if is_long() { 30_000 } else { 3_500 };
+    let mut locker = Process::start("recorder::child_locks", folder, &held.to_string());
     locker.said("locked").unwrap();
     let began = Instant::now();
+    let until = Duration::from_millis(held + 1000);
     let counts: Vec<u64> = std::thread::scope(|scope| {
         let share = |thread: u64| {
             let _tracker = evidence.scoped();
             let mut n = 0;
-            while began.elapsed() < Duration::from_millis(4500) {
+            while began.elapsed() < until {
                 let asked = Instant::now();
+                event(n).submit_durable().unwrap();
                 let share = provenance::share(&format!("queue:{thread}"))
                     .purpose(&n.to_string())
                     .begin()
                     .unwrap();
-                assert!(asked.elapsed() < Duration::from_secs(2));
+                assert!(asked.elapsed() < Duration::from_secs(4));
                 share.sent();
                 n += 1;
                 std::thread::sleep(Duration::from_millis(3));
@@ -191,7 +206,10 @@ fn while_another_process_holds_the_lock_shares_go_on_and_land_once_in_order() {
     assert!(!evidence.blind_spots().contains(&"evidence_failure".to_owned()));
     assert_eq!(spills(folder, "spill"), NONE);
     let mut by_target: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for event in events(folder) {
+    let events = events(folder);
+    let total: u64 = counts.iter().sum();
+    assert_eq!(numbers(&events).len() as u64, total);
+    for event in events.iter().filter(|event| event["event_type"] == "DATA_SHARE") {
         assert_eq!(event["extras"]["outcome"], "sent");
         let n = text(&event["extras"]["purpose"]).parse().unwrap();
         by_target.entry(text(&event["target"])).or_default().push(n);
@@ -487,161 +505,271 @@ fn a_full_disk_is_a_typed_error_and_what_waits_lands_once_it_is_freed() {
     assert_eq!(process.end(), 0);
 }
 
+/// The most memory that this process had in use so far, in MiB.
+fn most_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
+}
+
 #[test]
-fn sixty_four_writers_and_a_locked_database_lose_nothing() {
+#[ignore = "run by other tests"]
+fn child_is_flooded() {
     const THREADS: u64 = 64;
-    const EACH: u64 = 1200;
-    let evidence = Evidence::default();
-    let locked = lock(&evidence.database());
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let evidence = &evidence;
-            scope.spawn(move || {
-                let _tracker = evidence.scoped();
-                for n in 0..EACH {
-                    event(thread * EACH + n).submit();
-                }
-            });
-        }
-    });
-    assert!(queue(&evidence.tracker)["spill_bytes"].as_u64().unwrap() > 0);
-    drop(locked);
-    caught_up(&evidence.tracker);
-    let status = queue(&evidence.tracker);
-    assert_eq!(status["refused"], 0);
-    assert_eq!(status["written"], THREADS * EACH);
-    let mut reader = Reader::open(&evidence.database()).unwrap();
-    assert_eq!(reader.summary().unwrap().events["X_ONE"], (THREADS * EACH) as i64);
-    assert!(reader.verify().unwrap().is_ok());
-}
-
-extern "C" fn panics() {
-    panic!("on purpose: nothing may unwind from here");
-}
-
-#[test]
-#[ignore = "run by other tests"]
-fn child_ends() {
-    let (guard, folder, how) = init(|config| {
-        if std::env::var("RECORDER_HOW").unwrap() == "stuck" {
-            config.spill_max_bytes = 0;
-        }
-    });
-    if how == "abort" {
-        provenance::flush_on_panic();
-    }
-    if how == "sigterm" {
-        provenance::flush_on_sigterm().unwrap();
-        provenance::flush_on_sigterm().unwrap();
-    }
-    let _locked = (how == "stuck").then(|| lock(&folder.join("provenance.db")));
-    for n in 0..500 {
-        event(n).submit();
-    }
-    match how.as_str() {
-        "exit" | "stuck" => std::process::exit(7),
-        "abort" => panics(),
-        "lost" => std::process::abort(),
-        "unwind" => panic!("on purpose: the guard is dropped"),
-        _ => {
-            println!("\nready .");
-            std::thread::sleep(Duration::from_secs(20));
-        }
-    }
-    drop(guard);
-}
-
-#[test]
-fn what_was_sent_is_kept_however_the_process_ends() {
-    let end = |how: &str, expected: i32, kept: usize| {
-        let folder = tempfile::tempdir().unwrap();
-        let began = Instant::now();
-        let mut process = Process::start("recorder::child_ends", folder.path(), how);
-        if how == "sigterm" {
-            process.said("ready").unwrap();
-            process.signal(libc::SIGTERM);
-        }
-        assert_eq!(process.end(), expected, "{how}");
-        assert!(began.elapsed() < Duration::from_secs(8), "{how}: {:?}", began.elapsed());
-        assert_eq!(events(folder.path()).len(), kept, "{how}");
-    };
-    std::thread::scope(|scope| {
-        for (how, expected, kept) in [
-            ("exit", 7, 500),
-            ("unwind", 101, 500),
-            ("abort", -libc::SIGABRT, 500),
-            ("sigterm", -libc::SIGTERM, 500),
-            // Without anybody who flushes nothing would be kept: they are all within the first wait.
-            ("lost", -libc::SIGABRT, 0),
-            ("stuck", 7, 0),
-        ] {
-            scope.spawn(move || end(how, expected, kept));
-        }
-    });
-}
-
-/// Runs `body` in a forked process, which ends with its code.
-fn forked(body: impl FnOnce() -> i32) -> libc::pid_t {
-    // SAFETY: the child goes on as this thread alone; it calls nothing that waits for another one, which
-    // is what this tests.
-    match unsafe { libc::fork() } {
-        0 => std::process::exit(body()),
-        pid => pid,
-    }
-}
-
-fn status_of(pid: libc::pid_t) -> libc::c_int {
-    let mut status = 0;
-    // SAFETY: the number lives as long as the call.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    status
-}
-
-#[test]
-#[ignore = "run by other tests"]
-fn child_forks() {
-    let (guard, folder, _) = init(|_| {});
-    provenance::flush_on_sigterm().unwrap();
-    for n in 0..10 {
-        event(n).submit();
-    }
+    let (guard, folder, how) = init(|_| {});
+    let (long, tracker) = (Duration::from_millis(how.parse().unwrap()), guard.tracker().unwrap());
+    event(0).submit_durable().unwrap();
+    let before = most_memory();
+    let locked = lock(&folder.join("provenance.db"));
     let began = Instant::now();
-    let pid = forked(|| {
-        event(100).submit();
-        let durable = event(101).submit_durable();
-        let share = provenance::share("queue:letters").begin();
-        let flushed = provenance::flush(Duration::from_secs(9));
-        let refused =
-            durable.is_err_and(|error| error.is_evidence()) && flushed.is_err_and(|error| error.is_evidence());
-        if refused && share.is_ok() { 5 } else { 6 }
+    let sent: Vec<(u64, Duration, usize)> = std::thread::scope(|scope| {
+        let send = || {
+            let (mut sent, mut longest, mut deepest) = (0, Duration::ZERO, 0);
+            while began.elapsed() < long {
+                let asked = Instant::now();
+                event(sent).submit();
+                longest = longest.max(asked.elapsed());
+                sent += 1;
+                if sent % 256 == 0 {
+                    deepest = deepest.max(queue(tracker)["depth"].as_u64().unwrap_or(0) as usize);
+                }
+            }
+            (sent, longest, deepest)
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(send)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    let status = status_of(pid);
-    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 5, "{status}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    let pid = forked(|| {
-        std::thread::sleep(Duration::from_secs(20));
-        6
-    });
-    // SAFETY: a call without pointers, to a process that was not waited for yet.
-    unsafe { libc::kill(pid, libc::SIGTERM) };
-    let status = status_of(pid);
-    assert!(
-        libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM,
-        "{status}"
-    );
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    for n in 10..20 {
-        event(n).submit();
+    let status = queue(tracker);
+    assert!(status["spill_bytes"].as_u64().unwrap() > 0, "{status}");
+    let (after, total) = (most_memory(), sent.iter().map(|(sent, ..)| sent).sum::<u64>());
+    let longest = sent.iter().map(|(_, longest, _)| *longest).max().unwrap();
+    let deepest = sent.iter().map(|(.., deepest)| *deepest).max().unwrap();
+    drop(locked);
+    let freed = Instant::now();
+    while queue(tracker)["spill_bytes"] != 0 {
+        assert!(
+            freed.elapsed() < 10 * long + Duration::from_secs(30),
+            "{}",
+            queue(tracker)
+        );
+        std::thread::sleep(Duration::from_millis(5));
     }
+    provenance::flush(Duration::from_secs(30)).unwrap();
+    let status = queue(tracker);
+    assert_eq!(status["refused"], 0, "{status}");
+    assert_eq!(status["written"], total + 1);
     drop(guard);
-    assert_eq!(numbers(&events(&folder)), (0..20).collect::<Vec<_>>());
-    println!("\nboth ended .");
+    let mut reader = Reader::open(&folder.join("provenance.db")).unwrap();
+    assert_eq!(reader.summary().unwrap().events["X_ONE"], total as i64 + 1);
+    assert!(reader.verify().unwrap().is_ok());
+    println!(
+        "\nlanded {total} {} {} {deepest} .",
+        after - before,
+        longest.as_millis()
+    );
 }
 
 #[test]
-fn a_forked_process_records_nothing_and_leaves_its_parent_alone() {
+fn sixty_four_writers_and_a_full_queue_lose_nothing_in_bounded_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = Process::start("recorder::child_forks", folder.path(), "");
-    assert!(process.said("both ended").is_some());
+    let long = if is_long() { "10000" } else { "1500" };
+    let mut process = Process::start("recorder::child_is_flooded", folder.path(), long);
+    let said = process.said("landed ").unwrap();
+    let numbers: Vec<u64> = said.split(' ').filter_map(|number| number.parse().ok()).collect();
+    let [total, memory, longest, deepest] = numbers[..] else {
+        panic!("{said}")
+    };
+    println!("{total} events, {memory} MiB more, {longest} ms at most, {deepest} in the queue at most");
+    assert!(deepest > 30_000, "{said}");
+    // 65,536 records wait, and as many again are on their way to the spill file.
+    assert!(memory < 400, "{said}");
+    // A second, and what a busy machine adds.
+    assert!(longest < 4_000, "{said}");
+    assert_eq!(process.end(), 0);
+}
+
+#[tokio::test]
+async fn a_task_awaits_its_record_and_others_go_on_meanwhile() {
+    let evidence = Evidence::default();
+    let _tracker = evidence.scoped();
+    event(0).submit_durable_async().await.unwrap();
+    assert_eq!(numbers(&evidence.events()), [0]);
+    let locked = lock(&evidence.database());
+    let record = event(1).submit_durable_async();
+    let share = provenance::share("queue:letters").payload("x").begin_async();
+    drop(event(2).submit_durable_async());
+    let turns = async {
+        let mut turns = 0;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(400) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            turns += 1;
+        }
+        drop(locked);
+        turns
+    };
+    let (turns, record, share) = tokio::join!(turns, record, share);
+    assert!(turns > 10, "{turns}");
+    record.unwrap();
+    share.unwrap().sent();
+    let events = evidence.events();
+    assert_eq!(numbers(&events), [0, 1, 2]);
+    assert!(events.iter().any(|event| event["extras"]["outcome"] == "sent"));
+}
+
+#[test]
+fn without_a_runtime_a_task_gets_a_typed_error_in_time() {
+    let evidence = Evidence::new(|config| {
+        config.spill_max_bytes = 0;
+        config.egress.on_evidence_failure = OnEvidenceFailure::Refuse;
+    });
+    let _tracker = evidence.scoped();
+    let locked = lock(&evidence.database());
+    let began = Instant::now();
+    let record = event(1).submit_durable_async();
+    let share = provenance::share("queue:letters").begin_async();
+    assert!(began.elapsed() < Duration::from_millis(500));
+    assert!(block_on(record).unwrap_err().is_evidence());
+    assert!(block_on(share).err().unwrap().is_evidence());
+    assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
+    assert!(evidence.blind_spots().contains(&"evidence_failure".to_owned()));
+    drop(locked);
+    evidence.tracker.flush(Duration::from_secs(10)).unwrap();
+    assert_eq!(numbers(&evidence.events()), [1]);
+}
+
+/// An executor of the smallest kind.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+#[ignore = "run by other tests"]
+fn child_steps_back() {
+    let (guard, folder, _) = init(|_| {});
+    // SAFETY: a name that ends with a zero; the library that the other test preloads has it, with this type.
+    let step: extern "C" fn(i64) = unsafe {
+        let found = libc::dlsym(libc::RTLD_DEFAULT, c"step_clock".as_ptr());
+        assert!(!found.is_null());
+        std::mem::transmute(found)
+    };
+    let now = || provenance::Timestamp::now().0;
+    let began = now();
+    for n in 0..60 {
+        if n % 20 == 10 {
+            step(-3600);
+        }
+        if n % 20 == 15 {
+            step(7200);
+        }
+        event(n).submit();
+        if n % 7 == 0 {
+            event(1000 + n).submit_durable().unwrap();
+        }
+    }
+    step(-1_000_000_000);
+    assert!(now() < began);
+    event(60).submit_durable().unwrap();
+    let share = provenance::share("queue:letters").begin().unwrap();
+    share.sent();
+    drop(guard);
+    // In the order in which they were sent, whatever their time: pages go by it.
+    let mut reader = Reader::open(&folder.join("provenance.db")).unwrap();
+    let query = EventQuery {
+        event_type: Some("X_ONE".into()),
+        limit: 500,
+        ..EventQuery::default()
+    };
+    let page = reader.events(&query).unwrap();
+    let of = |event: &provenance::store::StoredEvent| event.extras["n"].as_u64().unwrap();
+    let order: Vec<u64> = page.events.iter().rev().map(of).filter(|n| *n < 1000).collect();
+    assert_eq!(order, (0..=60).collect::<Vec<_>>());
+    let times: Vec<i64> = page.events.iter().rev().map(|event| event.created_at.0).collect();
+    assert!(times.windows(2).any(|pair| pair[1] < pair[0]));
+    // The next start, still in the past, goes on after them.
+    let tracker = Tracker::open(config(&folder)).unwrap();
+    {
+        let _tracker = test::scoped(&tracker);
+        event(61).submit_durable().unwrap();
+    }
+    tracker.close();
+    let all = events(&folder);
+    assert!(numbers(&all).contains(&61));
+    assert!(all.iter().any(|event| event["extras"]["outcome"] == "sent"));
+    println!("\nstepped .");
+}
+
+#[test]
+fn when_the_clock_is_set_back_the_order_is_that_of_the_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("clock.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/recorder/clock.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+    let mut process = Process::start_with("recorder::child_steps_back", folder.path(), "", |command| {
+        command.env("LD_PRELOAD", &library);
+    });
+    assert!(process.said("stepped").is_some());
+    assert_eq!(process.end(), 0);
+}
+
+/// How often the threads of ours that this process has were put on a processor, by name.
+fn turns() -> BTreeMap<String, u64> {
+    let mut turns = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        let read = |name: &str| std::fs::read_to_string(task.join(name)).unwrap_or_default();
+        let name = read("comm").trim().to_owned();
+        if name.starts_with("provenance") {
+            let count = read("schedstat").split_whitespace().nth(2).and_then(|n| n.parse().ok());
+            *turns.entry(name).or_default() += count.unwrap_or(0);
+        }
+    }
+    turns
+}
+
+#[test]
+#[ignore = "run by other tests"]
+fn child_rests() {
+    let (_guard, ..) = init(|_| {});
+    event(0).submit_durable().unwrap();
+    block_on(event(1).submit_durable_async()).unwrap();
+    // What follows a commit, the index and the alarms, is over by then.
+    std::thread::sleep(Duration::from_secs(5));
+    let before = turns();
+    std::thread::sleep(Duration::from_secs(5));
+    let after = turns();
+    let woken: Vec<_> = after
+        .iter()
+        .map(|(name, n)| (name, n - before.get(name).unwrap_or(&0)))
+        .collect();
+    println!("\nrested {woken:?} .");
+    assert!(woken.iter().map(|(_, n)| n).sum::<u64>() <= 15, "{woken:?}");
+    assert!(woken.len() <= 2, "{woken:?}");
+}
+
+#[test]
+fn a_service_with_nothing_to_do_wakes_up_once_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start("recorder::child_rests", folder.path(), "");
+    assert!(process.said("rested").is_some());
     assert_eq!(process.end(), 0);
 }

@@ -580,6 +580,10 @@ pub(super) fn in_words(kind: &str) -> (&str, &'static str) {
             "data of somebody who was erased",
             "it is still in the application's own database, or came back",
         ),
+        "evidence_lost" => (
+            "evidence files that were removed, replaced or damaged while they were written",
+            "evidence goes on in another file: see docs/the-store.md",
+        ),
         other => (other, "see docs/evidence.md"),
     }
 }

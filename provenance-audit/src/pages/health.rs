@@ -160,6 +160,7 @@ fn meaning(kind: &str) -> &str {
         "evidence_failure" => "Evidence that was late",
         "owner_conflict" => "A row in which two people seem to be one",
         "hook_panicked" => "A hook that panicked",
+        "evidence_lost" => "An evidence file that was lost",
         other => other,
     }
 }

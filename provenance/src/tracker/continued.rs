@@ -1,7 +1,7 @@
 //! Going on in another file where the one that is written to is lost: removed, replaced, cut off, or damaged.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value as Json, json};
 
@@ -15,7 +15,8 @@ use crate::hex::hex;
 use crate::registry::Registry;
 use crate::store::Writer;
 use crate::store::erase::Eraser;
-use crate::store::write::{self, Forgotten, Instance, Learned, Record, Restored};
+use crate::store::follow::Follower;
+use crate::store::write::{self, Forgotten, Instance, Record, Restored};
 use crate::ticket::{self, Generation, Ticket};
 use crate::vocabulary::{Event, EventType, Tag, Timestamp};
 
@@ -28,7 +29,8 @@ const BATCH: usize = 2048;
 pub(super) struct Home {
     pub(super) storage: Storage,
     pub(super) generation: Generation,
-    pub(super) learns: (i64, Learned),
+    /// Made before anything was read there; taken by whoever follows.
+    pub(super) follower: Mutex<Option<Follower>>,
     pub(super) forgotten: Arc<Forgotten>,
     /// What `/status` says of the file before, where there was one.
     pub(super) continued: Json,
@@ -39,7 +41,7 @@ impl Home {
         Home {
             storage,
             generation: 0,
-            learns: writer.learns(),
+            follower: Mutex::default(),
             forgotten: writer.forgotten(),
             continued: Json::Null,
         }
@@ -106,6 +108,10 @@ impl Tracker {
                 Err(error) => return Err(error),
             }
         };
+        let follower = match inner.config.follow_interval.is_zero() {
+            true => None,
+            false => Some(Follower::new(&storage, writer.learns())?),
+        };
         // Those of others that began it.
         let restored = writer.restore(inner.config.max_values)?;
         take_in(&inner.registry, &inner.erased, !inner.keys.earlier.is_empty(), restored);
@@ -142,7 +148,10 @@ impl Tracker {
             event.extras.insert("seq_before".into(), head.seq.into());
             event.extras.insert("chain_before".into(), hex(&head.chain).into());
         }
-        writer.append(&[Record::Event(Box::new(event), Ticket::default())], None)?;
+        let (told, ticket) = (self.told(&event), Ticket::default());
+        writer.append(&[Record::Event(Box::new(event), ticket.clone())], None)?;
+        ticket.stamp(generation);
+        self.tell(told, &ticket);
 
         eprintln!(
             "provenance: warning: {}: {why}: evidence goes on in {}",
@@ -154,11 +163,11 @@ impl Tracker {
         let home = Home {
             storage,
             generation,
-            learns: writer.learns(),
+            follower: Mutex::new(follower),
             forgotten: writer.forgotten(),
             continued,
         };
-        *inner.home.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(home);
+        *inner.home.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(home);
         Ok(writer)
     }
 }

@@ -2,7 +2,7 @@
 //! ends. Where nobody has written to the file it asks the file system, and nothing else.
 
 use std::path::{Path, PathBuf};
-use std::sync::Weak;
+use std::sync::{PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::erasure::{Keeping, Waiting};
@@ -90,12 +90,8 @@ impl Looking {
         if home.generation == self.generation {
             return Ok(());
         }
-        let follower = match &self.follower {
-            Some(_) => Some(Follower::new(&home.storage, home.learns.clone())?),
-            None => None,
-        };
         self.erasing = tracker.keeping(Eraser::open(&home.storage)?, 0);
-        self.follower = follower;
+        self.follower = home.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.stir = Stir::of(&home.storage);
         self.generation = home.generation;
         Ok(())
