@@ -39,7 +39,7 @@ impl Call {
     pub fn begin(site: &'static InputSite) -> Self {
         let own = tracker::with(|_| match Scope::current() {
             Some(_) => None,
-            None => Some(Scope::new(format!("fn {}", site.site.path))),
+            None => Some(Scope::of_call(site.site.path)),
         });
         Call {
             site,
@@ -53,13 +53,14 @@ impl Call {
             let Some(scope) = self.own.clone().or_else(Scope::current) else {
                 return;
             };
-            let mut tape = Tape::default();
+            let mut tape = Tape::take();
             visit(&mut Visitor::new(&mut tape));
             let (site, pending) = (self.site, take_pending(&scope));
             tracker.defer(Some(scope), tape.bytes(), move |tracker, moment| {
                 let mut collector = Collector::new(tracker, "argument");
                 tape.play(&mut collector);
                 collector.capped += usize::from(tape.is_capped());
+                tape.give_back();
                 for what in collector.missed.drain(..) {
                     tracker.blind_spot(BlindSpot::UnvisitedInput, &format!("{} ({what})", site.site.path));
                 }

@@ -1,5 +1,8 @@
 //! What a visit met, kept to be looked at later.
 
+use std::cell::RefCell;
+use std::sync::Mutex;
+
 use zeroize::Zeroize;
 
 use crate::memo::Key;
@@ -8,7 +11,21 @@ use crate::tracked::{Field, Sink, Value};
 /// Most steps that are kept; more is counted by the one who plays.
 const MAX_STEPS: usize = 16_384;
 
-/// A visit, as it was. Its raw values stand in one buffer, which is wiped when it is dropped.
+thread_local! {
+    /// Empty tapes of this thread, whose buffers are used again.
+    static SPARE: RefCell<Vec<Tape>> = const { RefCell::new(Vec::new()) };
+}
+/// Those that threads have left over. Nobody waits for them.
+static SHARED: Mutex<Vec<Tape>> = Mutex::new(Vec::new());
+/// Most spare tapes of a thread, and of all threads.
+const MAX_SPARE: usize = 4;
+const MAX_SHARED: usize = 256;
+/// Most bytes of one, and most of its steps.
+const MAX_SPARE_BYTES: usize = 4096;
+const MAX_SPARE_STEPS: usize = 128;
+
+/// A visit, as it was. Its raw values stand in one buffer, one after the other, which is wiped when it is
+/// dropped.
 #[derive(Default)]
 pub(crate) struct Tape {
     bytes: Vec<u8>,
@@ -17,21 +34,22 @@ pub(crate) struct Tape {
     capped: bool,
 }
 
+#[derive(Clone, Copy)]
 enum Step {
     Begin,
     End,
     Owner(&'static str, Span),
     Declared(&'static Field, Span),
+    /// The key, then the value.
     Keyed(Span, Span),
     Missed(&'static str),
 }
 
-/// A value's place in the buffer.
+/// A value in the buffer, behind those of the steps before.
 #[derive(Clone, Copy)]
 struct Span {
     form: Form,
-    start: usize,
-    end: usize,
+    length: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -42,10 +60,65 @@ enum Form {
     Bool,
 }
 
+/// Where a part of a tape begins.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Place {
+    byte: usize,
+    step: usize,
+}
+
 impl Tape {
+    /// An empty one, with buffers of one that was given back.
+    pub(crate) fn take() -> Self {
+        let own = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.pop()).ok().flatten();
+        own.or_else(|| SHARED.try_lock().ok()?.pop()).unwrap_or_default()
+    }
+
+    /// Leaves its buffers to the next tape.
+    pub(crate) fn give_back(mut self) {
+        if self.bytes.capacity() > MAX_SPARE_BYTES || self.steps.capacity() > MAX_SPARE_STEPS {
+            return;
+        }
+        self.clear();
+        let own = SPARE.try_with(|spare| match spare.try_borrow_mut() {
+            Ok(mut spare) if spare.len() < MAX_SPARE => {
+                spare.push(std::mem::take(&mut self));
+                true
+            }
+            _ => false,
+        });
+        if own != Ok(true)
+            && let Ok(mut shared) = SHARED.try_lock()
+            && shared.len() < MAX_SHARED
+        {
+            shared.push(self);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.wipe();
+        self.bytes.clear();
+        self.steps.clear();
+        (self.depth, self.capped) = (0, false);
+    }
+
+    fn wipe(&mut self) {
+        // What is behind the length was never written, or is wiped: the buffer does not shrink.
+        self.bytes.as_mut_slice().zeroize();
+    }
+
     /// Bytes of raw values.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes that it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.steps)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
     }
 
     /// Whether there was more than a tape keeps.
@@ -53,59 +126,92 @@ impl Tape {
         self.capped
     }
 
+    /// Whether something could not be visited.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Missed(_)))
+    }
+
+    /// The declared fields that had a value.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &'static Field> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Declared(field, _) => Some(*field),
+            _ => None,
+        })
+    }
+
+    /// Where the next step will stand.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            byte: self.bytes.len(),
+            step: self.steps.len(),
+        }
+    }
+
+    /// Copies what `other` was told, whatever there is already: the caller bounds it.
+    pub(crate) fn append(&mut self, other: &Tape) {
+        self.make_room(other.bytes.len());
+        self.bytes.extend_from_slice(&other.bytes);
+        self.steps.extend_from_slice(&other.steps);
+    }
+
     /// Tells another sink what this one was told.
     pub(crate) fn play(&self, sink: &mut dyn Sink) {
-        for step in &self.steps {
+        self.play_part(Place::default(), self.place(), sink);
+        // Of records that were open when the tape was full.
+        (0..self.depth).for_each(|_| sink.end());
+    }
+
+    /// Tells another sink what this one was told between two places.
+    pub(crate) fn play_part(&self, from: Place, to: Place, sink: &mut dyn Sink) {
+        let mut at = from.byte;
+        let mut next = |span: &Span| {
+            let begin = at;
+            at += span.length as usize;
+            self.value(span.form, begin, at)
+        };
+        for step in self.steps.get(from.step..to.step).unwrap_or_default() {
             match step {
                 Step::Begin => sink.begin(),
                 Step::End => sink.end(),
-                Step::Owner(kind, span) => self.value(*span).into_iter().for_each(|value| sink.owner(kind, value)),
-                Step::Declared(field, span) => {
-                    self.value(*span)
-                        .into_iter()
-                        .for_each(|value| sink.declared(field, value));
-                }
+                Step::Owner(kind, span) => next(span).into_iter().for_each(|value| sink.owner(kind, value)),
+                Step::Declared(field, span) => next(span).into_iter().for_each(|value| sink.declared(field, value)),
                 Step::Keyed(key, span) => {
-                    if let (Some(Value::Text(key)), Some(value)) = (self.value(*key), self.value(*span)) {
+                    if let (Some(Value::Text(key)), Some(value)) = (next(key), next(span)) {
                         sink.keyed(key, value);
                     }
                 }
                 Step::Missed(what) => sink.missed(what),
             }
         }
-        // Of records that were open when the tape was full.
-        (0..self.depth).for_each(|_| sink.end());
     }
 
     /// Adds the visit to a key.
     pub(crate) fn mark(&self, key: &mut Key) {
-        struct Marks<'k>(&'k mut Key);
-        impl Sink for Marks<'_> {
-            fn begin(&mut self) {
-                self.0.number(1);
-            }
-            fn end(&mut self) {
-                self.0.number(2);
-            }
-            fn owner(&mut self, kind: &'static str, value: Value<'_>) {
-                self.0.text(kind);
-                self.0.value(value);
-            }
-            fn declared(&mut self, field: &'static Field, value: Value<'_>) {
-                self.0.number(std::ptr::from_ref(field).addr() as u64);
-                self.0.value(value);
-            }
-            fn keyed(&mut self, name: &str, value: Value<'_>) {
-                self.0.number(3);
-                self.0.text(name);
-                self.0.value(value);
+        key.number(self.steps.len() as u64);
+        for step in &self.steps {
+            let span = |span: &Span| u64::from(span.length) << 8 | span.form as u64;
+            match step {
+                Step::Begin => key.number(1),
+                Step::End => key.number(2),
+                Step::Owner(kind, value) => {
+                    key.number(3 | span(value) << 8);
+                    key.text(kind);
+                }
+                Step::Declared(field, value) => {
+                    key.number(4 | span(value) << 8);
+                    key.number(std::ptr::from_ref(*field).addr() as u64);
+                }
+                Step::Keyed(name, value) => {
+                    key.number(5 | span(name) << 8);
+                    key.number(span(value));
+                }
+                Step::Missed(_) => {}
             }
         }
-        key.number(self.steps.len() as u64);
-        self.play(&mut Marks(key));
+        key.slice(&self.bytes);
     }
 
-    fn value(&self, Span { form, start, end }: Span) -> Option<Value<'_>> {
+    fn value(&self, form: Form, start: usize, end: usize) -> Option<Value<'_>> {
         let bytes = self.bytes.get(start..end)?;
         Some(match form {
             Form::Text => Value::Text(str::from_utf8(bytes).ok()?),
@@ -125,24 +231,41 @@ impl Tape {
     }
 
     fn write(&mut self, form: Form, bytes: &[u8]) -> Span {
-        let start = self.bytes.len();
-        let end = start + bytes.len();
-        if end > self.bytes.capacity() {
-            // A buffer that grows by itself leaves its old bytes behind.
-            let mut wider = Vec::with_capacity((2 * end).max(256));
-            wider.extend_from_slice(&self.bytes);
-            self.bytes.zeroize();
-            self.bytes = wider;
-        }
+        self.make_room(bytes.len());
         self.bytes.extend_from_slice(bytes);
-        Span { form, start, end }
+        Span {
+            form,
+            // What is longer is refused before.
+            length: u32::try_from(bytes.len()).unwrap_or_default(),
+        }
     }
 
-    fn has_room(&mut self) -> bool {
+    fn make_room(&mut self, more: usize) {
+        let end = self.bytes.len() + more;
+        if end > self.bytes.capacity() {
+            self.widen(end);
+        }
+    }
+
+    #[cold]
+    fn widen(&mut self, end: usize) {
+        // A buffer that grows by itself leaves its old bytes behind.
+        let mut wider = Vec::with_capacity((2 * end).max(256));
+        wider.extend_from_slice(&self.bytes);
+        self.wipe();
+        self.bytes = wider;
+    }
+
+    /// Whether a step with these texts is kept.
+    fn has_room(&mut self, value: Option<Value<'_>>) -> bool {
+        let fits = match value {
+            Some(Value::Text(text)) => u32::try_from(text.len()).is_ok(),
+            _ => true,
+        };
         if self.steps.capacity() == 0 {
             self.steps.reserve(16);
         }
-        let room = self.steps.len() < MAX_STEPS;
+        let room = fits && self.steps.len() < MAX_STEPS;
         self.capped |= !room;
         room
     }
@@ -150,49 +273,48 @@ impl Tape {
 
 impl Drop for Tape {
     fn drop(&mut self) {
-        // What is behind the length was never written: the buffer does not shrink.
-        self.bytes.as_mut_slice().zeroize();
+        self.wipe();
     }
 }
 
 impl Sink for Tape {
     fn begin(&mut self) {
-        if self.has_room() {
+        if self.has_room(None) {
             self.steps.push(Step::Begin);
             self.depth += 1;
         }
     }
 
     fn end(&mut self) {
-        if self.has_room() && self.depth > 0 {
+        if self.depth > 0 && self.has_room(None) {
             self.steps.push(Step::End);
             self.depth -= 1;
         }
     }
 
     fn owner(&mut self, kind: &'static str, value: Value<'_>) {
-        if self.has_room() {
+        if self.has_room(Some(value)) {
             let value = self.keep(value);
             self.steps.push(Step::Owner(kind, value));
         }
     }
 
     fn declared(&mut self, field: &'static Field, value: Value<'_>) {
-        if self.has_room() {
+        if self.has_room(Some(value)) {
             let value = self.keep(value);
             self.steps.push(Step::Declared(field, value));
         }
     }
 
     fn keyed(&mut self, key: &str, value: Value<'_>) {
-        if self.has_room() {
+        if self.has_room(Some(Value::Text(key))) && self.has_room(Some(value)) {
             let (key, value) = (self.write(Form::Text, key.as_bytes()), self.keep(value));
             self.steps.push(Step::Keyed(key, value));
         }
     }
 
     fn missed(&mut self, what: &'static str) {
-        if self.has_room() {
+        if self.has_room(None) {
             self.steps.push(Step::Missed(what));
         }
     }

@@ -13,7 +13,7 @@ use super::no_probe as probe;
 #[cfg(feature = "sqlite-probe")]
 use super::probe;
 use super::shape::{self, Built, Conflict, Facts, Shape, Verb};
-use super::slot::{Slot, Statement};
+use super::slot::{Open, Slot, Statement};
 use super::sql::{Around, Begun, Fallback, Seen};
 use crate::hooks::access;
 use crate::hooks::storage::{Doubt, Write};
@@ -28,6 +28,8 @@ pub(super) struct Watch<I> {
     /// Statements that were begun and have not ended; more than one under pipelining, after a
     /// dropped future, and after a bind that failed.
     running: Vec<Running>,
+    /// Of the last statement.
+    slot: Option<Arc<Slot>>,
     built: Built,
     ledger: Ledger<Write>,
     probe: Option<Probe>,
@@ -46,7 +48,7 @@ enum Driver {
 }
 
 struct Running {
-    slot: Option<Arc<Slot>>,
+    slot: Option<Open>,
     shape: Shape,
     /// Where it may end by its text alone.
     text_of: Option<TextOf>,
@@ -133,6 +135,7 @@ impl<I> Watch<I> {
             inner,
             driver: Driver::Unknown,
             running: Vec::new(),
+            slot: None,
             built: Built::default(),
             ledger: Ledger::default(),
             probe: None,
@@ -196,7 +199,7 @@ impl<I> Watch<I> {
         let by_text = self.driver != Driver::Sequential;
         let begun = by_text.then(|| tracker::with(|tracker| self.fallback.begin(tracker, query)).flatten());
         self.running.push(Running {
-            slot: tracker::with(|_| Slot::open()),
+            slot: tracker::with(|_| Open::begin(&mut self.slot)),
             shape: Shape::of(query),
             text_of: by_text.then(|| TextOf::new(query)),
             mistakable: false,
@@ -231,7 +234,7 @@ impl<I> Watch<I> {
         if running.cached {
             self.built.learn(running.shape, query);
         }
-        let mut statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+        let mut statement = running.slot.map(|slot| slot.end(&mut self.slot)).unwrap_or_default();
         if self.driver == Driver::Async {
             // This statement's rows come later: another connection's were read on this thread.
             statement.rows = 0;
@@ -497,7 +500,7 @@ impl<I> Watch<I> {
             return;
         }
         for running in given_up {
-            let statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+            let statement = running.slot.map(|slot| slot.end(&mut self.slot)).unwrap_or_default();
             self.settle_dialect(statement.dialect, out);
             self.keep_doubtful(statement, running.begun, out);
             if running.text_of.is_some_and(|text| text.crosses) {
