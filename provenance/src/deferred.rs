@@ -83,14 +83,14 @@ impl Deferred {
         self.put(&mut jobs, Waiting::Job(job), bytes)
     }
 
-    /// Adds a job to the batch of its kind that was pushed last, or begins one. Otherwise as
+    /// Adds a job to the series that was pushed last, if it is of its kind, or begins one. Otherwise as
     /// [`Deferred::push`]; what it takes may not call anybody's code.
-    pub(crate) fn add<B: Series>(&self, bytes: usize, begin: impl FnOnce() -> B, add: impl FnOnce(&mut B)) -> bool {
+    pub(crate) fn add<S: Series>(&self, bytes: usize, begin: impl FnOnce() -> S, add: impl FnOnce(&mut S)) -> bool {
         let Some(mut jobs) = self.with_room(bytes) else {
             return false;
         };
         if let Some((Waiting::Series(last), held)) = jobs.waiting.back_mut()
-            && let Some(series) = (&mut **last as &mut dyn Any).downcast_mut::<B>()
+            && let Some(series) = (&mut **last as &mut dyn Any).downcast_mut::<S>()
         {
             add(series);
             *held += bytes;
@@ -226,6 +226,32 @@ mod tests {
         assert!(deferred.push(Box::new(|| {}), MOST_BYTES));
         assert!(!deferred.push(Box::new(|| {}), MOST_BYTES + 1));
         assert!(deferred.is_idle(), "more than may wait is done at once");
+        assert_eq!(deferred.jobs.lock().unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn what_is_added_to_a_series_keeps_its_place() {
+        struct Numbers(Arc<Mutex<Vec<usize>>>, Vec<usize>);
+        impl Series for Numbers {
+            fn run(self: Box<Self>) {
+                self.0.lock().unwrap().extend(self.1);
+            }
+        }
+        let deferred = Deferred::new();
+        let ran: Arc<Mutex<Vec<usize>>> = Arc::default();
+        for n in 0..30 {
+            if n % 10 == 9 {
+                let ran = ran.clone();
+                deferred.push(Box::new(move || ran.lock().unwrap().push(n)), 1);
+            } else {
+                let first = deferred.add(1, || Numbers(ran.clone(), Vec::new()), |numbers| numbers.1.push(n));
+                assert_eq!(first, n == 0);
+            }
+        }
+        assert_eq!(deferred.jobs.lock().unwrap().waiting.len(), 6);
+        assert!(!deferred.is_idle());
+        deferred.work_off();
+        assert!(deferred.is_idle() && ran.lock().unwrap().iter().copied().eq(0..30));
         assert_eq!(deferred.jobs.lock().unwrap().bytes, 0);
     }
 

@@ -590,7 +590,7 @@ impl Tracker {
     }
 
     /// Puts a job off that says nothing of a request, and of which there may be very many: it is added to
-    /// the batch of its kind.
+    /// the series of its kind.
     pub(crate) fn defer_in<S: Series>(&self, bytes: usize, begin: impl FnOnce() -> S, add: impl FnOnce(&mut S)) {
         self.0.recorder.defer_in(bytes, begin, add);
     }

@@ -60,7 +60,6 @@ impl Call {
                 let mut collector = Collector::new(tracker, "argument");
                 tape.play(&mut collector);
                 collector.capped += usize::from(tape.is_capped());
-                tape.give_back();
                 for what in collector.missed.drain(..) {
                     tracker.blind_spot(BlindSpot::UnvisitedInput, &format!("{} ({what})", site.site.path));
                 }
@@ -191,6 +190,8 @@ fn record(tracker: &Tracker, moment: &Moment, collected: Collected, site: Option
     if let Some(site) = site {
         declare(&mut event, &site.site);
     }
+    event.tags.reserve(collected.items.len());
+    scope.state().collected.reserve(collected.items.len());
     for item in collected.items {
         let owner = item.owner.as_ref().or(owner.as_ref());
         let met = (

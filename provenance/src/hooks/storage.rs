@@ -15,8 +15,8 @@ use crate::tracker::{BlindSpot, Moment, Observed, Tracker, declare};
 use crate::vocabulary::EventTag;
 use crate::vocabulary::{Action, Event, EventType, Owner, Timestamp};
 
-/// Most bytes of raw values that are put off at once.
-const MOST_RAW: usize = 1 << 16;
+/// Most bytes of raw values that one statement or row puts off, and that wait for one transaction's end.
+pub(crate) const MOST_RAW: usize = 1 << 16;
 
 /// What one statement does to one table, from its binds to its commit.
 pub(crate) struct Write {
@@ -27,6 +27,7 @@ pub(crate) struct Write {
     /// What was bound, and nobody has looked at yet.
     raw: Tape,
     binds: Vec<Staged>,
+    was_bound: bool,
     values: Vec<Stored>,
     /// Whose values were asked for last.
     last: Option<(Arc<Tape>, Option<Arc<[Owner]>>)>,
@@ -95,6 +96,7 @@ impl Write {
             action,
             raw: Tape::take(),
             binds: Vec::new(),
+            was_bound: false,
             values: Vec::new(),
             last: None,
             owners: None,
@@ -137,6 +139,7 @@ impl Write {
 
     /// A value was bound: it is looked at once the database has it.
     pub(crate) fn stage(&mut self, column: &'static Column, tape: &Tape, owners: Option<&Arc<Tape>>) {
+        self.was_bound = true;
         self.raw.append(tape);
         self.binds.push(Staged {
             column,
@@ -165,10 +168,15 @@ impl Write {
         });
     }
 
-    /// Makes pseudonyms of what was bound. `false` if that was nothing.
-    fn look(&mut self) -> bool {
+    /// Bytes of raw values that it holds.
+    pub(crate) fn raw(&self) -> usize {
+        self.raw.bytes()
+    }
+
+    /// Makes pseudonyms of what was bound.
+    pub(crate) fn look(&mut self) {
         if self.binds.is_empty() {
-            return false;
+            return;
         }
         let raw = std::mem::take(&mut self.raw);
         let mut begin = Place::default();
@@ -186,8 +194,6 @@ impl Write {
             }
             begin = end;
         }
-        raw.give_back();
-        true
     }
 
     /// Whom a record names. Asked once a record: what is the same says that it is of one row.
@@ -246,7 +252,8 @@ impl Write {
     }
 
     fn record(mut self, moment: &Moment) {
-        if self.look() && self.values.is_empty() {
+        self.look();
+        if self.was_bound && self.values.is_empty() {
             // Of all that was bound there is nothing to keep.
             return;
         }
@@ -338,7 +345,6 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
             tracker.defer_in(tape.size(), || Rows::new(tracker), |rows| rows.add(site, at, key, &tape));
         }
     }
-    tape.give_back();
 }
 
 /// Rows that were read, and whose values nobody has looked at yet.

@@ -12,23 +12,29 @@ use crate::tracked::{Field, Sink, Value};
 const MAX_STEPS: usize = 16_384;
 
 thread_local! {
-    /// Empty tapes of this thread, whose buffers are used again.
-    static SPARE: RefCell<Vec<Tape>> = const { RefCell::new(Vec::new()) };
+    /// Empty buffers of this thread's tapes, to be used again.
+    static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
 }
 /// Those that threads have left over. Nobody waits for them.
-static SHARED: Mutex<Vec<Tape>> = Mutex::new(Vec::new());
-/// Most spare tapes of a thread, and of all threads.
+static SHARED: Mutex<Vec<Buffers>> = Mutex::new(Vec::new());
+/// Most spare ones of a thread, and of all threads.
 const MAX_SPARE: usize = 4;
 const MAX_SHARED: usize = 256;
 /// Most bytes of one, and most of its steps.
 const MAX_SPARE_BYTES: usize = 4096;
 const MAX_SPARE_STEPS: usize = 128;
+/// A buffer is wiped by pieces of so many bytes, and is as many of them.
+const PIECE: usize = 32;
+
+type Buffers = (Vec<u8>, Vec<Step>);
 
 /// A visit, as it was. Its raw values stand in one buffer, one after the other, which is wiped when it is
 /// dropped.
 #[derive(Default)]
 pub(crate) struct Tape {
-    bytes: Vec<u8>,
+    /// Zeros behind what is used.
+    buffer: Vec<u8>,
+    used: usize,
     steps: Vec<Step>,
     depth: usize,
     capped: bool,
@@ -68,53 +74,40 @@ pub(crate) struct Place {
 }
 
 impl Tape {
-    /// An empty one, with buffers of one that was given back.
+    /// An empty one, with buffers of one that was dropped.
     pub(crate) fn take() -> Self {
         let own = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.pop()).ok().flatten();
-        own.or_else(|| SHARED.try_lock().ok()?.pop()).unwrap_or_default()
-    }
-
-    /// Leaves its buffers to the next tape.
-    pub(crate) fn give_back(mut self) {
-        if self.bytes.capacity() > MAX_SPARE_BYTES || self.steps.capacity() > MAX_SPARE_STEPS {
-            return;
+        let (buffer, steps) = own.or_else(|| SHARED.try_lock().ok()?.pop()).unwrap_or_default();
+        Tape {
+            buffer,
+            used: 0,
+            steps,
+            depth: 0,
+            capped: false,
         }
-        self.clear();
-        let own = SPARE.try_with(|spare| match spare.try_borrow_mut() {
-            Ok(mut spare) if spare.len() < MAX_SPARE => {
-                spare.push(std::mem::take(&mut self));
-                true
-            }
-            _ => false,
-        });
-        if own != Ok(true)
-            && let Ok(mut shared) = SHARED.try_lock()
-            && shared.len() < MAX_SHARED
-        {
-            shared.push(self);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.wipe();
-        self.bytes.clear();
-        self.steps.clear();
-        (self.depth, self.capped) = (0, false);
     }
 
     fn wipe(&mut self) {
-        // What is behind the length was never written, or is wiped: the buffer does not shrink.
-        self.bytes.as_mut_slice().zeroize();
+        let used = self.used.div_ceil(PIECE) * PIECE;
+        // Most tapes are short: a few stores cost less than a call that looks at the length.
+        for piece in self.buffer.get_mut(..used).unwrap_or_default().chunks_exact_mut(PIECE) {
+            piece.zeroize();
+        }
+        self.used = 0;
+    }
+
+    fn written(&self) -> &[u8] {
+        self.buffer.get(..self.used).unwrap_or_default()
     }
 
     /// Bytes of raw values.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.used
     }
 
     /// Bytes that it takes, about.
     pub(crate) fn size(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.steps)
+        self.used + size_of_val(&*self.steps)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -142,15 +135,14 @@ impl Tape {
     /// Where the next step will stand.
     pub(crate) fn place(&self) -> Place {
         Place {
-            byte: self.bytes.len(),
+            byte: self.used,
             step: self.steps.len(),
         }
     }
 
     /// Copies what `other` was told, whatever there is already: the caller bounds it.
     pub(crate) fn append(&mut self, other: &Tape) {
-        self.make_room(other.bytes.len());
-        self.bytes.extend_from_slice(&other.bytes);
+        self.put(other.written());
         self.steps.extend_from_slice(&other.steps);
     }
 
@@ -208,11 +200,11 @@ impl Tape {
                 Step::Missed(_) => {}
             }
         }
-        key.slice(&self.bytes);
+        key.slice(self.written());
     }
 
     fn value(&self, form: Form, start: usize, end: usize) -> Option<Value<'_>> {
-        let bytes = self.bytes.get(start..end)?;
+        let bytes = self.written().get(start..end)?;
         Some(match form {
             Form::Text => Value::Text(str::from_utf8(bytes).ok()?),
             Form::Integer => Value::Integer(i128::from_le_bytes(bytes.try_into().ok()?)),
@@ -231,8 +223,7 @@ impl Tape {
     }
 
     fn write(&mut self, form: Form, bytes: &[u8]) -> Span {
-        self.make_room(bytes.len());
-        self.bytes.extend_from_slice(bytes);
+        self.put(bytes);
         Span {
             form,
             // What is longer is refused before.
@@ -240,20 +231,27 @@ impl Tape {
         }
     }
 
-    fn make_room(&mut self, more: usize) {
-        let end = self.bytes.len() + more;
-        if end > self.bytes.capacity() {
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.used + bytes.len();
+        if end > self.buffer.len() {
             self.widen(end);
+        }
+        if let Some(room) = self.buffer.get_mut(self.used..end) {
+            room.copy_from_slice(bytes);
+            self.used = end;
         }
     }
 
     #[cold]
     fn widen(&mut self, end: usize) {
         // A buffer that grows by itself leaves its old bytes behind.
-        let mut wider = Vec::with_capacity((2 * end).max(256));
-        wider.extend_from_slice(&self.bytes);
+        let mut wider = vec![0; (2 * end).next_multiple_of(PIECE).max(8 * PIECE)];
+        if let Some(room) = wider.get_mut(..self.used) {
+            room.copy_from_slice(self.written());
+        }
+        let used = self.used;
         self.wipe();
-        self.bytes = wider;
+        (self.buffer, self.used) = (wider, used);
     }
 
     /// Whether a step with these texts is kept.
@@ -262,9 +260,6 @@ impl Tape {
             Some(Value::Text(text)) => u32::try_from(text.len()).is_ok(),
             _ => true,
         };
-        if self.steps.capacity() == 0 {
-            self.steps.reserve(16);
-        }
         let room = fits && self.steps.len() < MAX_STEPS;
         self.capped |= !room;
         room
@@ -274,6 +269,26 @@ impl Tape {
 impl Drop for Tape {
     fn drop(&mut self) {
         self.wipe();
+        let (buffer, mut steps) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.steps));
+        let is_spare = (1..=MAX_SPARE_BYTES).contains(&buffer.len()) && steps.capacity() <= MAX_SPARE_STEPS;
+        if !is_spare {
+            return;
+        }
+        steps.clear();
+        let mut spare = Some((buffer, steps));
+        let _ = SPARE.try_with(|own| {
+            if let Ok(mut own) = own.try_borrow_mut()
+                && own.len() < MAX_SPARE
+            {
+                own.extend(spare.take());
+            }
+        });
+        if spare.is_some()
+            && let Ok(mut shared) = SHARED.try_lock()
+            && shared.len() < MAX_SHARED
+        {
+            shared.extend(spare);
+        }
     }
 }
 

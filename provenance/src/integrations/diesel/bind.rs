@@ -114,7 +114,6 @@ impl<V> Bind<V> {
                     let staged = self.stage_in(tracker, dialect, tape.is_empty(), |write, owners| {
                         write.stage(self.column, &tape, owners);
                     });
-                    tape.give_back();
                     staged
                 }
                 Shown::Before(Before(seen)) => self.stage_in(tracker, dialect, seen.is_empty(), |write, owners| {

@@ -16,7 +16,7 @@ use super::shape::{self, Built, Conflict, Facts, Shape, Verb};
 use super::slot::{Open, Slot, Statement};
 use super::sql::{Around, Begun, Fallback, Seen};
 use crate::hooks::access;
-use crate::hooks::storage::{Doubt, Write};
+use crate::hooks::storage::{Doubt, MOST_RAW, Write};
 use crate::tracker::{self, BlindSpot};
 use crate::vocabulary::Action;
 use probe::{Changed, Probe, Reading};
@@ -32,6 +32,8 @@ pub(super) struct Watch<I> {
     slot: Option<Arc<Slot>>,
     built: Built,
     ledger: Ledger<Write>,
+    /// Bytes of raw values that came into the ledger in the transaction that is open.
+    raw: usize,
     probe: Option<Probe>,
     fallback: Fallback,
 }
@@ -138,6 +140,7 @@ impl<I> Watch<I> {
             slot: None,
             built: Built::default(),
             ledger: Ledger::default(),
+            raw: 0,
             probe: None,
             fallback: Fallback::default(),
         }
@@ -153,7 +156,7 @@ impl<I> Watch<I> {
             }
             InstrumentationEvent::StartQuery { query, .. } => {
                 access::statement_ended();
-                tracker::with(|tracker| self.fallback.settle_reads(tracker));
+                self.fallback.settle_reads();
                 self.begin(*query, out);
             }
             InstrumentationEvent::CacheQuery { sql, .. } => {
@@ -397,11 +400,23 @@ impl<I> Watch<I> {
                     continue;
                 }
             }
-            self.ledger.keep(write, out);
+            self.hold(write, out);
         }
         if self.driver == Driver::Async && facts.returning {
             self.ledger.unproven(Doubt::ReturningNotConfirmed);
         }
+    }
+
+    /// A write that waits for the transaction holds raw values only while there are few of them.
+    fn hold(&mut self, mut write: Write, out: &mut Vec<Settled<Write>>) {
+        self.raw = match self.ledger.in_transaction() {
+            true => self.raw.saturating_add(write.raw()),
+            false => 0,
+        };
+        if self.raw > MOST_RAW {
+            write.look();
+        }
+        self.ledger.keep(write, out);
     }
 
     /// Whether an error that nobody saw would have aborted the transaction.
@@ -472,7 +487,7 @@ impl<I> Watch<I> {
                 Verdict::Doubtful(doubt) => write.doubt = Some(doubt),
                 Verdict::Stored => {}
             }
-            self.ledger.keep(write, out);
+            self.hold(write, out);
         }
         if self.driver == Driver::Async && returning {
             self.ledger.unproven(Doubt::ReturningNotConfirmed);
@@ -485,7 +500,7 @@ impl<I> Watch<I> {
         statement.writes.extend(around.into_iter().map(|around| around.write));
         for mut write in statement.writes {
             write.doubt = Some(Doubt::StatementsOverlapped);
-            self.ledger.keep(write, out);
+            self.hold(write, out);
         }
     }
 
@@ -653,7 +668,7 @@ impl<I: Instrumentation> Instrumentation for Watch<I> {
 impl<I> Drop for Watch<I> {
     fn drop(&mut self) {
         let mut settled = Vec::new();
-        tracker::with(|tracker| self.fallback.settle_reads(tracker));
+        self.fallback.settle_reads();
         self.give_up(0, &mut settled);
         let open = self.probe.as_ref().is_some_and(Probe::is_alive);
         self.ledger.abandon(open, &mut settled);
