@@ -1,6 +1,7 @@
 //! Work that does not decide what the host gets: put off, in order, to the writer's thread, or to
 //! whoever needs its result first.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -13,6 +14,17 @@ const MOST_JOBS: usize = 1024;
 const MOST_BYTES: usize = 1 << 20;
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// Jobs of one kind that follow each other, and share their buffers.
+pub(crate) trait Series: Any + Send {
+    /// Does them, in the order in which they were added.
+    fn run(self: Box<Self>);
+}
+
+enum Waiting {
+    Job(Job),
+    Series(Box<dyn Series>),
+}
 
 thread_local! {
     /// Set while this thread runs a job: what a job asks for does not wait for itself.
@@ -37,7 +49,7 @@ pub(crate) struct Deferred {
 
 #[derive(Default)]
 struct Jobs {
-    waiting: VecDeque<(Job, usize)>,
+    waiting: VecDeque<(Waiting, usize)>,
     bytes: usize,
 }
 
@@ -60,23 +72,50 @@ impl Deferred {
     /// Puts a job off that holds so many bytes of raw values. `true` if it is the first of those that
     /// wait. Where too much waits already the caller works it off.
     pub(crate) fn push(&self, job: Job, bytes: usize) -> bool {
-        let Some(mut jobs) = self.lock(&self.jobs) else {
+        let Some(mut jobs) = self.with_room(bytes) else {
             return false;
         };
-        if jobs.waiting.len() >= MOST_JOBS || jobs.bytes.saturating_add(bytes) > MOST_BYTES {
+        if bytes > MOST_BYTES {
             drop(jobs);
-            self.work_off();
-            if bytes > MOST_BYTES {
-                run(job);
-                return false;
-            }
-            match self.lock(&self.jobs) {
-                Some(again) => jobs = again,
-                None => return false,
-            }
+            run(Waiting::Job(job));
+            return false;
         }
+        self.put(&mut jobs, Waiting::Job(job), bytes)
+    }
+
+    /// Adds a job to the series that was pushed last, if it is of its kind, or begins one. Otherwise as
+    /// [`Deferred::push`]; what it takes may not call anybody's code.
+    pub(crate) fn add<S: Series>(&self, bytes: usize, begin: impl FnOnce() -> S, add: impl FnOnce(&mut S)) -> bool {
+        let Some(mut jobs) = self.with_room(bytes) else {
+            return false;
+        };
+        if let Some((Waiting::Series(last), held)) = jobs.waiting.back_mut()
+            && let Some(series) = (&mut **last as &mut dyn Any).downcast_mut::<S>()
+        {
+            add(series);
+            *held += bytes;
+            jobs.bytes += bytes;
+            return false;
+        }
+        let mut series = Box::new(begin());
+        add(&mut series);
+        self.put(&mut jobs, Waiting::Series(series), bytes)
+    }
+
+    /// The jobs, with room for one more of so many bytes; of one that is larger than all may be, with none.
+    fn with_room(&self, bytes: usize) -> Option<MutexGuard<'_, Jobs>> {
+        let jobs = self.lock(&self.jobs)?;
+        if jobs.waiting.len() < MOST_JOBS && jobs.bytes.saturating_add(bytes) <= MOST_BYTES {
+            return Some(jobs);
+        }
+        drop(jobs);
+        self.work_off();
+        self.lock(&self.jobs)
+    }
+
+    fn put(&self, jobs: &mut Jobs, waiting: Waiting, bytes: usize) -> bool {
         jobs.bytes += bytes;
-        jobs.waiting.push_back((job, bytes));
+        jobs.waiting.push_back((waiting, bytes));
         self.pushed.fetch_add(1, Ordering::AcqRel);
         jobs.waiting.len() == 1
     }
@@ -118,7 +157,7 @@ impl Deferred {
 }
 
 /// Runs a job and drops what it held. Jobs count their own panics.
-fn run(job: Job) {
+fn run(waiting: Waiting) {
     struct Done(bool);
     impl Drop for Done {
         fn drop(&mut self) {
@@ -126,7 +165,10 @@ fn run(job: Job) {
         }
     }
     let _done = Done(WORKING.try_with(|working| working.replace(true)).unwrap_or(true));
-    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(job)) {
+    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| match waiting {
+        Waiting::Job(job) => job(),
+        Waiting::Series(series) => series.run(),
+    })) {
         // What a panic carries may panic when it is dropped.
         std::mem::forget(panic);
     }
@@ -184,6 +226,32 @@ mod tests {
         assert!(deferred.push(Box::new(|| {}), MOST_BYTES));
         assert!(!deferred.push(Box::new(|| {}), MOST_BYTES + 1));
         assert!(deferred.is_idle(), "more than may wait is done at once");
+        assert_eq!(deferred.jobs.lock().unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn what_is_added_to_a_series_keeps_its_place() {
+        struct Numbers(Arc<Mutex<Vec<usize>>>, Vec<usize>);
+        impl Series for Numbers {
+            fn run(self: Box<Self>) {
+                self.0.lock().unwrap().extend(self.1);
+            }
+        }
+        let deferred = Deferred::new();
+        let ran: Arc<Mutex<Vec<usize>>> = Arc::default();
+        for n in 0..30 {
+            if n % 10 == 9 {
+                let ran = ran.clone();
+                deferred.push(Box::new(move || ran.lock().unwrap().push(n)), 1);
+            } else {
+                let first = deferred.add(1, || Numbers(ran.clone(), Vec::new()), |numbers| numbers.1.push(n));
+                assert_eq!(first, n == 0);
+            }
+        }
+        assert_eq!(deferred.jobs.lock().unwrap().waiting.len(), 6);
+        assert!(!deferred.is_idle());
+        deferred.work_off();
+        assert!(deferred.is_idle() && ran.lock().unwrap().iter().copied().eq(0..30));
         assert_eq!(deferred.jobs.lock().unwrap().bytes, 0);
     }
 

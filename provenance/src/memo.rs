@@ -81,7 +81,8 @@ impl Key {
         self.raw(text.as_bytes());
     }
 
-    pub(crate) fn bytes<const N: usize>(&mut self, bytes: &[u8; N]) {
+    /// Bytes whose number the key says already.
+    pub(crate) fn slice(&mut self, bytes: &[u8]) {
         self.raw(bytes);
     }
 

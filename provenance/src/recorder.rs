@@ -16,7 +16,7 @@ use self::scribe::{BACKOFF, Scribe};
 use self::written::Done;
 pub(crate) use self::written::Written;
 use crate::Error;
-use crate::deferred::{self, Deferred, Job};
+use crate::deferred::{self, Deferred, Job, Series};
 use crate::error::ErrorKind;
 use crate::spill::{Chunk, Spill, SpillStatus, Tally};
 use crate::store::Writer;
@@ -181,7 +181,16 @@ impl Recorder {
     /// Puts off a job that holds so many bytes of raw values. The writer does it before its next commit,
     /// unless somebody needs it earlier.
     pub(crate) fn defer(&self, job: Job, bytes: usize) {
-        let first = self.deferred.push(job, bytes);
+        self.announce(self.deferred.push(job, bytes));
+    }
+
+    /// The same of a job in a series: see [`Deferred::add`].
+    pub(crate) fn defer_in<S: Series>(&self, bytes: usize, begin: impl FnOnce() -> S, add: impl FnOnce(&mut S)) {
+        self.announce(self.deferred.add(bytes, begin, add));
+    }
+
+    /// Something was put off; `first`: while nothing else waited.
+    fn announce(&self, first: bool) {
         if self.shared.stopped.load(Ordering::Acquire) {
             // Nobody else will.
             self.deferred.work_off();

@@ -38,12 +38,83 @@ struct Held {
     since: Timestamp,
     /// Seen in a commit or a load, not just in an input.
     confirmed: bool,
-    tags: Vec<HeldTag>,
+    tags: Tags,
 }
 
 struct HeldTag {
     tag: Arc<Tag>,
     confirmed: bool,
+}
+
+/// The tags of a value, the oldest first.
+#[derive(Default)]
+struct Tags {
+    held: VecDeque<HeldTag>,
+    /// Of so many nobody but an input says that they are.
+    unconfirmed: usize,
+    /// How many tags each owner has, once there are many: most who come have none yet, and to look at all
+    /// tags for each of them takes longer than all else.
+    owners: HashMap<Owner, usize>,
+}
+
+impl Tags {
+    /// From so many on their owners are counted.
+    const MANY: usize = 32;
+
+    fn push(&mut self, tag: HeldTag) {
+        self.unconfirmed += usize::from(!tag.confirmed);
+        self.held.push_back(tag);
+        let uncounted = match self.owners.is_empty() {
+            true if self.held.len() <= Self::MANY => return,
+            true => 0,
+            false => self.held.len() - 1,
+        };
+        for held in self.held.range(uncounted..) {
+            if let Some(owner) = &held.tag.owner {
+                *self.owners.entry(owner.clone()).or_insert(0) += 1;
+            }
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        let Some(gone) = self.held.remove(at) else { return };
+        self.unconfirmed -= usize::from(!gone.confirmed);
+        if let Some(owner) = &gone.tag.owner
+            && let Some(count) = self.owners.get_mut(owner)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(owner);
+            }
+        }
+    }
+
+    fn confirm(&mut self, at: usize) {
+        if let Some(held) = self.held.get_mut(at).filter(|held| !held.confirmed) {
+            held.confirmed = true;
+            self.unconfirmed -= 1;
+        }
+    }
+
+    /// The oldest that no commit or load has confirmed.
+    fn unconfirmed(&self) -> Option<usize> {
+        (self.unconfirmed > 0).then(|| self.held.iter().position(|held| !held.confirmed))?
+    }
+
+    /// Whether this owner may have one.
+    fn may_have(&self, owner: &Owner) -> bool {
+        self.owners.is_empty() || self.owners.contains_key(owner)
+    }
+
+    /// Leaves out the tags of these owners; `false` if there are none.
+    fn forget(&mut self, owners: &HashSet<Owner>) -> bool {
+        let before = self.held.len();
+        let theirs = |held: &HeldTag| held.tag.owner.as_ref().is_some_and(|owner| owners.contains(owner));
+        self.held.retain(|held| !theirs(held));
+        self.unconfirmed = self.held.iter().filter(|held| !held.confirmed).count();
+        self.owners.retain(|owner, _| !owners.contains(owner));
+        self.held.len() < before
+    }
 }
 
 /// Order of arrival, for eviction and expiry. Anybody can send input: what only an input named
@@ -114,7 +185,7 @@ impl Registry {
                     entries: Vec::new(),
                     since: now,
                     confirmed: false,
-                    tags: Vec::new(),
+                    tags: Tags::default(),
                 }
             });
             if !held.entries.contains(entry) {
@@ -143,6 +214,7 @@ impl Registry {
         let Some((entries, tags, since, confirmed)) = self.values.get(&before).map(|held| {
             let tags: Vec<_> = held
                 .tags
+                .held
                 .iter()
                 .map(|held| (held.tag.clone(), held.confirmed))
                 .collect();
@@ -172,22 +244,23 @@ impl Registry {
     }
 
     /// Adds a tag to those of a value, unless it is known.
-    fn hold(&self, tags: &mut Vec<HeldTag>, tag: Tag, confirmed: bool) -> Registered {
-        let known = self.position(tags, &tag).and_then(|at| tags.get_mut(at));
-        if let Some(known) = known {
-            known.confirmed |= confirmed;
-            return Registered {
-                tag: known.tag.clone(),
-                fresh: false,
-            };
+    fn hold(&self, tags: &mut Tags, tag: Tag, confirmed: bool) -> Registered {
+        if let Some(at) = self.position(tags, &tag)
+            && let Some(known) = tags.held.get(at)
+        {
+            let tag = known.tag.clone();
+            if confirmed {
+                tags.confirm(at);
+            }
+            return Registered { tag, fresh: false };
         }
         let tag = Arc::new(tag);
-        if tags.len() >= MAX_TAGS {
+        if tags.held.len() >= MAX_TAGS {
             self.evicted.fetch_add(1, Ordering::Relaxed);
             // What an input claims does not drive out what the database has.
-            match tags.iter().position(|held| !held.confirmed) {
-                Some(oldest) => drop(tags.remove(oldest)),
-                None if confirmed => drop(tags.remove(0)),
+            match tags.unconfirmed() {
+                Some(oldest) => tags.remove(oldest),
+                None if confirmed => tags.remove(0),
                 None => return Registered { tag, fresh: false },
             }
         }
@@ -250,15 +323,12 @@ impl Registry {
         };
         let mut gone = HashSet::new();
         self.values.retain(|fingerprint, held| {
-            let before = held.tags.len();
-            let theirs = |held: &HeldTag| held.tag.owner.as_ref().is_some_and(|owner| identifiers.contains(owner));
-            held.tags.retain(|held| !theirs(held));
-            if held.tags.len() == before {
+            if !held.tags.forget(&identifiers) {
                 return true;
             }
             // Both under the shard's lock: whoever registers the value again does so after this.
             self.generation.fetch_add(1, Ordering::AcqRel);
-            if held.tags.iter().any(|held| held.tag.owner.is_some()) {
+            if held.tags.held.iter().any(|held| held.tag.owner.is_some()) {
                 return true;
             }
             for entry in &held.entries {
@@ -289,7 +359,7 @@ impl Registry {
     pub(crate) fn owners(&self) -> HashSet<Owner> {
         let mut owners = HashSet::new();
         for held in &self.values {
-            owners.extend(held.tags.iter().filter_map(|held| held.tag.owner.clone()));
+            owners.extend(held.tags.held.iter().filter_map(|held| held.tag.owner.clone()));
         }
         let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
         owners.extend(people.person.keys().cloned());
@@ -337,17 +407,23 @@ impl Registry {
 
     /// The tag of the same category and person, who may give a value under one identifier and store it
     /// under another.
-    fn position(&self, tags: &[HeldTag], tag: &Tag) -> Option<usize> {
+    fn position(&self, tags: &Tags, tag: &Tag) -> Option<usize> {
         let same = |held: &HeldTag| category::same(&held.tag.category, &tag.category);
-        let exactly = tags.iter().position(|held| held.tag.owner == tag.owner && same(held));
-        let (None, Some(owner)) = (exactly, &tag.owner) else {
-            return exactly;
+        let exactly = |held: &HeldTag| held.tag.owner == tag.owner && same(held);
+        let Some(owner) = &tag.owner else {
+            return tags.held.iter().position(exactly);
         };
+        if tags.may_have(owner)
+            && let Some(at) = tags.held.iter().position(exactly)
+        {
+            return Some(at);
+        }
         let people = self.people.read().unwrap_or_else(PoisonError::into_inner);
-        let [_, _, ..] = people.identifiers(owner) else {
+        let identifiers = people.identifiers(owner);
+        if identifiers.len() < 2 || !identifiers.iter().any(|identifier| tags.may_have(identifier)) {
             return None;
-        };
-        tags.iter().position(|held| {
+        }
+        tags.held.iter().position(|held| {
             let held_owner = held.tag.owner.as_ref();
             held_owner.is_some_and(|held| people.same(held, owner)) && same(held)
         })
@@ -357,7 +433,7 @@ impl Registry {
     pub(crate) fn tags(&self, fingerprint: &Fingerprint) -> Vec<Arc<Tag>> {
         self.values
             .get(fingerprint)
-            .map(|held| held.tags.iter().map(|held| held.tag.clone()).collect())
+            .map(|held| held.tags.held.iter().map(|held| held.tag.clone()).collect())
             .unwrap_or_default()
     }
 
@@ -575,6 +651,38 @@ mod tests {
         let tags = registry.tags(&fingerprint(1000));
         assert!(tags.iter().all(|tag| tag.owner.as_ref().unwrap().kind() == "user"));
         assert_eq!(registry.losses().0, 476 + 1500);
+    }
+
+    proptest::proptest! {
+        /// Against a list of who has what: however many there are, and whoever is forgotten meanwhile.
+        #[test]
+        fn tags_of_a_value_are_one_a_person(
+            steps in proptest::collection::vec((0_u16..70, 0_u8..12, proptest::bool::ANY), 0..300),
+        ) {
+            let registry = registry(10);
+            registry.link(&owner("user:3"), &owner("user:4"));
+            let mut expected: Vec<String> = Vec::new();
+            register(&registry, 1000, "user:99", 0, true);
+            for (person, what, confirmed) in steps {
+                let name = format!("user:{person}");
+                let is_same = |known: &String| *known == name
+                    || (["user:3", "user:4"].contains(&known.as_str()) && ["user:3", "user:4"].contains(&name.as_str()));
+                if what == 0 {
+                    registry.forget_person(&owner(&name));
+                    expected.retain(|known| !is_same(known));
+                    registry.link(&owner("user:3"), &owner("user:4"));
+                    continue;
+                }
+                let fresh = register(&registry, 1000, &name, 0, confirmed).fresh;
+                proptest::prop_assert_eq!(fresh, !expected.iter().any(is_same));
+                if fresh {
+                    expected.push(name);
+                }
+            }
+            let held = registry.tags(&fingerprint(1000));
+            let held = held.iter().skip(1).filter_map(|tag| tag.owner.as_ref().map(|owner| owner.as_str().to_owned()));
+            proptest::prop_assert!(held.eq(expected));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use crate::deferred::Deferred;
@@ -28,8 +28,11 @@ thread_local! {
 pub struct Scope(Arc<Inner>);
 
 struct Inner {
-    source: Arc<str>,
-    request_id: Arc<str>,
+    source: OnceLock<Arc<str>>,
+    /// The function that is the source, until somebody asks for its name.
+    function: &'static str,
+    /// Made when somebody asks for it.
+    request_id: OnceLock<Arc<str>>,
     trace_id: Option<Arc<str>>,
     state: Mutex<State>,
 }
@@ -68,6 +71,7 @@ impl Drop for Inner {
         // The scope once more, so that its events say whose request it was.
         let scope = Scope(Arc::new(Inner {
             source: self.source.clone(),
+            function: self.function,
             request_id: self.request_id.clone(),
             trace_id: self.trace_id.clone(),
             state: Mutex::new(std::mem::take(state)),
@@ -83,12 +87,28 @@ impl Scope {
     /// `source` says where values come from, such as `HTTP POST /signup` (a route template,
     /// never a path with values in it) or `job nightly-export`.
     pub fn new(source: impl Into<Arc<str>>) -> Self {
-        Scope::with(source.into(), random_id(), None)
+        Scope::made(OnceLock::from(source.into()), "", OnceLock::new(), None)
     }
 
+    /// The scope of one call of a function, `fn crm::api::signup`.
+    pub(crate) fn of_call(path: &'static str) -> Self {
+        Scope::made(OnceLock::new(), path, OnceLock::new(), None)
+    }
+
+    #[cfg(feature = "axum")]
     pub(crate) fn with(source: Arc<str>, request_id: Arc<str>, trace_id: Option<Arc<str>>) -> Self {
+        Scope::made(OnceLock::from(source), "", OnceLock::from(request_id), trace_id)
+    }
+
+    fn made(
+        source: OnceLock<Arc<str>>,
+        function: &'static str,
+        request_id: OnceLock<Arc<str>>,
+        trace_id: Option<Arc<str>>,
+    ) -> Self {
         Scope(Arc::new(Inner {
             source,
+            function,
             request_id,
             trace_id,
             state: Mutex::default(),
@@ -129,12 +149,12 @@ impl Scope {
 
     /// Where values of this request come from.
     pub fn source(&self) -> &Arc<str> {
-        &self.0.source
+        self.0.source.get_or_init(|| format!("fn {}", self.0.function).into())
     }
 
     /// The request id, validated or random.
     pub fn request_id(&self) -> &Arc<str> {
-        &self.0.request_id
+        self.0.request_id.get_or_init(random_id)
     }
 
     /// The W3C trace id, if the request brought one.

@@ -26,7 +26,7 @@ use crate::checkpoint::{Checkpointer, Plan};
 use crate::columns::ColumnMap;
 use crate::config::{COOKIE, Config, HEADER, OnViolation, Storage, Unregistered};
 use crate::continued as files;
-use crate::deferred;
+use crate::deferred::{self, Series};
 use crate::detect::{Detector, Entry, Hit, Limits, Media, Message, Part};
 use crate::erased::Erased;
 use crate::error::ErrorKind;
@@ -562,7 +562,7 @@ impl Tracker {
         self.guarded(hook)
     }
 
-    fn guarded<R>(&self, hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
+    pub(crate) fn guarded<R>(&self, hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
         match std::panic::catch_unwind(AssertUnwindSafe(|| hook(self))) {
             Ok(result) => Some(result),
             Err(panic) => {
@@ -601,6 +601,12 @@ impl Tracker {
             tracker.guarded(|tracker| work(tracker, &moment));
         };
         self.0.recorder.defer(Box::new(job), bytes);
+    }
+
+    /// Puts a job off that says nothing of a request, and of which there may be very many: it is added to
+    /// the series of its kind.
+    pub(crate) fn defer_in<S: Series>(&self, bytes: usize, begin: impl FnOnce() -> S, add: impl FnOnce(&mut S)) {
+        self.0.recorder.defer_in(bytes, begin, add);
     }
 
     /// Does what was put off: see [`Tracker::defer`].
@@ -1024,7 +1030,7 @@ impl Tracker {
         let spec = &observed.spec;
         let mut key = self.0.hashes.begin(Use::Tag as u8);
         key.number(self.0.registry.generation());
-        key.bytes(&observed.fingerprint.0);
+        key.slice(&observed.fingerprint.0);
         key.number(u64::from(confirmed) << 8 | spec.kind as u64);
         key.text(&spec.category);
         key.text(tag.owner.as_ref().map_or("", Owner::as_str));

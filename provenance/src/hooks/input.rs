@@ -39,7 +39,7 @@ impl Call {
     pub fn begin(site: &'static InputSite) -> Self {
         let own = tracker::with(|_| match Scope::current() {
             Some(_) => None,
-            None => Some(Scope::new(format!("fn {}", site.site.path))),
+            None => Some(Scope::of_call(site.site.path)),
         });
         Call {
             site,
@@ -53,7 +53,7 @@ impl Call {
             let Some(scope) = self.own.clone().or_else(Scope::current) else {
                 return;
             };
-            let mut tape = Tape::default();
+            let mut tape = Tape::take();
             visit(&mut Visitor::new(&mut tape));
             let (site, pending) = (self.site, take_pending(&scope));
             tracker.defer(Some(scope), tape.bytes(), move |tracker, moment| {
@@ -190,6 +190,8 @@ fn record(tracker: &Tracker, moment: &Moment, collected: Collected, site: Option
     if let Some(site) = site {
         declare(&mut event, &site.site);
     }
+    event.tags.reserve(collected.items.len());
+    scope.state().collected.reserve(collected.items.len());
     for item in collected.items {
         let owner = item.owner.as_ref().or(owner.as_ref());
         let met = (

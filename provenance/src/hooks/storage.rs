@@ -4,8 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
 
+use super::tape::{Place, Tape};
 use super::{access, input};
-use crate::memo::Key;
+use crate::deferred::Series;
 use crate::scope::Scope;
 use crate::site::{Column, ModelSite};
 use crate::tracked::{Field, Sink, Value, Visitor};
@@ -14,17 +15,34 @@ use crate::tracker::{BlindSpot, Moment, Observed, Tracker, declare};
 use crate::vocabulary::EventTag;
 use crate::vocabulary::{Action, Event, EventType, Owner, Timestamp};
 
-/// What one statement does to one table, from its binds to its commit. Holds no raw value.
+/// Most bytes of raw values that one statement or row puts off, and that wait for one transaction's end.
+pub(crate) const MOST_RAW: usize = 1 << 16;
+
+/// What one statement does to one table, from its binds to its commit.
 pub(crate) struct Write {
     /// In force when the values were bound: their fingerprints are made with its key.
     tracker: Tracker,
     site: &'static ModelSite,
     action: Action,
+    /// What was bound, and nobody has looked at yet.
+    raw: Tape,
+    binds: Vec<Staged>,
+    was_bound: bool,
     values: Vec<Stored>,
+    /// Whose values were asked for last.
+    last: Option<(Arc<Tape>, Option<Arc<[Owner]>>)>,
     /// Whose the rows are, where no value says it.
     pub(crate) owners: Option<Arc<[Owner]>>,
     /// Why it is not certain, if it is not.
     pub(crate) doubt: Option<Doubt>,
+}
+
+/// A value as it was bound.
+struct Staged {
+    column: &'static Column,
+    /// Where it ends on the tape.
+    end: Place,
+    owners: Option<Arc<Tape>>,
 }
 
 struct Stored {
@@ -76,7 +94,11 @@ impl Write {
             tracker: tracker.clone(),
             site,
             action,
+            raw: Tape::take(),
+            binds: Vec::new(),
+            was_bound: false,
             values: Vec::new(),
+            last: None,
             owners: None,
             doubt: None,
         }
@@ -85,12 +107,13 @@ impl Write {
     /// Whether one of its values does not say whose it is.
     #[cfg(feature = "sql-fallback")]
     pub(crate) fn lacks_owners(&self) -> bool {
-        self.values.iter().any(|value| value.owners.is_none())
+        self.values.iter().any(|value| value.owners.is_none()) || self.binds.iter().any(|bind| bind.owners.is_none())
     }
 
     /// Values that do not say whose they are, are theirs.
     #[cfg(feature = "sql-fallback")]
     pub(crate) fn belongs_to(&mut self, owners: &Arc<[Owner]>) {
+        self.look();
         for value in &mut self.values {
             value.owners.get_or_insert_with(|| owners.clone());
         }
@@ -98,7 +121,8 @@ impl Write {
 
     /// Whether this value of a column belongs to it already.
     #[cfg(feature = "sql-fallback")]
-    pub(crate) fn holds(&self, column: &Column, observed: &Observed) -> bool {
+    pub(crate) fn holds(&mut self, column: &Column, observed: &Observed) -> bool {
+        self.look();
         let is =
             |value: &Stored| value.column.name == column.name && value.observed.fingerprint == observed.fingerprint;
         self.values.iter().any(is)
@@ -113,12 +137,77 @@ impl Write {
         self.action == action && self.site.table == site.table
     }
 
+    /// A value was bound: it is looked at once the database has it.
+    pub(crate) fn stage(&mut self, column: &'static Column, tape: &Tape, owners: Option<&Arc<Tape>>) {
+        self.was_bound = true;
+        self.raw.append(tape);
+        self.binds.push(Staged {
+            column,
+            end: self.raw.place(),
+            owners: owners.cloned(),
+        });
+        if self.raw.bytes() > MOST_RAW {
+            self.look();
+        }
+    }
+
+    /// A value that was looked at before it was converted was bound.
+    pub(crate) fn stage_seen(&mut self, column: &'static Column, seen: &[Observed], owners: Option<&Arc<Tape>>) {
+        let owners = owners.and_then(|owners| self.named(owners));
+        for observed in seen {
+            self.push(column, observed.clone(), owners.clone());
+        }
+    }
+
     pub(crate) fn push(&mut self, column: &'static Column, observed: Observed, owners: Option<Arc<[Owner]>>) {
+        self.look();
         self.values.push(Stored {
             column,
             observed,
             owners,
         });
+    }
+
+    /// Bytes of raw values that it holds.
+    pub(crate) fn raw(&self) -> usize {
+        self.raw.bytes()
+    }
+
+    /// Makes pseudonyms of what was bound.
+    pub(crate) fn look(&mut self) {
+        if self.binds.is_empty() {
+            return;
+        }
+        let raw = std::mem::take(&mut self.raw);
+        let mut begin = Place::default();
+        for Staged { column, end, owners } in std::mem::take(&mut self.binds) {
+            let owners = owners.and_then(|owners| self.named(&owners));
+            let mut seen = Seen::new(&self.tracker);
+            raw.play_part(begin, end, &mut seen);
+            seen.report(self.site);
+            for (_, observed) in seen.values {
+                self.values.push(Stored {
+                    column,
+                    observed,
+                    owners: owners.clone(),
+                });
+            }
+            begin = end;
+        }
+    }
+
+    /// Whom a record names. Asked once a record: what is the same says that it is of one row.
+    fn named(&mut self, tape: &Arc<Tape>) -> Option<Arc<[Owner]>> {
+        if let Some((last, owners)) = &self.last
+            && Arc::ptr_eq(last, tape)
+        {
+            return owners.clone();
+        }
+        let mut seen = Seen::new(&self.tracker);
+        tape.play(&mut seen);
+        let owners = (!seen.owners.is_empty()).then(|| seen.owners.into());
+        self.last = Some((tape.clone(), owners.clone()));
+        owners
     }
 
     pub(crate) fn is_of_table(&self, other: &Write) -> bool {
@@ -130,7 +219,9 @@ impl Write {
     }
 
     /// Takes the values of `other`, each once. `true` if both had the same ones.
-    pub(crate) fn absorb(&mut self, other: Write) -> bool {
+    pub(crate) fn absorb(&mut self, mut other: Write) -> bool {
+        self.look();
+        other.look();
         let mut known = vec![false; self.values.len()];
         let mut more = Vec::new();
         for value in other.values {
@@ -156,10 +247,16 @@ impl Write {
     pub(crate) fn committed(self) {
         let tracker = self.tracker.clone();
         input::settle(&tracker);
-        tracker.defer(Scope::current(), 0, |_, moment| self.record(moment));
+        let bytes = self.raw.bytes();
+        tracker.defer(Scope::current(), bytes, |_, moment| self.record(moment));
     }
 
-    fn record(self, moment: &Moment) {
+    fn record(mut self, moment: &Moment) {
+        self.look();
+        if self.was_bound && self.values.is_empty() {
+            // Of all that was bound there is nothing to keep.
+            return;
+        }
         let Write {
             tracker,
             site,
@@ -167,6 +264,7 @@ impl Write {
             values,
             owners: of_rows,
             doubt,
+            ..
         } = self;
         let scope = moment.scope.as_ref();
         let actor = scope.map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
@@ -224,77 +322,97 @@ impl Write {
     }
 }
 
-/// A row of a model was read: its values are known from now on.
-pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
-    // Rows are read again and again; one whose every value is registered needs no more than a look.
-    let mut glance = Glance::new(tracker, site);
-    visit(&mut Visitor::new(&mut glance));
-    let row = glance.row();
-    if row.is_none() && !tracker.config().access_events {
-        return;
+/// A row of a model was read: its values are known to whoever asks from now on.
+///
+/// Rows are read again and again; one whose every value is registered needs no more than a look.
+pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl FnOnce(&mut Visitor<'_>)) {
+    let mut tape = Tape::take();
+    visit(&mut Visitor::new(&mut tape));
+    if tracker.config().access_events {
+        access::row(tracker, site, tape.fields().filter_map(|field| column(site, field)));
     }
-    // A committed write of these values was the first to say where they are from.
-    tracker.work_off();
-    let now = Timestamp::now();
+    let mut key = tracker.row_key();
+    key.number(std::ptr::from_ref(site).addr() as u64);
+    tape.mark(&mut key);
+    let key = key.end();
+    // What is counted once a row has to be counted the next time too.
+    if !tracker.knows_row(key) || tape.has_missed() {
+        let at = Timestamp::now();
+        if tape.bytes() > MOST_RAW {
+            tracker.work_off();
+            row(tracker, site, at, key, |sink| tape.play(sink));
+        } else {
+            tracker.defer_in(
+                tape.size(),
+                || Rows::new(tracker),
+                |rows| rows.add(site, at, key, &tape),
+            );
+        }
+    }
+}
+
+/// Rows that were read, and whose values nobody has looked at yet.
+struct Rows {
+    tracker: Tracker,
+    tape: Tape,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    site: &'static ModelSite,
+    at: Timestamp,
+    key: u128,
+    /// Where it ends on the tape.
+    end: Place,
+}
+
+impl Rows {
+    fn new(tracker: &Tracker) -> Self {
+        Rows {
+            tracker: tracker.clone(),
+            tape: Tape::default(),
+            rows: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, site: &'static ModelSite, at: Timestamp, key: u128, tape: &Tape) {
+        self.tape.append(tape);
+        let end = self.tape.place();
+        self.rows.push(Row { site, at, key, end });
+    }
+}
+
+impl Series for Rows {
+    fn run(self: Box<Self>) {
+        let mut begin = Place::default();
+        for Row { site, at, key, end } in &self.rows {
+            self.tracker.guarded(|tracker| {
+                row(tracker, site, *at, *key, |sink| self.tape.play_part(begin, *end, sink));
+            });
+            begin = *end;
+        }
+    }
+}
+
+/// Registers the values of a row that was read.
+fn row(tracker: &Tracker, site: &'static ModelSite, at: Timestamp, key: u128, tell: impl FnOnce(&mut dyn Sink)) {
     let mut seen = Seen::new(tracker);
-    visit(&mut Visitor::new(&mut seen));
+    tell(&mut seen);
     seen.report(site);
     let (owner, agreed) = whose(tracker, site, &seen.owners, true);
     for (field, observed) in &seen.values {
         // A record inside this one is a model of its own, or is not of the database.
-        let Some(column) = site.columns.iter().find(|column| std::ptr::eq(column.field, *field)) else {
-            continue;
-        };
-        tracker.register(observed, owner, &source(site, column), true, now);
+        if let Some(column) = column(site, field) {
+            tracker.register(observed, owner, &source(site, column), true, at);
+        }
     }
-    if tracker.config().access_events {
-        let column = |field: &'static Field| site.columns.iter().find(|column| std::ptr::eq(column.field, field));
-        access::row(tracker, site, seen.values.iter().filter_map(|(field, _)| column(field)));
-    }
-    // What is counted once a row has to be counted the next time too.
-    if let Some(row) = row.filter(|_| agreed && seen.missed.is_none()) {
-        tracker.note_row(row);
+    if agreed && seen.missed.is_none() {
+        tracker.note_row(key);
     }
 }
 
-/// Makes a row's key, and nothing of its values.
-struct Glance<'t> {
-    tracker: &'t Tracker,
-    key: Key,
-}
-
-impl<'t> Glance<'t> {
-    fn new(tracker: &'t Tracker, site: &'static ModelSite) -> Self {
-        let mut key = tracker.row_key();
-        key.number(std::ptr::from_ref(site).addr() as u64);
-        Glance { tracker, key }
-    }
-
-    /// The key; `None` if everything is known.
-    fn row(self) -> Option<u128> {
-        let key = self.key.end();
-        (!self.tracker.knows_row(key)).then_some(key)
-    }
-}
-
-impl Sink for Glance<'_> {
-    fn begin(&mut self) {
-        self.key.number(1);
-    }
-
-    fn end(&mut self) {
-        self.key.number(2);
-    }
-
-    fn owner(&mut self, kind: &'static str, value: Value<'_>) {
-        self.key.number(kind.as_ptr().addr() as u64);
-        self.key.value(value);
-    }
-
-    fn declared(&mut self, field: &'static Field, value: Value<'_>) {
-        self.key.number(std::ptr::from_ref(field).addr() as u64);
-        self.key.value(value);
-    }
+fn column(site: &'static ModelSite, field: &'static Field) -> Option<&'static Column> {
+    site.columns.iter().find(|column| std::ptr::eq(column.field, field))
 }
 
 /// Whose each value is, as its row says. The identifiers of a row that the database has are linked.

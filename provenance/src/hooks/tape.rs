@@ -1,5 +1,8 @@
 //! What a visit met, kept to be looked at later.
 
+use std::cell::RefCell;
+use std::sync::Mutex;
+
 use zeroize::Zeroize;
 
 use crate::memo::Key;
@@ -8,30 +11,51 @@ use crate::tracked::{Field, Sink, Value};
 /// Most steps that are kept; more is counted by the one who plays.
 const MAX_STEPS: usize = 16_384;
 
-/// A visit, as it was. Its raw values stand in one buffer, which is wiped when it is dropped.
+thread_local! {
+    /// Empty buffers of this thread's tapes, to be used again.
+    static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
+}
+/// Those that threads have left over. Nobody waits for them.
+static SHARED: Mutex<Vec<Buffers>> = Mutex::new(Vec::new());
+/// Most spare ones of a thread, and of all threads.
+const MAX_SPARE: usize = 4;
+const MAX_SHARED: usize = 256;
+/// Most bytes of one, and most of its steps.
+const MAX_SPARE_BYTES: usize = 4096;
+const MAX_SPARE_STEPS: usize = 128;
+/// A buffer is wiped by pieces of so many bytes, and is as many of them.
+const PIECE: usize = 32;
+
+type Buffers = (Vec<u8>, Vec<Step>);
+
+/// A visit, as it was. Its raw values stand in one buffer, one after the other, which is wiped when it is
+/// dropped.
 #[derive(Default)]
 pub(crate) struct Tape {
-    bytes: Vec<u8>,
+    /// Zeros behind what is used.
+    buffer: Vec<u8>,
+    used: usize,
     steps: Vec<Step>,
     depth: usize,
     capped: bool,
 }
 
+#[derive(Clone, Copy)]
 enum Step {
     Begin,
     End,
     Owner(&'static str, Span),
     Declared(&'static Field, Span),
+    /// The key, then the value.
     Keyed(Span, Span),
     Missed(&'static str),
 }
 
-/// A value's place in the buffer.
+/// A value in the buffer, behind those of the steps before.
 #[derive(Clone, Copy)]
 struct Span {
     form: Form,
-    start: usize,
-    end: usize,
+    length: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -42,10 +66,55 @@ enum Form {
     Bool,
 }
 
+/// Where a part of a tape begins.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Place {
+    byte: usize,
+    step: usize,
+}
+
 impl Tape {
+    /// An empty one, with buffers of one that was dropped.
+    pub(crate) fn take() -> Self {
+        let own = SPARE
+            .try_with(|spare| spare.try_borrow_mut().ok()?.pop())
+            .ok()
+            .flatten();
+        let (buffer, steps) = own.or_else(|| SHARED.try_lock().ok()?.pop()).unwrap_or_default();
+        Tape {
+            buffer,
+            used: 0,
+            steps,
+            depth: 0,
+            capped: false,
+        }
+    }
+
+    fn wipe(&mut self) {
+        let used = self.used.div_ceil(PIECE) * PIECE;
+        // Most tapes are short: a few stores cost less than a call that looks at the length.
+        for piece in self.buffer.get_mut(..used).unwrap_or_default().chunks_exact_mut(PIECE) {
+            piece.zeroize();
+        }
+        self.used = 0;
+    }
+
+    fn written(&self) -> &[u8] {
+        self.buffer.get(..self.used).unwrap_or_default()
+    }
+
     /// Bytes of raw values.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.used
+    }
+
+    /// Bytes that it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        self.used + size_of_val(&*self.steps)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
     }
 
     /// Whether there was more than a tape keeps.
@@ -53,60 +122,92 @@ impl Tape {
         self.capped
     }
 
+    /// Whether something could not be visited.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Missed(_)))
+    }
+
+    /// The declared fields that had a value.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &'static Field> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Declared(field, _) => Some(*field),
+            _ => None,
+        })
+    }
+
+    /// Where the next step will stand.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            byte: self.used,
+            step: self.steps.len(),
+        }
+    }
+
+    /// Copies what `other` was told, whatever there is already: the caller bounds it.
+    pub(crate) fn append(&mut self, other: &Tape) {
+        self.put(other.written());
+        self.steps.extend_from_slice(&other.steps);
+    }
+
     /// Tells another sink what this one was told.
     pub(crate) fn play(&self, sink: &mut dyn Sink) {
-        for step in &self.steps {
+        self.play_part(Place::default(), self.place(), sink);
+        // Of records that were open when the tape was full.
+        (0..self.depth).for_each(|_| sink.end());
+    }
+
+    /// Tells another sink what this one was told between two places.
+    pub(crate) fn play_part(&self, from: Place, to: Place, sink: &mut dyn Sink) {
+        let mut at = from.byte;
+        let mut next = |span: &Span| {
+            let begin = at;
+            at += span.length as usize;
+            self.value(span.form, begin, at)
+        };
+        for step in self.steps.get(from.step..to.step).unwrap_or_default() {
             match step {
                 Step::Begin => sink.begin(),
                 Step::End => sink.end(),
-                Step::Owner(kind, span) => self.value(*span).into_iter().for_each(|value| sink.owner(kind, value)),
-                Step::Declared(field, span) => {
-                    self.value(*span)
-                        .into_iter()
-                        .for_each(|value| sink.declared(field, value));
-                }
+                Step::Owner(kind, span) => next(span).into_iter().for_each(|value| sink.owner(kind, value)),
+                Step::Declared(field, span) => next(span).into_iter().for_each(|value| sink.declared(field, value)),
                 Step::Keyed(key, span) => {
-                    if let (Some(Value::Text(key)), Some(value)) = (self.value(*key), self.value(*span)) {
+                    if let (Some(Value::Text(key)), Some(value)) = (next(key), next(span)) {
                         sink.keyed(key, value);
                     }
                 }
                 Step::Missed(what) => sink.missed(what),
             }
         }
-        // Of records that were open when the tape was full.
-        (0..self.depth).for_each(|_| sink.end());
     }
 
     /// Adds the visit to a key.
     pub(crate) fn mark(&self, key: &mut Key) {
-        struct Marks<'k>(&'k mut Key);
-        impl Sink for Marks<'_> {
-            fn begin(&mut self) {
-                self.0.number(1);
-            }
-            fn end(&mut self) {
-                self.0.number(2);
-            }
-            fn owner(&mut self, kind: &'static str, value: Value<'_>) {
-                self.0.text(kind);
-                self.0.value(value);
-            }
-            fn declared(&mut self, field: &'static Field, value: Value<'_>) {
-                self.0.number(std::ptr::from_ref(field).addr() as u64);
-                self.0.value(value);
-            }
-            fn keyed(&mut self, name: &str, value: Value<'_>) {
-                self.0.number(3);
-                self.0.text(name);
-                self.0.value(value);
+        key.number(self.steps.len() as u64);
+        for step in &self.steps {
+            let span = |span: &Span| u64::from(span.length) << 8 | span.form as u64;
+            match step {
+                Step::Begin => key.number(1),
+                Step::End => key.number(2),
+                Step::Owner(kind, value) => {
+                    key.number(3 | span(value) << 8);
+                    key.text(kind);
+                }
+                Step::Declared(field, value) => {
+                    key.number(4 | span(value) << 8);
+                    key.number(std::ptr::from_ref(*field).addr() as u64);
+                }
+                Step::Keyed(name, value) => {
+                    key.number(5 | span(name) << 8);
+                    key.number(span(value));
+                }
+                Step::Missed(_) => {}
             }
         }
-        key.number(self.steps.len() as u64);
-        self.play(&mut Marks(key));
+        key.slice(self.written());
     }
 
-    fn value(&self, Span { form, start, end }: Span) -> Option<Value<'_>> {
-        let bytes = self.bytes.get(start..end)?;
+    fn value(&self, form: Form, start: usize, end: usize) -> Option<Value<'_>> {
+        let bytes = self.written().get(start..end)?;
         Some(match form {
             Form::Text => Value::Text(str::from_utf8(bytes).ok()?),
             Form::Integer => Value::Integer(i128::from_le_bytes(bytes.try_into().ok()?)),
@@ -125,24 +226,44 @@ impl Tape {
     }
 
     fn write(&mut self, form: Form, bytes: &[u8]) -> Span {
-        let start = self.bytes.len();
-        let end = start + bytes.len();
-        if end > self.bytes.capacity() {
-            // A buffer that grows by itself leaves its old bytes behind.
-            let mut wider = Vec::with_capacity((2 * end).max(256));
-            wider.extend_from_slice(&self.bytes);
-            self.bytes.zeroize();
-            self.bytes = wider;
+        self.put(bytes);
+        Span {
+            form,
+            // What is longer is refused before.
+            length: u32::try_from(bytes.len()).unwrap_or_default(),
         }
-        self.bytes.extend_from_slice(bytes);
-        Span { form, start, end }
     }
 
-    fn has_room(&mut self) -> bool {
-        if self.steps.capacity() == 0 {
-            self.steps.reserve(16);
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.used + bytes.len();
+        if end > self.buffer.len() {
+            self.widen(end);
         }
-        let room = self.steps.len() < MAX_STEPS;
+        if let Some(room) = self.buffer.get_mut(self.used..end) {
+            room.copy_from_slice(bytes);
+            self.used = end;
+        }
+    }
+
+    #[cold]
+    fn widen(&mut self, end: usize) {
+        // A buffer that grows by itself leaves its old bytes behind.
+        let mut wider = vec![0; (2 * end).next_multiple_of(PIECE).max(8 * PIECE)];
+        if let Some(room) = wider.get_mut(..self.used) {
+            room.copy_from_slice(self.written());
+        }
+        let used = self.used;
+        self.wipe();
+        (self.buffer, self.used) = (wider, used);
+    }
+
+    /// Whether a step with these texts is kept.
+    fn has_room(&mut self, value: Option<Value<'_>>) -> bool {
+        let fits = match value {
+            Some(Value::Text(text)) => u32::try_from(text.len()).is_ok(),
+            _ => true,
+        };
+        let room = fits && self.steps.len() < MAX_STEPS;
         self.capped |= !room;
         room
     }
@@ -150,49 +271,68 @@ impl Tape {
 
 impl Drop for Tape {
     fn drop(&mut self) {
-        // What is behind the length was never written: the buffer does not shrink.
-        self.bytes.as_mut_slice().zeroize();
+        self.wipe();
+        let (buffer, mut steps) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.steps));
+        let is_spare = (1..=MAX_SPARE_BYTES).contains(&buffer.len()) && steps.capacity() <= MAX_SPARE_STEPS;
+        if !is_spare {
+            return;
+        }
+        steps.clear();
+        let mut spare = Some((buffer, steps));
+        let _ = SPARE.try_with(|own| {
+            if let Ok(mut own) = own.try_borrow_mut()
+                && own.len() < MAX_SPARE
+            {
+                own.extend(spare.take());
+            }
+        });
+        if spare.is_some()
+            && let Ok(mut shared) = SHARED.try_lock()
+            && shared.len() < MAX_SHARED
+        {
+            shared.extend(spare);
+        }
     }
 }
 
 impl Sink for Tape {
     fn begin(&mut self) {
-        if self.has_room() {
+        if self.has_room(None) {
             self.steps.push(Step::Begin);
             self.depth += 1;
         }
     }
 
     fn end(&mut self) {
-        if self.has_room() && self.depth > 0 {
+        if self.depth > 0 && self.has_room(None) {
             self.steps.push(Step::End);
             self.depth -= 1;
         }
     }
 
     fn owner(&mut self, kind: &'static str, value: Value<'_>) {
-        if self.has_room() {
+        if self.has_room(Some(value)) {
             let value = self.keep(value);
             self.steps.push(Step::Owner(kind, value));
         }
     }
 
     fn declared(&mut self, field: &'static Field, value: Value<'_>) {
-        if self.has_room() {
+        if self.has_room(Some(value)) {
             let value = self.keep(value);
             self.steps.push(Step::Declared(field, value));
         }
     }
 
     fn keyed(&mut self, key: &str, value: Value<'_>) {
-        if self.has_room() {
+        if self.has_room(Some(Value::Text(key))) && self.has_room(Some(value)) {
             let (key, value) = (self.write(Form::Text, key.as_bytes()), self.keep(value));
             self.steps.push(Step::Keyed(key, value));
         }
     }
 
     fn missed(&mut self, what: &'static str) {
-        if self.has_room() {
+        if self.has_room(None) {
             self.steps.push(Step::Missed(what));
         }
     }

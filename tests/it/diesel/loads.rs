@@ -49,6 +49,37 @@ fn rows_read_by_name_are_known() {
 }
 
 #[test]
+fn what_one_thread_has_read_another_finds_in_what_it_sends() {
+    const ROWS: usize = 200;
+    let evidence = Evidence::default();
+    let mut db = connect();
+    for n in 0..ROWS {
+        insert(&mut db, &format!("ada{n}@example.com")).unwrap();
+    }
+    let (read, sent) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let evidence = &evidence;
+        scope.spawn(move || {
+            let _tracker = evidence.scoped();
+            // Nobody waits for what is put off of the rows before.
+            for user in users::table.load_iter::<User, _>(&mut db).unwrap() {
+                read.send(user.unwrap().email).unwrap();
+            }
+        });
+        scope.spawn(move || {
+            let _tracker = evidence.scoped();
+            for email in sent {
+                let share = provenance::share("https://api.example.com/lists").payload(email.as_bytes());
+                share.begin().unwrap().sent();
+            }
+        });
+    });
+    let shares = evidence.of("DATA_SHARE");
+    let missed = shares.iter().filter(|share| share["matched_tags"] == json!([])).count();
+    assert_eq!((shares.len(), missed), (ROWS, 0));
+}
+
+#[test]
 fn a_request_leaves_one_access_for_each_model_it_read() {
     let evidence = Evidence::new(|config| config.access_events = true);
     let _tracker = evidence.scoped();

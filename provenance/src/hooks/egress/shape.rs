@@ -1,9 +1,8 @@
 //! What an event keeps of a message: its shape, and where it went, without a value in it.
 
-use std::collections::BTreeSet;
-use std::fmt;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value as Json, json};
 
 use super::Body;
@@ -50,7 +49,7 @@ pub(super) fn payload(
             }
             let fields = fields(tracker, plain.get(..FIELDS_WITHIN).unwrap_or(plain), media);
             if !fields.is_empty() {
-                payload.insert("fields".into(), json!(fields));
+                payload.insert("fields".into(), fields.into());
             }
         }
     }
@@ -196,107 +195,150 @@ fn is_registered(tracker: &Tracker, text: &str, media: Media) -> bool {
 }
 
 /// The names of a body's fields, sorted; those that are data, or look like it, read `{key}`.
-fn fields(tracker: &Tracker, bytes: &[u8], media: Media) -> Vec<String> {
+fn fields(tracker: &Tracker, bytes: &[u8], media: Media) -> Vec<Json> {
     let mut keys = Keys::default();
     match media {
-        Media::Json => {
-            // What is broken off or nested too deep gives the names up to there.
-            let _ = (&mut keys).deserialize(&mut serde_json::Deserializer::from_slice(bytes));
-        }
+        Media::Json => keys.json(bytes),
         Media::Form => {
             for (key, _) in form_urlencoded::parse(bytes).take(4096) {
-                keys.add(&key);
+                keys.add(key);
             }
         }
         Media::Text | Media::Url => {}
     }
+    let Keys { names, mut hidden, .. } = keys;
+    let mut names: Vec<Cow<'_, str>> = names.into_keys().collect();
     // One scan over all names tells whether any of them needs a closer look.
-    let together = keys.names.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-    let suspicious = !together.is_empty() && is_registered(tracker, &together, Media::Text);
-    let mut fields: BTreeSet<String> = keys
-        .names
-        .into_iter()
-        .filter(|name| {
-            let kept = !suspicious || !is_registered(tracker, name, Media::Text);
-            keys.hidden |= !kept;
-            kept
-        })
-        .collect();
-    if keys.hidden {
-        fields.insert("{key}".into());
+    let together = names.join("\n");
+    if !together.is_empty() && is_registered(tracker, &together, Media::Text) {
+        let before = names.len();
+        names.retain(|name| !is_registered(tracker, name, Media::Text));
+        hidden |= names.len() < before;
     }
-    fields.into_iter().collect()
+    // Behind every letter.
+    let key = hidden.then_some("{key}");
+    names.iter().map(|name| &**name).chain(key).map(Json::from).collect()
 }
 
+/// Names of fields. Those of records in a list come in the same order again and again.
 #[derive(Default)]
-struct Keys {
-    names: BTreeSet<String>,
+struct Keys<'b> {
+    /// With the order in which they were met.
+    names: BTreeMap<Cow<'b, str>, usize>,
+    met: Vec<Cow<'b, str>>,
+    /// Where in `met` the next one may stand.
+    next: usize,
     /// Some were left out.
     hidden: bool,
 }
 
-impl Keys {
-    fn add(&mut self, key: &str) {
-        if self.names.contains(key) {
-            return;
+impl<'b> Keys<'b> {
+    /// The keys of objects: texts that a colon follows. What is no JSON gives what looks like it.
+    fn json(&mut self, bytes: &'b [u8]) {
+        let mut rest = bytes;
+        while let Some((text, escaped, after)) = next_text(rest) {
+            rest = after;
+            if !after.trim_ascii_start().starts_with(b":") {
+                continue;
+            }
+            match str::from_utf8(text) {
+                Ok(key) if !escaped => self.add(Cow::Borrowed(key)),
+                Ok(key) => match serde_json::from_str::<String>(&format!("\"{key}\"")) {
+                    Ok(key) => self.add(Cow::Owned(key)),
+                    Err(_) => self.hidden = true,
+                },
+                Err(_) => self.hidden = true,
+            }
         }
-        if is_identifier_like(key) && self.names.len() < MAX_FIELDS {
-            self.names.insert(key.to_owned());
+    }
+
+    fn add(&mut self, key: Cow<'b, str>) {
+        if self.met.get(self.next) == Some(&key) {
+            self.next += 1;
+        } else if let Some(at) = self.names.get(&key) {
+            self.next = at + 1;
+        } else if is_identifier_like(&key) && self.names.len() < MAX_FIELDS {
+            self.names.insert(key.clone(), self.met.len());
+            self.met.push(key);
+            self.next = self.met.len();
         } else {
             self.hidden = true;
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for &mut Keys {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+/// The next text in quotes, whether it has escapes, and what follows it.
+fn next_text(bytes: &[u8]) -> Option<(&[u8], bool, &[u8])> {
+    let (_, text) = bytes.split_at_checked(memchr::memchr(b'"', bytes)? + 1)?;
+    let (mut end, mut escaped) = (0, false);
+    loop {
+        end += memchr::memchr2(b'"', b'\\', text.get(end..)?)?;
+        let (inside, after) = text.split_at_checked(end)?;
+        match after.split_first()? {
+            (b'"', after) => return Some((inside, escaped, after)),
+            _ => (end, escaped) = (end + 2, true),
+        }
     }
 }
 
-impl<'de> Visitor<'de> for &mut Keys {
-    type Value = ();
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
+    use super::*;
+
+    fn names(bytes: &[u8]) -> (Vec<String>, bool) {
+        let mut keys = Keys::default();
+        keys.json(bytes);
+        (keys.names.keys().map(ToString::to_string).collect(), keys.hidden)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            self.add(&key);
-            map.next_value_seed(&mut *self)?;
+    fn all(value: &Json, names: &mut std::collections::BTreeSet<String>) {
+        match value {
+            Json::Object(members) => members.iter().for_each(|(key, value)| {
+                names.insert(key.clone());
+                all(value, names);
+            }),
+            Json::Array(values) => values.iter().for_each(|value| all(value, names)),
+            _ => {}
         }
-        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while elements.next_element_seed(&mut *self)?.is_some() {}
-        Ok(())
+    fn json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            any::<f64>().prop_map(Json::from),
+            ".{0,12}".prop_map(Json::from),
+            r#"[\":{}a ]{0,8}"#.prop_map(Json::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Json::from),
+                prop::collection::btree_map(r#"[a-c\":\u{e9}]{1,3}"#, inner, 0..6)
+                    .prop_map(|members| Json::from_iter(members)),
+            ]
+        })
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    proptest! {
+        #[test]
+        fn names_are_those_that_a_parser_finds(value in json(), pretty in any::<bool>()) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            let mut expected = std::collections::BTreeSet::new();
+            all(&value, &mut expected);
+            let hidden = expected.len();
+            expected.retain(|name| is_identifier_like(name));
+            let hidden = hidden > expected.len();
+            prop_assert_eq!(names(text.unwrap_or_default().as_bytes()), (expected.into_iter().collect(), hidden));
+        }
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    #[test]
+    fn what_is_broken_off_gives_the_names_up_to_there() {
+        assert_eq!(
+            names(br#"{"a": 1, "b": [{"c": "x\"}"#),
+            (vec!["a".into(), "b".into(), "c".into()], false)
+        );
+        assert_eq!(names(br#"{"a": 1, "b"#), (vec!["a".into()], false));
+        assert_eq!(names(br#"{"\ud800": 1, "a\u0062" : 2}"#), (vec!["ab".into()], true));
     }
 }

@@ -10,20 +10,21 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::SqlType;
 
 use super::ledger::Dialect;
-use super::slot::{self, Slot};
+use super::slot;
 use crate::hooks::storage::{self, Seen, Write};
+use crate::hooks::tape::Tape;
 use crate::site::{Column, ModelSite};
 use crate::tracked::Visitor;
 use crate::tracker::{self, BlindSpot, Observed, Tracker};
 use crate::vocabulary::Action;
-use crate::vocabulary::Owner;
 
 /// One value of a model on its way into a statement.
 #[derive(Clone)]
 pub struct Record {
     site: &'static ModelSite,
     action: Action,
-    owners: Option<Arc<[Owner]>>,
+    /// What says whose it is.
+    owners: Option<Arc<Tape>>,
 }
 
 impl Record {
@@ -38,10 +39,10 @@ impl Record {
     }
 
     fn new(site: &'static ModelSite, action: Action, owners: impl FnOnce(&mut Visitor<'_>)) -> Self {
-        let owners = tracker::with(|tracker| {
-            let mut seen = Seen::new(tracker);
-            owners(&mut Visitor::new(&mut seen));
-            (!seen.owners.is_empty()).then(|| seen.owners.into())
+        let owners = tracker::with(|_| {
+            let mut tape = Tape::take();
+            owners(&mut Visitor::new(&mut tape));
+            (!tape.is_empty()).then(|| Arc::new(tape))
         });
         Record {
             site,
@@ -105,34 +106,52 @@ pub struct Bind<V> {
 
 impl<V> Bind<V> {
     fn stage(&self, dialect: Dialect) {
-        tracker::with(|tracker| match Slot::in_hand() {
-            Some(slot) => self.stage_in(tracker, &slot, dialect),
-            None => tracker.blind_spot(BlindSpot::UninstrumentedConnection, self.record.site.site.path),
+        tracker::with(|tracker| {
+            let staged = match &self.shown {
+                Shown::ByValue(visit) => {
+                    let mut tape = Tape::take();
+                    visit(&self.value, &mut Visitor::new(&mut tape));
+                    let staged = self.stage_in(tracker, dialect, tape.is_empty(), |write, owners| {
+                        write.stage(self.column, &tape, owners);
+                    });
+                    staged
+                }
+                Shown::Before(Before(seen)) => self.stage_in(tracker, dialect, seen.is_empty(), |write, owners| {
+                    write.stage_seen(self.column, seen, owners);
+                }),
+            };
+            if !staged {
+                tracker.blind_spot(BlindSpot::UninstrumentedConnection, self.record.site.site.path);
+            }
         });
     }
 
-    fn stage_in(&self, tracker: &Tracker, slot: &Slot, dialect: Dialect) {
-        let values = match &self.shown {
-            Shown::ByValue(visit) => self.record.look(tracker, |visitor| visit(&self.value, visitor)),
-            Shown::Before(before) => before.0.clone(),
-        };
+    /// `false` if no statement is in hand.
+    fn stage_in(
+        &self,
+        tracker: &Tracker,
+        dialect: Dialect,
+        is_empty: bool,
+        stage: impl FnOnce(&mut Write, Option<&Arc<Tape>>),
+    ) -> bool {
         let Record { site, action, owners } = &self.record;
-        let mut statement = slot.statement();
-        statement.served.count(*action, site, self.column);
-        if values.is_empty() {
-            return;
-        }
-        statement.dialect = Some(dialect);
-        let known = statement.writes.iter().position(|write| write.is_of(site, *action));
-        let at = known.unwrap_or_else(|| {
-            statement.writes.push(Write::new(tracker, site, *action));
-            statement.writes.len() - 1
-        });
-        if let Some(write) = statement.writes.get_mut(at) {
-            for observed in values {
-                write.push(self.column, observed, owners.clone());
+        let staged = slot::in_hand(|slot| {
+            let mut statement = slot.statement();
+            statement.served.count(*action, site, self.column);
+            if is_empty {
+                return;
             }
-        }
+            statement.dialect = Some(dialect);
+            let known = statement.writes.iter().position(|write| write.is_of(site, *action));
+            let at = known.unwrap_or_else(|| {
+                statement.writes.push(Write::new(tracker, site, *action));
+                statement.writes.len() - 1
+            });
+            if let Some(write) = statement.writes.get_mut(at) {
+                stage(write, owners.as_ref());
+            }
+        });
+        staged.is_some()
     }
 }
 
@@ -166,7 +185,7 @@ where
 }
 
 /// A row was read into a model; `visit` visits it whole.
-pub fn loaded(site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
+pub fn loaded(site: &'static ModelSite, visit: impl FnOnce(&mut Visitor<'_>)) {
     tracker::with(|tracker| {
         slot::row();
         storage::loaded(tracker, site, visit);

@@ -58,7 +58,7 @@ impl Fallback {
         Vec::new()
     }
 
-    pub(super) fn settle_reads(&mut self, _: &Tracker) {}
+    pub(super) fn settle_reads(&mut self) {}
 
     pub(super) fn lost(&mut self, _: &Tracker, _: &dyn DebugQuery) {}
 }

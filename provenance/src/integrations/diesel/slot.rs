@@ -1,16 +1,17 @@
 //! What one statement binds, held from its start to its end.
 
 use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ledger::Dialect;
 use super::sql::Served;
 use crate::hooks::storage::Write;
 
 thread_local! {
-    /// Statements begun on this thread and not ended, the latest last. More than one while a
-    /// cursor is read and another connection is used.
-    static OPEN: RefCell<Vec<Weak<Slot>>> = const { RefCell::new(Vec::new()) };
+    /// Statements begun on this thread, the latest last; those that have ended are left out sooner or
+    /// later. More than one is open while a cursor is read and another connection is used.
+    static BEGUN: RefCell<Vec<Arc<Slot>>> = const { RefCell::new(Vec::new()) };
     /// Rows ever read into tracked models on this thread.
     static ROWS: Cell<u64> = const { Cell::new(0) };
 }
@@ -18,9 +19,7 @@ thread_local! {
 /// A row was read into a tracked model.
 pub(super) fn row() {
     let _ = ROWS.try_with(|rows| rows.set(rows.get().wrapping_add(1)));
-    if let Some(slot) = Slot::in_hand() {
-        slot.statement().rows += 1;
-    }
+    in_hand(|slot| slot.rows.fetch_add(1, Ordering::Relaxed));
 }
 
 /// How many rows models have taken on this thread, and the thread.
@@ -30,9 +29,24 @@ pub(super) fn rows() -> (std::thread::ThreadId, u64) {
     (std::thread::current().id(), rows)
 }
 
-/// One statement in the making. The connection owns it: dropping it discards what it holds.
+/// Shows the statement in hand, if a watched connection began one. What is shown it may not call
+/// the host's code.
+pub(super) fn in_hand<R>(show: impl FnOnce(&Slot) -> R) -> Option<R> {
+    with_begun(|begun| {
+        let latest = begun.iter().rev().find(|slot| slot.is_open())?;
+        Some(show(latest))
+    })
+    .flatten()
+}
+
+/// Where one statement after the other is gathered. It is of one thread: one that begins on another
+/// has another slot.
 #[derive(Default)]
-pub(super) struct Slot(Mutex<Statement>);
+pub(super) struct Slot {
+    open: AtomicBool,
+    rows: AtomicUsize,
+    statement: Mutex<Statement>,
+}
 
 /// What is known of a statement when it ends.
 #[derive(Default)]
@@ -47,42 +61,63 @@ pub(super) struct Statement {
 }
 
 impl Slot {
-    /// Takes the binds of this thread from now on.
-    pub(super) fn open() -> Arc<Self> {
-        let slot = Arc::new(Slot::default());
-        with_open(|open| {
-            open.retain(|slot| slot.strong_count() > 0);
-            open.push(Arc::downgrade(&slot));
-        });
-        slot
-    }
-
-    /// The statement in hand, if a watched connection began one.
-    pub(super) fn in_hand() -> Option<Arc<Self>> {
-        with_open(|open| {
-            while let Some(latest) = open.last() {
-                match latest.upgrade() {
-                    Some(slot) => return Some(slot),
-                    None => open.pop(),
-                };
-            }
-            None
-        })
-        .flatten()
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
     }
 
     pub(super) fn statement(&self) -> MutexGuard<'_, Statement> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.statement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the statement.
-    pub(super) fn close(&self) -> Statement {
-        std::mem::take(&mut *self.statement())
+    fn close(&self) -> Statement {
+        self.open.store(false, Ordering::Release);
+        let mut statement = std::mem::take(&mut *self.statement());
+        statement.rows = self.rows.swap(0, Ordering::Relaxed);
+        statement
     }
 }
 
-fn with_open<R>(take: impl FnOnce(&mut Vec<Weak<Slot>>) -> R) -> Option<R> {
-    OPEN.try_with(|open| open.try_borrow_mut().ok().map(|mut open| take(&mut open)))
+/// A statement that has not ended. The connection owns it: dropping it discards what it holds.
+pub(super) struct Open(Arc<Slot>);
+
+impl Open {
+    /// Takes the binds of this thread from now on; in the slot of the connection's last statement, if
+    /// that was the last of this thread as well.
+    pub(super) fn begin(last: &mut Option<Arc<Slot>>) -> Self {
+        let slot = with_begun(|begun| {
+            if let (Some(slot), Some(latest)) = (last.take(), begun.last())
+                && Arc::ptr_eq(&slot, latest)
+            {
+                return slot;
+            }
+            begun.retain(|slot| slot.is_open());
+            let slot = Arc::new(Slot::default());
+            begun.push(slot.clone());
+            slot
+        });
+        let slot = slot.unwrap_or_default();
+        slot.open.store(true, Ordering::Release);
+        Open(slot)
+    }
+
+    /// Ends the statement, and leaves its slot to the next.
+    pub(super) fn end(self, last: &mut Option<Arc<Slot>>) -> Statement {
+        *last = Some(self.0.clone());
+        self.0.close()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.0.is_open() {
+            self.0.close();
+        }
+    }
+}
+
+fn with_begun<R>(take: impl FnOnce(&mut Vec<Arc<Slot>>) -> R) -> Option<R> {
+    BEGUN
+        .try_with(|begun| begun.try_borrow_mut().ok().map(|mut begun| take(&mut begun)))
         .ok()
         .flatten()
 }

@@ -75,7 +75,7 @@ use crate::columns::ColumnMap;
 use crate::hooks::storage::Write;
 use crate::site::{Column, ModelSite};
 use crate::tracked::Value;
-use crate::tracker::{BlindSpot, Observed, Tracker};
+use crate::tracker::{self, BlindSpot, Observed, Tracker};
 use crate::vocabulary::{Action, Owner};
 
 /// Most terms of plans that a connection keeps; above, all are forgotten.
@@ -241,11 +241,11 @@ impl Fallback {
 
     /// The rows of the last statement have been read. On another thread than it ended on, a model may have
     /// taken them.
-    pub(super) fn settle_reads(&mut self, tracker: &Tracker) {
+    pub(super) fn settle_reads(&mut self) {
         if let Some((plan, rows)) = self.reads.take()
             && rows == slot::rows()
         {
-            plan.reads.iter().for_each(|table| tracker.read_without_model(table));
+            tracker::with(|tracker| plan.reads.iter().for_each(|table| tracker.read_without_model(table)));
         }
     }
 

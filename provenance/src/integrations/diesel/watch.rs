@@ -13,10 +13,10 @@ use super::no_probe as probe;
 #[cfg(feature = "sqlite-probe")]
 use super::probe;
 use super::shape::{self, Built, Conflict, Facts, Shape, Verb};
-use super::slot::{Slot, Statement};
+use super::slot::{Open, Slot, Statement};
 use super::sql::{Around, Begun, Fallback, Seen};
 use crate::hooks::access;
-use crate::hooks::storage::{Doubt, Write};
+use crate::hooks::storage::{Doubt, MOST_RAW, Write};
 use crate::tracker::{self, BlindSpot};
 use crate::vocabulary::Action;
 use probe::{Changed, Probe, Reading};
@@ -28,8 +28,12 @@ pub(super) struct Watch<I> {
     /// Statements that were begun and have not ended; more than one under pipelining, after a
     /// dropped future, and after a bind that failed.
     running: Vec<Running>,
+    /// Of the last statement.
+    slot: Option<Arc<Slot>>,
     built: Built,
     ledger: Ledger<Write>,
+    /// Bytes of raw values that came into the ledger in the transaction that is open.
+    raw: usize,
     probe: Option<Probe>,
     fallback: Fallback,
 }
@@ -46,7 +50,7 @@ enum Driver {
 }
 
 struct Running {
-    slot: Option<Arc<Slot>>,
+    slot: Option<Open>,
     shape: Shape,
     /// Where it may end by its text alone.
     text_of: Option<TextOf>,
@@ -133,8 +137,10 @@ impl<I> Watch<I> {
             inner,
             driver: Driver::Unknown,
             running: Vec::new(),
+            slot: None,
             built: Built::default(),
             ledger: Ledger::default(),
+            raw: 0,
             probe: None,
             fallback: Fallback::default(),
         }
@@ -150,7 +156,7 @@ impl<I> Watch<I> {
             }
             InstrumentationEvent::StartQuery { query, .. } => {
                 access::statement_ended();
-                tracker::with(|tracker| self.fallback.settle_reads(tracker));
+                self.fallback.settle_reads();
                 self.begin(*query, out);
             }
             InstrumentationEvent::CacheQuery { sql, .. } => {
@@ -196,7 +202,7 @@ impl<I> Watch<I> {
         let by_text = self.driver != Driver::Sequential;
         let begun = by_text.then(|| tracker::with(|tracker| self.fallback.begin(tracker, query)).flatten());
         self.running.push(Running {
-            slot: tracker::with(|_| Slot::open()),
+            slot: tracker::with(|_| Open::begin(&mut self.slot)),
             shape: Shape::of(query),
             text_of: by_text.then(|| TextOf::new(query)),
             mistakable: false,
@@ -231,7 +237,7 @@ impl<I> Watch<I> {
         if running.cached {
             self.built.learn(running.shape, query);
         }
-        let mut statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+        let mut statement = running.slot.map(|slot| slot.end(&mut self.slot)).unwrap_or_default();
         if self.driver == Driver::Async {
             // This statement's rows come later: another connection's were read on this thread.
             statement.rows = 0;
@@ -394,11 +400,23 @@ impl<I> Watch<I> {
                     continue;
                 }
             }
-            self.ledger.keep(write, out);
+            self.hold(write, out);
         }
         if self.driver == Driver::Async && facts.returning {
             self.ledger.unproven(Doubt::ReturningNotConfirmed);
         }
+    }
+
+    /// A write that waits for the transaction holds raw values only while there are few of them.
+    fn hold(&mut self, mut write: Write, out: &mut Vec<Settled<Write>>) {
+        self.raw = match self.ledger.in_transaction() {
+            true => self.raw.saturating_add(write.raw()),
+            false => 0,
+        };
+        if self.raw > MOST_RAW {
+            write.look();
+        }
+        self.ledger.keep(write, out);
     }
 
     /// Whether an error that nobody saw would have aborted the transaction.
@@ -469,7 +487,7 @@ impl<I> Watch<I> {
                 Verdict::Doubtful(doubt) => write.doubt = Some(doubt),
                 Verdict::Stored => {}
             }
-            self.ledger.keep(write, out);
+            self.hold(write, out);
         }
         if self.driver == Driver::Async && returning {
             self.ledger.unproven(Doubt::ReturningNotConfirmed);
@@ -482,7 +500,7 @@ impl<I> Watch<I> {
         statement.writes.extend(around.into_iter().map(|around| around.write));
         for mut write in statement.writes {
             write.doubt = Some(Doubt::StatementsOverlapped);
-            self.ledger.keep(write, out);
+            self.hold(write, out);
         }
     }
 
@@ -497,7 +515,7 @@ impl<I> Watch<I> {
             return;
         }
         for running in given_up {
-            let statement = running.slot.map(|slot| slot.close()).unwrap_or_default();
+            let statement = running.slot.map(|slot| slot.end(&mut self.slot)).unwrap_or_default();
             self.settle_dialect(statement.dialect, out);
             self.keep_doubtful(statement, running.begun, out);
             if running.text_of.is_some_and(|text| text.crosses) {
@@ -650,7 +668,7 @@ impl<I: Instrumentation> Instrumentation for Watch<I> {
 impl<I> Drop for Watch<I> {
     fn drop(&mut self) {
         let mut settled = Vec::new();
-        tracker::with(|tracker| self.fallback.settle_reads(tracker));
+        self.fallback.settle_reads();
         self.give_up(0, &mut settled);
         let open = self.probe.as_ref().is_some_and(Probe::is_alive);
         self.ledger.abandon(open, &mut settled);
