@@ -13,6 +13,7 @@ mod starts;
 use std::sync::Arc;
 
 use self::chunk::{Chunk, Offsets, byte_at, long, pair_of};
+pub(super) use self::chunk::runs;
 pub(super) use self::document::Outline;
 use self::document::DocumentJob;
 use self::starts::{SHORT, Starts, TINY, month};
