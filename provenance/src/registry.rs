@@ -379,7 +379,7 @@ impl Registry {
         let Some(entry) = held.entries.first() else {
             return Vec::new();
         };
-        let tags = held.tags.iter().map(|held| &held.tag);
+        let tags = held.tags.held.iter().map(|held| &held.tag);
         tags.filter(|tag| tag.fingerprint.is_some())
             .map(|tag| (entry.clone(), tag.clone()))
             .collect()

@@ -41,11 +41,13 @@ impl AnchorKey {
         }
     }
 
+    /// Of two halves with keys of their own, the product: what vector units can do too.
     #[inline(always)]
     pub(super) fn hash(self, word: u64) -> u32 {
-        let product = u128::from(word ^ self.add) * u128::from(self.multiply);
-        let mixed = (product >> 64) as u64 ^ product as u64;
-        (mixed >> 32) as u32 ^ mixed as u32
+        let low = (word as u32).wrapping_add(self.add as u32);
+        let high = ((word >> 32) as u32).wrapping_add((self.add >> 32) as u32);
+        let product = u64::from(low) * u64::from(high);
+        (product ^ product >> 32) as u32
     }
 
     /// A keyed hash of all bytes of a folded text; that of a text of ASCII in another case is the same.
@@ -69,13 +71,14 @@ impl AnchorKey {
     /// A keyed hash of the first two bytes of a key.
     #[inline(always)]
     pub(super) fn begin(self, word: u64) -> u16 {
-        ((word ^ self.add).wrapping_mul(self.multiply) >> 52) as u16
+        let first = (word as u32 & 0xffff).wrapping_add(self.add as u32);
+        (first.wrapping_mul(self.multiply as u32) >> 20) as u16
     }
 
     /// The anchor of an id without separators, of at least eight bytes.
     pub(super) fn of_bare(self, bytes: &[u8]) -> Option<Anchor> {
         let word = u64::from_le_bytes(*bytes.first_chunk()?);
-        let begin = self.begin(word & 0xffff) | BARE;
+        let begin = self.begin(word) | BARE;
         self.of(bytes).map(|anchor| Anchor { begin, ..anchor })
     }
 
@@ -100,7 +103,7 @@ impl AnchorKey {
             hash: self.hash(word),
             length,
             begin: match length {
-                2..8 => self.begin(word & 0xffff),
+                2..8 => self.begin(word),
                 _ => 0,
             },
             whole: if length < 8 { 0 } else { self.whole(bytes) },

@@ -1,7 +1,6 @@
 //! Encodings that values hide behind. Pure functions; who calls them keeps the budget.
 
 use std::io::Read;
-use std::ops::Range;
 
 use base64::Engine;
 use base64::alphabet;
@@ -226,24 +225,6 @@ fn read_up_to(most: usize, reader: &mut impl Read, out: &mut Vec<u8>) -> bool {
     read && (out.len() < most || reader.read(&mut [0]).is_ok_and(|read| read == 0))
 }
 
-/// Runs that could be base64 or hex, without padding.
-pub(super) fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            // `at` is where a run may begin; what rules out a long one lies nearest to its end.
-            let (shortest, rest) = bytes.get(at..)?.split_at_checked(SHORTEST_RUN)?;
-            if let Some(other) = shortest.iter().rposition(|b| !is_run(*b)) {
-                at += other + 1;
-                continue;
-            }
-            let start = at;
-            at += SHORTEST_RUN + rest.iter().take_while(|b| is_run(**b)).count();
-            return Some(start..at);
-        }
-    })
-}
-
 /// A run as a whole, or else its pieces between the characters that are not letters or digits.
 pub(super) fn pieces(run: &[u8]) -> impl Iterator<Item = &[u8]> {
     run.split(|b| !b.is_ascii_alphanumeric())
@@ -274,12 +255,15 @@ pub(super) fn base64(run: &[u8]) -> Option<Vec<u8>> {
 /// The digest that a run may be: md5, sha1 or sha256, in hex or base64. Without memory of its own.
 pub(super) fn digest(run: &[u8], into: &mut [u8; 32]) -> Option<usize> {
     let digits = run.strip_prefix(b"0x").unwrap_or(run);
-    if matches!(digits.len(), 32 | 40 | 64) && digits.iter().all(u8::is_ascii_hexdigit) {
+    if matches!(digits.len(), 32 | 40 | 64) {
         let pairs = digits.as_chunks::<2>().0;
+        let mut all = 0;
         for ([a, b], byte) in pairs.iter().zip(into.iter_mut()) {
-            *byte = nibble(*a)? << 4 | nibble(*b)?;
+            let (a, b) = (NIBBLES[usize::from(*a)], NIBBLES[usize::from(*b)]);
+            all |= a | b;
+            *byte = a << 4 | b;
         }
-        return Some(pairs.len());
+        return (all < 16).then_some(pairs.len());
     }
     let length = match run.len() {
         22 => 16,
@@ -307,17 +291,15 @@ pub(super) fn digest(run: &[u8], into: &mut [u8; 32]) -> Option<usize> {
 
 /// `false` only for a run that is no text, decoded in either way. Without memory of its own.
 pub(super) fn could_be_text(run: &[u8]) -> bool {
-    let mut decoded = [0; 192];
     let digits = run.strip_prefix(b"0x").unwrap_or(run);
     let (pairs, odd) = digits.as_chunks::<2>();
-    if odd.is_empty() && digits.iter().all(u8::is_ascii_hexdigit) {
-        let Some(room) = decoded.get_mut(..pairs.len()) else {
-            return true;
-        };
-        for ([a, b], byte) in pairs.iter().zip(room.iter_mut()) {
-            *byte = nibble(*a).unwrap_or_default() << 4 | nibble(*b).unwrap_or_default();
-        }
-        if is_text(room) {
+    if odd.is_empty() {
+        let mut hope = Hope::new(pairs.len());
+        let text = pairs.iter().all(|[a, b]| {
+            let (a, b) = (NIBBLES[usize::from(*a)], NIBBLES[usize::from(*b)]);
+            (a | b) < 16 && hope.take(a << 4 | b)
+        });
+        if text {
             return true;
         }
     }
@@ -325,23 +307,51 @@ pub(super) fn could_be_text(run: &[u8]) -> bool {
         return false;
     }
     let (quads, rest) = run.as_chunks::<4>();
-    let length = quads.len() * 3 + rest.len() * 3 / 4;
-    if length > decoded.len() {
-        return run.iter().all(|byte| SIXTETS[usize::from(*byte)] < 64);
-    }
+    let mut hope = Hope::new(quads.len() * 3 + rest.len() * 3 / 4);
     let mut last = [b'A'; 4];
     last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    let mut invalid = 0;
-    let (rooms, _) = decoded.as_chunks_mut::<3>();
-    for (quad, room) in quads.iter().chain([&last]).zip(rooms) {
+    let mut take = |quad: &[u8; 4], count: usize| {
         let [a, b, c, d] = quad.map(|byte| SIXTETS[usize::from(byte)]);
-        invalid |= a | b | c | d;
-        *room = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
+        let bytes = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
+        (a | b | c | d) < 64 && bytes.iter().take(count).all(|byte| hope.take(*byte))
+    };
+    quads.iter().all(|quad| take(quad, 3)) && take(&last, rest.len() * 3 / 4)
+}
+
+/// Whether bytes could still be text (see [`is_text`]), as they come.
+struct Hope {
+    length: usize,
+    unreadable: usize,
+    control: usize,
+    /// Bytes that a character of several still wants; whether one broke off.
+    wanted: u32,
+    broken: bool,
+}
+
+impl Hope {
+    fn new(length: usize) -> Self {
+        Hope {
+            length,
+            unreadable: 0,
+            control: 0,
+            wanted: 0,
+            broken: false,
+        }
     }
-    if invalid >= 64 {
-        return false;
+
+    #[inline(always)]
+    fn take(&mut self, byte: u8) -> bool {
+        let continues = byte & 0xc0 == 0x80;
+        let readable = matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\x0c' | b'\r');
+        self.unreadable += usize::from(!readable);
+        self.control += usize::from(byte.is_ascii() && !readable);
+        self.broken |= continues != (self.wanted > 0);
+        self.wanted = match continues {
+            true => self.wanted.saturating_sub(1),
+            false => byte.leading_ones().saturating_sub(1),
+        };
+        self.unreadable * 4 <= self.length || !self.broken && self.control * 8 <= self.length
     }
-    decoded.get(..length).is_some_and(is_text)
 }
 
 /// The six bits of a character of base64, of either alphabet.
@@ -430,12 +440,31 @@ mod tests {
     #[test]
     fn runs_and_alphabets() {
         let text = b"short a=YWxpY2VAZXhhbXBsZS5jb20=; 0x616c696365406578616d706c652e636f6d";
-        let found: Vec<_> = runs(text).map(|run| text[run].to_vec()).collect();
+        let found: Vec<_> = crate::detect::sieve::runs(text)
+            .into_iter()
+            .map(|run| text[run].to_vec())
+            .collect();
         assert_eq!(found.len(), 2);
         assert_eq!(base64(&found[0]).as_deref(), Some(&b"alice@example.com"[..]));
         assert_eq!(hex(&found[1]).as_deref(), Some(&b"alice@example.com"[..]));
         assert_eq!(base64(b"-_-_-_-_"), base64(b"+/+/+/+/"));
         assert_eq!(percent(b"100% sure"), None);
         assert_eq!(percent(b"a%40b").as_deref(), Some(&b"a@b"[..]));
+    }
+
+    proptest::proptest! {
+        /// What is text when it is decoded is never ruled out before.
+        #[test]
+        fn no_text_is_ruled_out(bytes in proptest::prop_oneof![
+            proptest::collection::vec(proptest::prelude::any::<u8>(), 10..40),
+            proptest::strategy::Strategy::prop_map("[a-z\\x01\u{e9}\u{4e2d}\u{1f600}]{4,20}", String::into_bytes),
+        ]) {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            for run in [hex, STANDARD.encode(&bytes).trim_end_matches('=').to_owned(), URL_SAFE.encode(&bytes).trim_end_matches('=').to_owned()] {
+                let run = run.as_bytes();
+                let text = [super::hex(run), base64(run)].iter().flatten().any(|decoded| is_text(decoded));
+                proptest::prop_assert!(could_be_text(run) || !text);
+            }
+        }
     }
 }

@@ -49,7 +49,7 @@ const BARE_DIGITS: usize = 12;
 /// Longest text whose digests are kept: names and identifiers are shorter.
 const DIGESTED: usize = 64;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 const KINDS: [Kind; 6] = [Kind::Text, Kind::Email, Kind::Phone, Kind::Number, Kind::Date, Kind::Id];
 /// Where a kind's canonical form was read as that kind; else its values are text.
 const LANES: [Lane; 4] = [Lane::Text, Lane::Number, Lane::Date, Lane::Phone];

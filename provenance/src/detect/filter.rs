@@ -3,6 +3,8 @@
 //! Words of 64 bits, each a small Bloom filter, and beside each the lengths of all that fell into it. What was
 //! added is never denied; what was taken away is, once the index builds a new filter.
 
+#[cfg(doc)]
+use std::sync::atomic::fence;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::anchor::{ANCHOR, Anchor, AnchorKey, BARE, BEGINS, length_bit};
@@ -12,8 +14,8 @@ use super::classify::{prefetch, reserve};
 const KEYS_PER_WORD: usize = 4;
 /// Fewest words; a power of two.
 const WORDS: usize = 1 << 10;
-/// Spreads 32 bits over 64.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Makes bits of those that do not choose the word.
+const SPREAD: u32 = 0x9e37_79b1;
 /// The bit that stands for ids without separators; the others are those of short lengths.
 pub(super) const BARE_BIT: u8 = 0x80;
 
@@ -30,20 +32,31 @@ pub(super) struct Filter {
     lengths: AtomicU64,
 }
 
-/// A keyed hash as a filter takes it.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Spread(u64);
+/// A filter as the innermost loop holds it.
+#[derive(Clone, Copy)]
+pub(super) struct Probe<'f> {
+    words: &'f [AtomicU64],
+    shift: u32,
+    begins: &'f [AtomicU8; BEGINS],
+    /// Whether there are keys of one byte.
+    ones: u8,
+}
 
-impl Spread {
+impl Probe<'_> {
+    /// Whether anything may have been added with this hash, of which these are the [`bloom`] bits; or else anything short
+    /// that begins so (see [`AnchorKey::begin`]) and has one of these lengths. Who goes by the answer needs a [`fence`].
     #[inline(always)]
-    pub(super) fn new(hash: u32) -> Self {
-        Spread(u64::from(hash).wrapping_mul(SPREAD))
+    pub(super) fn passes(self, hash: u32, bits: u64, begin: u16, shorts: u8) -> bool {
+        let word = self.words.get(place(hash, self.shift));
+        let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
+        let begins = self.begins[usize::from(begin) % BEGINS].load(Ordering::Relaxed) | self.ones;
+        (word & bits == bits) | (begins & shorts != 0)
     }
 }
 
 impl Filter {
     pub(super) fn new(keys: usize) -> Self {
-        let words = (keys / KEYS_PER_WORD).next_power_of_two().max(WORDS);
+        let words = (keys / KEYS_PER_WORD).next_power_of_two().clamp(WORDS, 1 << 31);
         Filter {
             anchors: Bloom::new(words),
             lengths_of: zeros(words),
@@ -53,11 +66,21 @@ impl Filter {
         }
     }
 
-    /// The bits of the lengths of short keys that begin with the first two bytes of this word, but for those of one
-    /// byte, and [`BARE_BIT`] if ids without separators do.
+    pub(super) fn probe(&self) -> Probe<'_> {
+        Probe {
+            words: &self.anchors.words,
+            shift: self.anchors.shift,
+            begins: &self.begins,
+            ones: (self.lengths() & 1) as u8,
+        }
+    }
+
+    /// The bits of the lengths of short keys that begin with the first two bytes of this word, and [`BARE_BIT`] if ids
+    /// without separators do.
     #[inline(always)]
     pub(super) fn begins(&self, key: AnchorKey, word: u64) -> u8 {
-        self.begins[usize::from(key.begin(word & 0xffff)) % BEGINS].load(Ordering::Acquire)
+        let begins = self.begins[usize::from(key.begin(word)) % BEGINS].load(Ordering::Acquire);
+        begins | (self.lengths() & 1) as u8
     }
 
     /// Whether there is room for so many keys, for the filter to stay quick.
@@ -70,55 +93,34 @@ impl Filter {
         self.lengths.load(Ordering::Acquire)
     }
 
-    /// Asks the processor for what [`may`](Self::may) looks at.
     #[inline(always)]
-    pub(super) fn prefetch_anchor(&self, anchor: Spread) {
-        self.anchors.prefetch(anchor);
-    }
-
-    /// Whether anything may have been added with this anchor.
-    #[inline(always)]
-    pub(super) fn may(&self, anchor: Spread) -> bool {
-        self.anchors.has(anchor)
-    }
-
-    #[inline(always)]
-    pub(super) fn prefetch_lengths(&self, anchor: Spread) {
-        if let Some(lengths) = self.lengths_of.get(self.anchors.place(anchor)) {
+    pub(super) fn prefetch_lengths(&self, hash: u32) {
+        if let Some(lengths) = self.lengths_of.get(place(hash, self.anchors.shift)) {
             prefetch(lengths);
         }
-    }
-
-    /// The bits of the lengths of what may have been added with an anchor that passed.
-    #[inline(always)]
-    pub(super) fn lengths_of(&self, anchor: Spread) -> u64 {
-        let lengths = self.lengths_of.get(self.anchors.place(anchor));
-        lengths.map_or(0, |lengths| lengths.load(Ordering::Acquire))
     }
 
     /// The bits of the lengths of what may have been added with this hash; 0 for nothing.
     #[inline(always)]
     pub(super) fn get(&self, hash: u32) -> u64 {
-        let anchor = Spread::new(hash);
-        if self.may(anchor) { self.lengths_of(anchor) } else { 0 }
-    }
-
-    #[inline(always)]
-    pub(super) fn prefetch_whole(&self, whole: u32) {
-        self.wholes.prefetch(Spread::new(whole));
+        let lengths = self.lengths_of.get(place(hash, self.anchors.shift));
+        match lengths.filter(|_| self.anchors.has(hash)) {
+            Some(lengths) => lengths.load(Ordering::Acquire),
+            None => 0,
+        }
     }
 
     /// Whether anything of at least eight bytes may have been added that has this hash as a whole.
     #[inline(always)]
     pub(super) fn has_whole(&self, whole: u32) -> bool {
-        self.wholes.has(Spread::new(whole))
+        self.wholes.has(whole)
     }
 
     /// Asks the processor for what [`add`](Self::add) changes.
     pub(super) fn prefetch(&self, anchor: Anchor) {
-        self.prefetch_anchor(Spread::new(anchor.hash));
-        self.prefetch_lengths(Spread::new(anchor.hash));
-        self.prefetch_whole(anchor.whole);
+        self.anchors.prefetch(anchor.hash);
+        self.prefetch_lengths(anchor.hash);
+        self.wholes.prefetch(anchor.whole);
     }
 
     pub(super) fn add(&self, anchor: Anchor) {
@@ -129,19 +131,18 @@ impl Filter {
             self.begins[usize::from(anchor.begin) % BEGINS].fetch_or(bits, Ordering::AcqRel);
         }
         if anchor.length >= ANCHOR as u32 {
-            self.wholes.add(Spread::new(anchor.whole));
+            self.wholes.add(anchor.whole);
         }
-        let spread = Spread::new(anchor.hash);
         // The lengths first: whoever sees the Bloom bits sees them too.
-        if let Some(lengths) = self.lengths_of.get(self.anchors.place(spread)) {
+        if let Some(lengths) = self.lengths_of.get(place(anchor.hash, self.anchors.shift)) {
             set(lengths, length);
         }
-        self.anchors.add(spread);
+        self.anchors.add(anchor.hash);
         set(&self.lengths, length);
     }
 }
 
-/// A Bloom filter of spread hashes, each within one word.
+/// A Bloom filter of hashes, each within one word.
 struct Bloom {
     words: Box<[AtomicU64]>,
     shift: u32,
@@ -152,40 +153,40 @@ impl Bloom {
     fn new(words: usize) -> Self {
         Bloom {
             words: zeros(words),
-            shift: 64 - words.trailing_zeros(),
+            shift: 32 - words.trailing_zeros(),
         }
     }
 
-    #[inline(always)]
-    fn place(&self, hash: Spread) -> usize {
-        (hash.0 >> self.shift) as usize
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, hash: Spread) {
-        if let Some(word) = self.words.get(self.place(hash)) {
+    fn prefetch(&self, hash: u32) {
+        if let Some(word) = self.words.get(place(hash, self.shift)) {
             prefetch(word);
         }
     }
 
     #[inline(always)]
-    fn has(&self, hash: Spread) -> bool {
+    fn has(&self, hash: u32) -> bool {
         let bits = bloom(hash);
-        let word = self.words.get(self.place(hash));
+        let word = self.words.get(place(hash, self.shift));
         word.is_some_and(|word| word.load(Ordering::Acquire) & bits == bits)
     }
 
-    fn add(&self, hash: Spread) {
-        if let Some(word) = self.words.get(self.place(hash)) {
+    fn add(&self, hash: u32) {
+        if let Some(word) = self.words.get(place(hash, self.shift)) {
             set(word, bloom(hash));
         }
     }
 }
 
-/// Three bits, of others than those that choose the word.
 #[inline(always)]
-fn bloom(hash: Spread) -> u64 {
-    1 << (hash.0 >> 8 & 63) | 1 << (hash.0 >> 15 & 63) | 1 << (hash.0 >> 22 & 63)
+fn place(hash: u32, shift: u32) -> usize {
+    (hash >> (shift & 31)) as usize
+}
+
+/// Three bits; those of hashes that share a word differ.
+#[inline(always)]
+pub(super) fn bloom(hash: u32) -> u64 {
+    let mixed = hash.wrapping_mul(SPREAD);
+    1 << (mixed >> 26) | 1 << (mixed >> 20 & 63) | 1 << (mixed >> 14 & 63)
 }
 
 fn set(word: &AtomicU64, bits: u64) {

@@ -36,6 +36,9 @@ const LENGTHS: usize = 32;
 /// Removed keys that a filter keeps for each key that it has, before it is built anew.
 const STALE: usize = 4;
 
+/// Keys of a filter that takes little memory: it grows more at once.
+const SMALL: usize = 1 << 18;
+
 pub(super) struct Index {
     key: SipHasher13,
     pub(super) anchor_key: AnchorKey,
@@ -446,12 +449,24 @@ impl Index {
                 self.keys.fetch_add(stale, Ordering::AcqRel);
                 return;
             }
-            let next = Arc::new(Filter::new(self.keys.load(Ordering::Acquire) * 2));
+            let keys = self.keys.load(Ordering::Acquire);
+            let next = Arc::new(Filter::new(keys * if keys < SMALL { 4 } else { 2 }));
             filters.next = Some(next.clone());
             next
         };
         for shard in self.forms.iter() {
-            read(shard).table.all(|_, written| next.add(written.anchor()));
+            // In batches, so that memory is waited for once.
+            let mut batch = [Anchor::default(); 16];
+            let mut count = 0;
+            read(shard).table.all(|_, written| {
+                batch[count % 16] = written.anchor();
+                next.prefetch(written.anchor());
+                count += 1;
+                if count % 16 == 0 {
+                    batch.iter().for_each(|anchor| next.add(*anchor));
+                }
+            });
+            batch.iter().take(count % 16).for_each(|anchor| next.add(*anchor));
         }
         let mut filters = write(&self.filter);
         filters.current = next;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::index::{Index, Known, Lane};
 use super::json::{Piece, locate, shown, walk};
-use super::sieve::{Outline, Sieve};
+use super::sieve::{Outline, Sieve, runs};
 use super::{Form, Hit, Limits, Media, Part, Scan, Shape, decode, shapes};
 use crate::vocabulary::Fingerprint;
 use crate::vocabulary::canonical::fold::Folded;
@@ -447,6 +447,7 @@ impl<'d> Scanner<'d> {
         let mut view = self.spare.pop().unwrap_or_default();
         view.clear();
         let mut position = 0;
+        view.text.reserve(bytes.len());
         let most = FOLDED + bytes.len() * FOLDED_PER_BYTE;
         if let Ok(text) = std::str::from_utf8(bytes) {
             self.unscanned += view.push(text, 0, most);
@@ -469,7 +470,7 @@ impl<'d> Scanner<'d> {
 
     /// Base64 and hex runs: digests, or more text.
     fn runs(&mut self, at: &mut At<'_>, bytes: &[u8]) {
-        for range in decode::runs(bytes) {
+        for range in runs(bytes) {
             let run = bytes.get(range.clone()).unwrap_or_default();
             if !self.run(at, &range, run) {
                 for piece in decode::pieces(run) {

@@ -95,8 +95,8 @@ impl<T: Copy + Default> Table<T> {
 
     pub(super) fn insert(&mut self, key: Key, item: T) {
         if (self.used + 1) * 8 > self.tags.len() * BUCKET * 7 {
-            // A quarter more: what is free is memory that holds nothing.
-            let taken = self.taken + self.taken / 4 + 1;
+            // Half as much again: what is free is memory that holds nothing.
+            let taken = self.taken + self.taken / 2 + 1;
             let mut grown = Table::with_buckets(taken * 8 / 7 / BUCKET + 1);
             self.all(|key, item| grown.put(key, *item));
             *self = grown;

@@ -1,9 +1,12 @@
 //! A few blocks of a text as the sieve reads them: masks, folded bytes, and where words end.
 
 use std::array;
+use std::ops::Range;
 
+use super::starts::SHORT;
 use crate::detect::anchor::LONGEST;
 use crate::detect::classify::{BLOCK, Masks, classify};
+use crate::detect::decode;
 
 /// Blocks that are looked at together.
 pub(super) const CHUNK: usize = 8;
@@ -21,6 +24,7 @@ pub(super) struct Chunk {
     folded: [u8; (CHUNK + 1) * BLOCK + 8],
     /// Where words end, or could.
     ends: [u64; CHUNK + 2],
+    end_bytes: [u8; (CHUNK + 1) * 8],
     digits: [u64; CHUNK + 2],
 }
 
@@ -32,6 +36,7 @@ impl Chunk {
             masks: array::from_fn(|_| Masks::default()),
             folded: [0; (CHUNK + 1) * BLOCK + 8],
             ends: [0; CHUNK + 2],
+            end_bytes: [0; (CHUNK + 1) * 8],
             digits: [0; CHUNK + 2],
         }
     }
@@ -75,6 +80,9 @@ impl Chunk {
             *digits = now.digit;
             (word, high) = (now.word >> 63, now.high >> 63);
         }
+        for (bytes, ends) in self.end_bytes.as_chunks_mut().0.iter_mut().zip(&self.ends) {
+            *bytes = ends.to_le_bytes();
+        }
         true
     }
 
@@ -87,7 +95,7 @@ impl Chunk {
     /// The eight bytes at an offset, in small letters.
     #[inline(always)]
     pub(super) fn word(&self, offset: u16) -> u64 {
-        let offset = usize::from(offset) % MOST;
+        let offset = usize::from(offset);
         let bytes = self.folded.get(offset..offset + 8).and_then(|word| word.first_chunk());
         bytes.map_or(0, |word| u64::from_le_bytes(*word))
     }
@@ -98,10 +106,29 @@ impl Chunk {
         bits(&self.ends, usize::from(offset) % MOST + 1) | 1 << (LONGEST - 1)
     }
 
+    /// As [`ends`](Self::ends), of the lengths of short keys.
+    #[inline(always)]
+    pub(super) fn short_ends(&self, offset: u16) -> u8 {
+        let from = usize::from(offset) % MOST + 1;
+        let pair = self
+            .end_bytes
+            .get(from / 8..from / 8 + 2)
+            .and_then(|pair| pair.first_chunk());
+        (pair.map_or(0, |pair| u16::from_le_bytes(*pair)) >> (from % 8)) as u8 & SHORT as u8
+    }
+
     /// Which bytes from an offset on are digits.
     #[inline(always)]
     pub(super) fn digits(&self, offset: u16) -> u64 {
         bits(&self.digits, usize::from(offset) % MOST)
+    }
+
+    /// Which bytes from an offset on are letters or digits.
+    #[inline(always)]
+    pub(super) fn words(&self, offset: u16) -> u64 {
+        let offset = usize::from(offset) % MOST;
+        let (block, bit) = (offset / BLOCK, offset % BLOCK);
+        (pair_of(self.masks[block].word, self.masks[block + 1].word) >> bit) as u64
     }
 
     #[inline(always)]
@@ -154,10 +181,15 @@ impl Offsets {
         self.count += bits.count_ones() as usize;
     }
 
+    /// Those below `most` that are `wanted`, each of which is below [`MOST`].
     #[inline(always)]
-    pub(super) fn push(&mut self, offset: u16, wanted: bool) {
-        self.offsets[self.count % MOST] = offset;
-        self.count += usize::from(wanted);
+    pub(super) fn choose(&mut self, most: usize, wanted: impl Fn(usize) -> bool) {
+        let mut count = 0;
+        for offset in 0..most.min(MOST) {
+            self.offsets[count % MOST] = offset as u16;
+            count += usize::from(wanted(offset));
+        }
+        self.count = count;
     }
 
     #[inline(always)]
@@ -189,6 +221,29 @@ pub(super) fn soon(now: u64, next: u64) -> u64 {
         bits |= bits >> shift;
     }
     bits as u64
+}
+
+/// Runs of at least sixteen characters that base64 or hex could be written in, without padding.
+pub(in crate::detect) fn runs(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut masks = [Masks::default(); CHUNK + 1];
+    let mut before = 0;
+    for base in (0..bytes.len()).step_by(MOST) {
+        let rest = bytes.get(base..).unwrap_or_default();
+        classify(rest.get(..MOST + BLOCK).unwrap_or(rest), &mut masks);
+        for (block, pair) in masks.windows(2).enumerate() {
+            let [now, next] = pair else { break };
+            let mut starts = long(pair_of(now.run, next.run)) as u64 & !(now.run << 1 | before);
+            before = now.run >> 63;
+            while starts != 0 {
+                let start = base + block * BLOCK + starts.trailing_zeros() as usize;
+                starts &= starts - 1;
+                let rest = bytes.get(start..).unwrap_or_default();
+                runs.push(start..start + rest.iter().take_while(|byte| decode::is_run(**byte)).count());
+            }
+        }
+    }
+    runs
 }
 
 #[inline(always)]

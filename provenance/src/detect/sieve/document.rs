@@ -175,11 +175,12 @@ impl Sieve<'_> {
             // Of words alone, in pieces.
             let within = 1_u128.checked_shl(length).map_or(!0, |end| end - 1);
             let pieces = long(pair_of(now.word, next.word) >> bit & within) != 0;
+            let plus = pair_of(now.plus, next.plus) >> bit & within != 0;
             let run = match bit + length {
                 128 => None,
                 _ => bytes.get(at..at + length as usize),
             };
-            if run.is_none_or(|run| self.run(run, pieces)) {
+            if run.is_none_or(|run| self.run(run, pieces, plus)) {
                 suspects.push(at);
             }
         }
@@ -205,11 +206,11 @@ impl Sieve<'_> {
     }
 
     /// Whether a run of base64 or hex could be a digest, or text when decoded, as a whole or in pieces.
-    fn run(&self, run: &[u8], pieces: bool) -> bool {
+    fn run(&self, run: &[u8], pieces: bool, plus: bool) -> bool {
         let could = |run: &[u8]| self.index.digest(run).is_some() || decode::could_be_text(run);
         could(run)
             || pieces && decode::pieces(run).any(could)
-            || run.contains(&b'+')
+            || plus
                 && run
                     .split(|byte| *byte == b'+')
                     .any(|part| part.len() >= 16 && could(part))

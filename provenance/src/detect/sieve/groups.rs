@@ -103,6 +103,9 @@ impl Sieve<'_> {
     /// What is written as numbers are kept was looked up as a word already; here are the others.
     #[inline]
     fn number(&self, bytes: &[u8], at: usize, end: usize, before: u8, after: u8) -> bool {
+        if after == b'.' && !before.is_ascii_alphanumeric() && is_kept(bytes, at, end) {
+            return false;
+        }
         let joins = |byte: u8| matches!(byte, b',' | b'.' | b'\'');
         let joined = joins(after) && byte_at(bytes, end + 1).is_ascii_digit();
         let spaced = matches!(after, b' ' | b'+')
@@ -351,6 +354,24 @@ impl Sieve<'_> {
         let known = |digits: &str| self.phones >> digits.len() & 1 != 0 && self.has(digits.as_bytes());
         let digits = std::str::from_utf8(digits).unwrap_or_default();
         known(digits) || nationals(digits).any(known)
+    }
+}
+
+/// Whether the digits from `at` on, with those after the point at `end`, are a number as it is kept.
+fn is_kept(bytes: &[u8], at: usize, end: usize) -> bool {
+    let rest = bytes.get(end + 1..).unwrap_or_default();
+    let fraction = rest
+        .iter()
+        .take(NUMBER)
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let last = byte_at(bytes, end + fraction);
+    // Three digits could be a group of thousands.
+    let kept = !matches!(fraction, 0 | 3) && last != b'0' && (byte_at(bytes, at) != b'0' || end - at == 1);
+    kept && match rest.get(fraction..).unwrap_or_default() {
+        [] | [b'"' | b'}' | b']' | b'\n', ..] => true,
+        [b',', next, ..] => !next.is_ascii_digit() && *next != b' ',
+        _ => false,
     }
 }
 

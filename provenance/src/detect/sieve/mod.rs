@@ -12,6 +12,7 @@ mod starts;
 
 use std::sync::Arc;
 
+pub(super) use self::chunk::runs;
 use self::chunk::{Chunk, Offsets, byte_at, long, pair_of};
 use self::document::DocumentJob;
 pub(super) use self::document::Outline;

@@ -1,10 +1,12 @@
 //! Starts of words at which something could be known: text, ids whatever separates them, and months.
 
+use std::sync::atomic::{Ordering, fence};
+
 use super::Sieve;
-use super::chunk::{Chunk, MOST, Offsets, byte_at, near, pair_of, soon, word_at};
+use super::chunk::{Chunk, MOST, Offsets, near, pair_of, soon, word_at};
 use crate::detect::anchor::{ANCHOR, LONGEST, length_bit, lower, short};
 use crate::detect::entry::{BARE, is_separator};
-use crate::detect::filter::{BARE_BIT, Spread};
+use crate::detect::filter::{BARE_BIT, bloom};
 use crate::detect::words::Bare;
 
 /// Lengths, as bits, of what is found only as a whole leaf, or if it is a number.
@@ -17,9 +19,13 @@ pub(super) struct Starts {
     words: Offsets,
     ids: Offsets,
     months: Offsets,
-    survivors: Offsets,
-    anchors: [Spread; MOST],
+    /// What is asked about each of `words`, step by step.
+    first: [u64; MOST],
+    bits: [u64; MOST],
+    hashes: [u32; MOST],
+    begins: [u16; MOST],
     shorts: [u8; MOST],
+    survivors: Offsets,
 }
 
 impl Starts {
@@ -28,9 +34,12 @@ impl Starts {
             words: Offsets::new(),
             ids: Offsets::new(),
             months: Offsets::new(),
-            survivors: Offsets::new(),
-            anchors: [Spread::default(); MOST],
+            first: [0; MOST],
+            bits: [0; MOST],
+            hashes: [0; MOST],
+            begins: [0; MOST],
             shorts: [0; MOST],
+            survivors: Offsets::new(),
         }
     }
 }
@@ -67,34 +76,47 @@ impl Sieve<'_> {
         mut pass: impl FnMut(usize, bool, u64),
     ) {
         let key = self.key;
-        // Keys of one byte.
-        let ones = (self.lengths & 1) as u8;
         let words = starts.words.get();
-        for ((offset, anchor), shorts) in words.iter().zip(&mut starts.anchors).zip(&mut starts.shorts) {
-            let word = chunk.word(*offset);
-            *anchor = Spread::new(key.hash(word));
-            self.filter.prefetch_anchor(*anchor);
-            *shorts = (self.filter.begins(key, word) | ones) & chunk.ends(*offset) as u8 & SHORT as u8;
+        if words.is_empty() {
+            return;
         }
-        starts.survivors.clear();
-        for (place, (anchor, shorts)) in starts.anchors.iter().zip(&starts.shorts).enumerate().take(words.len()) {
-            let passes = *shorts != 0 || self.filter.may(*anchor);
-            starts.survivors.push(place as u16, passes);
+        for ((offset, first), shorts) in words.iter().zip(&mut starts.first).zip(&mut starts.shorts) {
+            *first = chunk.word(*offset);
+            *shorts = chunk.short_ends(*offset);
         }
+        // Apart from what is loaded and stored one by one: this is for vectors.
+        let hashed = starts.hashes.iter_mut().zip(&mut starts.begins).zip(&mut starts.bits);
+        for (((hash, begin), bits), first) in hashed.zip(&starts.first).take(words.len()) {
+            *hash = key.hash(*first);
+            *begin = key.begin(*first);
+            *bits = bloom(*hash);
+        }
+        let probe = self.filter.probe();
+        let Starts {
+            hashes,
+            bits,
+            begins,
+            shorts,
+            ..
+        } = starts;
+        starts.survivors.choose(words.len(), |place| {
+            probe.passes(hashes[place], bits[place], begins[place], shorts[place])
+        });
+        fence(Ordering::Acquire);
         for place in starts.survivors.get() {
-            self.filter.prefetch_lengths(starts.anchors[usize::from(*place) % MOST]);
+            self.filter.prefetch_lengths(starts.hashes[usize::from(*place) % MOST]);
         }
         for place in starts.survivors.get() {
             let place = usize::from(*place) % MOST;
             let offset = words.get(place).copied().unwrap_or_default();
-            let found = self.found(bytes, chunk, offset, starts.anchors[place], starts.shorts[place]);
+            let found = self.found(bytes, chunk, offset, starts.hashes[place]);
             if found != 0 {
                 pass(chunk.at(offset), chunk.is_digit(offset), found);
             }
         }
         starts.words.clear();
         for offset in starts.ids.get() {
-            if self.begins_bare(chunk.word(*offset)) && self.bare_id(bytes, chunk.at(*offset)) {
+            if self.begins_bare(chunk.word(*offset)) && self.bare_id(bytes, chunk, *offset) {
                 pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
             }
         }
@@ -112,23 +134,20 @@ impl Sieve<'_> {
         starts.months.clear();
     }
 
-    /// The bits of the lengths, among those that end with a word, of what is likely to be known that begins at an offset;
-    /// `shorts` has those of short keys.
+    /// The bits of the lengths, among those that end with a word, of what is likely to be known that begins at an offset.
     #[inline(never)]
-    fn found(&self, bytes: &[u8], chunk: &Chunk, offset: u16, anchor: Spread, shorts: u8) -> u64 {
+    fn found(&self, bytes: &[u8], chunk: &Chunk, offset: u16, hash: u32) -> u64 {
         let mut found = 0;
         let word = chunk.word(offset);
-        let mut lengths = u64::from(shorts);
+        let ends = chunk.ends(offset);
+        let mut lengths = u64::from(self.filter.begins(self.key, word)) & ends & SHORT;
         while lengths != 0 {
             let bit = lengths & lengths.wrapping_neg();
             let length = bit.trailing_zeros() as usize + 1;
             lengths ^= bit;
             found |= self.filter.get(self.key.hash(short(word, length))) & bit;
         }
-        let mut lengths = match self.filter.may(anchor) {
-            true => self.filter.lengths_of(anchor) & chunk.ends(offset) & !SHORT,
-            false => 0,
-        };
+        let mut lengths = self.filter.get(hash) & ends & !SHORT;
         let at = chunk.at(offset);
         while lengths != 0 {
             let bit = lengths & lengths.wrapping_neg();
@@ -167,33 +186,29 @@ impl Sieve<'_> {
 
     /// Whether an id could begin here, with or without separators.
     #[inline(never)]
-    fn bare_id(&self, bytes: &[u8], at: usize) -> bool {
+    fn bare_id(&self, bytes: &[u8], chunk: &Chunk, offset: u16) -> bool {
         // Its first eight letters and digits, between which single separators may stand.
-        let mut first = 0;
-        let mut count = 0;
-        let mut digit = false;
-        let mut separated = true;
-        let mut end = at;
-        while count < ANCHOR {
-            let byte = byte_at(bytes, end);
-            if byte.is_ascii_alphanumeric() {
-                first |= u64::from(byte) << (8 * count);
-                count += 1;
-                digit |= byte.is_ascii_digit();
-                separated = false;
-            } else if !separated && (is_separator(byte) || byte == b'+') {
-                separated = true;
-            } else {
+        let words = chunk.words(offset);
+        let mut first = chunk.word(offset);
+        let mut end = words.trailing_ones();
+        let mut count = end;
+        while count < ANCHOR as u32 {
+            let separator = chunk.word(offset + end as u16) as u8;
+            let more = (words >> 1 >> end).trailing_ones();
+            if more == 0 || !(is_separator(separator) || separator == b'+') {
                 return false;
             }
-            end += 1;
+            let after = chunk.word(offset + end as u16 + 1);
+            first = first & !(!0 << (8 * count)) | after << (8 * count);
+            count += more;
+            end += 1 + more;
         }
-        if !digit {
+        if chunk.digits(offset) & !(!0 << end.min(63)) == 0 {
             return false;
         }
-        match self.filter.get(self.key.hash(lower(first))) & !SHORT {
+        match self.filter.get(self.key.hash(first)) & !SHORT {
             0 => false,
-            lengths => self.whole_id(bytes.get(at..).unwrap_or_default(), lengths),
+            lengths => self.whole_id(bytes.get(chunk.at(offset)..).unwrap_or_default(), lengths),
         }
     }
 
