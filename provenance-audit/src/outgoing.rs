@@ -50,7 +50,7 @@ impl Outgoing {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn written(
-        stream: Stream,
+        stream: Box<Stream>,
         stalled: impl FnOnce() + Send + 'static,
         held: impl Send + 'static,
     ) -> io::Result<Self> {
