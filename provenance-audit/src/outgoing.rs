@@ -44,7 +44,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(crate) fn written(stream: Stream, stalled: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn written(stream: Box<Stream>, stalled: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let (sender, pieces) = channel(WAITING);
         std::thread::Builder::new()
             .name("provenance-export".into())

@@ -41,7 +41,7 @@ pub enum Body {
     /// All of it.
     Whole(Vec<u8>),
     /// An export: longer than memory should be, so it is written while it is sent.
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 impl Body {
@@ -140,7 +140,7 @@ impl Reply {
     pub(crate) fn stream(stream: Stream) -> Self {
         let name = format!("attachment; filename=\"provenance.{}\"", stream.format.extension());
         let reply = Reply {
-            body: Body::Stream(stream),
+            body: Body::Stream(Box::new(stream)),
             ..Reply::new("", "")
         };
         reply.with("content-disposition", name)

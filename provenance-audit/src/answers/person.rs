@@ -45,12 +45,14 @@ pub(crate) struct Category {
     /// As the newest event spells it.
     pub(crate) category: String,
     #[serde(skip)]
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     pub(crate) canonical: String,
     /// Why it is protected more than others.
     pub(crate) special: Option<&'static str>,
     pub(crate) fields: BTreeSet<String>,
     pub(crate) descriptions: BTreeSet<String>,
     #[serde(skip)]
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     pub(crate) sources: BTreeSet<String>,
     /// Where it came in, or what it was derived by.
     pub(crate) from: Tally,
@@ -63,6 +65,7 @@ pub(crate) struct Category {
     pub(crate) purposes: BTreeSet<String>,
     /// The same in detail.
     #[serde(skip)]
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     pub(crate) facts: Vec<Fact>,
 }
 

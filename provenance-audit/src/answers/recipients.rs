@@ -43,6 +43,7 @@ pub(crate) struct Recipient {
     pub(crate) last_day: Option<String>,
     /// When the shares were that were read.
     #[serde(skip)]
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     pub(crate) seen: Option<Seen>,
 }
 
@@ -51,6 +52,7 @@ pub(crate) enum Look {
     /// At sums by day, and at the newest 2000 shares: quick, however old the evidence is.
     Newest,
     /// At every share between two times.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     Each {
         since: Option<Timestamp>,
         until: Option<Timestamp>,

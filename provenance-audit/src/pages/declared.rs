@@ -43,7 +43,7 @@ fn recipients(found: &Comparison) -> Markup {
             thead { tr { th scope="col" { "Recipient" } th.num scope="col" { "Values in shares" } } }
             tbody { @for (name, events) in &found.undeclared_recipients { tr {
                 th scope="row" { a href=(link("view/events", &[("recipient", name)])) { (name) } }
-                td.num data-label="Values in shares" { (number(*events)) }
+                td.num data-label="Values" { (number(*events)) }
             } } }
         } }
     }

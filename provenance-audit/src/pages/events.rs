@@ -127,7 +127,7 @@ fn row(event: &StoredEvent) -> Markup {
                 (kind(&event.event_type))
                 @if event.event_type == "DATA_SHARE" { " " (outcome(&answers::outcome(event))) }
             }
-            td.what data-label="Who and onto what" {
+            td.what data-label="Who" {
                 (event.actor)
                 @if !recipient.is_empty() { " → " strong { (recipient) } }
                 @else if let Some(target) = &event.target { " → " (target) }

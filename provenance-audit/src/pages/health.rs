@@ -83,7 +83,7 @@ fn verdict(verified: &provenance::store::Verified) -> Markup {
             thead { tr { th scope="col" { "Instance" } th.num scope="col" { "Records, outcomes included" } th.num scope="col" { "Batches" } th scope="col" { "State" } th scope="col" { "Head" } } }
             tbody { @for instance in &verified.instances { tr {
                 th scope="row" { code { (instance.instance) } }
-                td.num data-label="Records, outcomes included" { (number(instance.events)) }
+                td.num data-label="Records" { (number(instance.events)) }
                 td.num data-label="Batches" { (number(instance.batches)) }
                 td data-label="State" { @match &instance.problem { None => span.outcome.good { "holds" }, Some(problem) => { span.outcome.bad { "broken" } " " (problem.what) } } }
                 td data-label="Head" { code title=(instance.head) { (instance.head.get(..16).unwrap_or("")) "…" } }

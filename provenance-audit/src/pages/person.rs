@@ -161,7 +161,8 @@ fn recipients(person: &Person) -> Markup {
                                 (told.profile.legal_name.as_deref().unwrap_or(&told.recipient))
                                 @if told.profile.legal_name.is_some() { " " span.count { "(" (told.recipient) ")" } }
                                 @if !told.profile.declared { " " span.chip.violation { "not declared" } }
-                                br; span.count { (maybe(told.profile.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
+                                @if let Some(role) = &told.profile.role { br; span.count { (role.replace('_', " ")) } }
+                                @if !told.left { br; span.count { "blocked: nothing left" } }
                             }
                             td data-label="Country" { (maybe(told.profile.country.as_deref())) }
                             td data-label="Safeguard" { (maybe(told.profile.safeguard.as_deref())) }
@@ -212,12 +213,12 @@ fn annex(here: &Here<'_>, person: &Person) -> Markup {
                 } } }
             }
             h2 { "2. Recipients" }
-            @if person.recipients.is_empty() { p { "No disclosure was recorded." } }
+            @if !person.recipients.iter().any(|told| told.left) { p { "No disclosure was recorded." } }
             @else { table {
                 thead { tr { th scope="col" { "Recipient" } th scope="col" { "Country, safeguard" } th scope="col" { "Categories" } th scope="col" { "Purpose" } th scope="col" { "When" } } }
-                tbody { @for told in &person.recipients { tr {
+                tbody { @for told in person.recipients.iter().filter(|told| told.left) { tr {
                     th scope="row" { (told.profile.legal_name.as_deref().unwrap_or(&told.recipient)) @if let Some(role) = &told.profile.role { br; span.count { (role.replace('_', " ")) } } }
-                    td data-label="Country, safeguard" { (maybe(told.profile.country.as_deref())) @if let Some(safeguard) = &told.profile.safeguard { ", " (safeguard) } }
+                    td data-label="Country" { (maybe(told.profile.country.as_deref())) @if let Some(safeguard) = &told.profile.safeguard { ", " (safeguard) } }
                     td data-label="Categories" { (words(&told.categories)) }
                     td data-label="Purpose" { (words(&told.purposes)) }
                     td data-label="When" { (times(&told.seen)) }
@@ -227,7 +228,7 @@ fn annex(here: &Here<'_>, person: &Person) -> Markup {
             ul.todo {
                 li { "TO COMPLETE: name and contact of the controller and of the data protection officer" }
                 li { "TO COMPLETE: how long each category is kept" }
-                @if person.recipients.iter().any(|told| told.profile.legal_name.is_none()) { li { "TO COMPLETE: legal names of recipients that are shown by their short name" } }
+                @if person.recipients.iter().any(|told| told.left && told.profile.legal_name.is_none()) { li { "TO COMPLETE: legal names of recipients that are shown by their short name" } }
                 li { "TO COMPLETE: the rights to rectification, erasure, restriction and objection, and to complain to a supervisory authority" }
                 li { "TO COMPLETE: whether there is automated decision-making (Art. 22), and its logic" }
             }

@@ -66,7 +66,7 @@ pub(super) fn show(here: &Here<'_>, pairs: &Pairs<'_>) -> Result<Reply, Refusal>
                                 a href=(link("view/events", &[("recipient", &recipient.recipient)])) { (recipient.profile.legal_name.as_deref().unwrap_or(&recipient.recipient)) }
                                 @if recipient.profile.legal_name.is_some() { " " span.count { "(" (recipient.recipient) ")" } }
                                 @if !recipient.profile.declared { " " span class=(if got(&recipient) { "chip violation" } else { "chip" }) title="The configuration does not name it" { "not declared" } }
-                                br; span.count { (maybe(recipient.profile.role.as_deref().map(|role| role.replace('_', " ")).as_deref())) }
+                                @if let Some(role) = &recipient.profile.role { br; span.count { (role.replace('_', " ")) } }
                                 br; a.small href=(link("view/incident", &[("recipient", &recipient.recipient)])) { "Who was affected?" }
                             }
                             td data-label="Country" { (maybe(recipient.profile.country.as_deref())) }
