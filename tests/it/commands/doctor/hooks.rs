@@ -341,12 +341,7 @@ fn a_hook_that_missed_is_a_problem_with_its_cause() {
             "hooks::send_aside",
             "no call was seen",
         ),
-        (
-            "POST /unread email={email}",
-            "input",
-            "hooks::unread",
-            "cannot be visited",
-        ),
+        ("POST /unread email={email}", "input", "hooks::unread", "cannot be read"),
     ] {
         let (problems, done) = probe(route);
         let hook = hook(&done, kind, path);
