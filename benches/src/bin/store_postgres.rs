@@ -56,14 +56,14 @@ fn main() -> anyhow::Result<()> {
     let events: i64 = std::env::args().nth(1).map_or(Ok(100_000), |count| count.parse())?;
     let server = std::env::var("PROVENANCE_TEST_POSTGRES").context("begin this with scripts/bench store-postgres")?;
     let folder = std::path::PathBuf::from("/tmp");
-    let mut ratios = Vec::new();
+    let (mut ratios, mut cpu_ratios) = (Vec::new(), Vec::new());
     for run in 0..RUNS {
         let name = format!("bench_{run}");
         PgConnection::establish(&format!("{server}/postgres"))?.batch_execute(&format!("CREATE DATABASE {name}"))?;
         let url = format!("{server}/{name}");
-        let ours = ours(&url, events)?;
+        let (ours, our_cpu) = ours(&url, events)?;
         let mut connection = PgConnection::establish(&url)?;
-        let raw = raw(&mut connection, &folder, events)?;
+        let (raw, raw_cpu) = raw(&mut connection, &folder, events)?;
         let whats = ["committed", "indexed too"];
         for ((what, ours), raw) in whats.into_iter().zip(ours).zip(raw) {
             let ratio = raw.as_secs_f64() / ours.as_secs_f64();
@@ -76,17 +76,69 @@ fn main() -> anyhow::Result<()> {
                 ratios.push(ratio);
             }
         }
+        let micros =
+            |[client, server]: [Duration; 2]| [client, server].map(|cpu| cpu.as_secs_f64() * 1e6 / events as f64);
+        let ([our_client, our_server], [raw_client, raw_server]) = (micros(our_cpu), micros(raw_cpu));
+        let ratio = (raw_client + raw_server) / (our_client + our_server);
+        println!(
+            "CPU us an event until committed: ours {our_client:.1} + server {our_server:.1}   \
+             raw COPY {raw_client:.1} + server {raw_server:.1}   ratio {ratio:.2}"
+        );
+        cpu_ratios.push(ratio);
         if run + 1 == RUNS {
             sizes(&mut connection, events)?;
         }
     }
-    ratios.sort_unstable_by(f64::total_cmp);
-    println!("median ratio of what is committed {:.2} (guide: 0.6)", ratios[RUNS / 2]);
+    for ratios in [&mut ratios, &mut cpu_ratios] {
+        ratios.sort_unstable_by(f64::total_cmp);
+    }
+    println!(
+        "median ratio of what is committed {:.2} (guide: 0.6), by CPU {:.2}",
+        ratios[RUNS / 2],
+        cpu_ratios[RUNS / 2]
+    );
     Ok(())
 }
 
-/// From the first event to the last one's commit, and until the index knows them all.
-fn ours(url: &str, events: i64) -> anyhow::Result<[Duration; 2]> {
+/// CPU time so far: of this process's threads with a name, and of the server's processes for an application.
+fn cpu(server: &mut PgConnection, thread: &str, application: &str) -> anyhow::Result<[Duration; 2]> {
+    #[derive(QueryableByName)]
+    struct Backend {
+        #[diesel(sql_type = diesel::sql_types::Integer)]
+        pid: i32,
+    }
+    let spent = |of: &std::path::Path| -> anyhow::Result<Duration> {
+        let text = std::fs::read_to_string(of.join("schedstat"))?;
+        let nanos = text.split(' ').next().context("schedstat")?.parse()?;
+        Ok(Duration::from_nanos(nanos))
+    };
+    let mut client = Duration::ZERO;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        if std::fs::read_to_string(task.join("comm"))?.trim() == thread {
+            client += spent(&task)?;
+        }
+    }
+    let backends: Vec<Backend> = diesel::sql_query(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
+    )
+    .bind::<diesel::sql_types::Text, _>(application)
+    .load(server)?;
+    let mut backend = Duration::ZERO;
+    for Backend { pid } in backends {
+        backend += spent(std::path::Path::new(&format!("/proc/{pid}")))?;
+    }
+    Ok([client, backend])
+}
+
+fn since([client, server]: [Duration; 2], [before, server_before]: [Duration; 2]) -> [Duration; 2] {
+    [client - before, server - server_before]
+}
+
+/// From the first event to the last one's commit, and until the index knows them all; and what our writer and the
+/// server spent until the commit.
+fn ours(url: &str, events: i64) -> anyhow::Result<([Duration; 2], [Duration; 2])> {
+    let mut watch = PgConnection::establish(url)?;
     let tracker = Tracker::open(Config {
         storage: Storage::Postgres(Token(url.to_owned())),
         key: Some(Token("ab".repeat(32))),
@@ -101,6 +153,7 @@ fn ours(url: &str, events: i64) -> anyhow::Result<[Duration; 2]> {
         tag("contact.email", "email", email.as_str())?;
     }
     tracker.flush(Duration::MAX)?;
+    let before = cpu(&mut watch, "provenance", "provenance")?;
     let started = Instant::now();
     for number in 0..events {
         let email = people[number as usize % people.len()].as_str();
@@ -115,16 +168,22 @@ fn ours(url: &str, events: i64) -> anyhow::Result<[Duration; 2]> {
     }
     tracker.flush(Duration::MAX)?;
     let committed = started.elapsed();
+    let spent = since(cpu(&mut watch, "provenance", "provenance")?, before);
     // Also brings the index up to date.
     tracker.close();
     let indexed = started.elapsed();
     let refused = tracker.status()["queue"]["refused"].clone();
     anyhow::ensure!(refused == 0, "{refused} events were refused");
-    Ok([committed, indexed])
+    Ok(([committed, indexed], spent))
 }
 
-/// The same rows by COPY alone; without and with those of the index.
-fn raw(connection: &mut PgConnection, folder: &std::path::Path, events: i64) -> anyhow::Result<[Duration; 2]> {
+/// The same rows of `events` and `fingerprints` by COPY alone, with the same indexes; without and with those of
+/// `event_terms`.
+fn raw(
+    connection: &mut PgConnection,
+    folder: &std::path::Path,
+    events: i64,
+) -> anyhow::Result<([Duration; 2], [Duration; 2])> {
     connection.batch_execute(
         "CREATE SCHEMA raw; \
          CREATE TABLE raw.events (LIKE provenance.events INCLUDING ALL); \
@@ -153,16 +212,19 @@ fn raw(connection: &mut PgConnection, folder: &std::path::Path, events: i64) -> 
             "SELECT * FROM provenance.event_terms WHERE seq >= {from} AND seq < {until} ORDER BY term, at, n, seq"
         ))?);
     }
+    connection.batch_execute("SET application_name = 'raw'")?;
+    let before = cpu(connection, "store_postgres", "raw")?;
     let started = Instant::now();
     connection.transaction(|connection| copy!(raw::fingerprints::table, &values, connection))?;
     for batch in &batches {
         connection.transaction(|connection| copy!(raw::events::table, batch, connection))?;
     }
     let committed = started.elapsed();
+    let spent = since(cpu(connection, "store_postgres", "raw")?, before);
     for round in &rounds {
         connection.transaction(|connection| copy!(raw::event_terms::table, round, connection))?;
     }
-    Ok([committed, started.elapsed()])
+    Ok(([committed, started.elapsed()], spent))
 }
 
 fn sizes(connection: &mut PgConnection, events: i64) -> anyhow::Result<()> {

@@ -27,6 +27,8 @@ pub(super) struct Texts {
     known: HashMap<Arc<str>, u32>,
     /// By where a tag's words are: they are kept there, so that no others can come to the same place.
     kinds: HashMap<KindPlace, (KindWords, u32)>,
+    /// By a hash of the words, which hosts that name them anew for each event have in another place each time.
+    worded: HashMap<u64, (KindWords, bool, u32)>,
     /// Of event types.
     types: HashMap<i32, Hash>,
     hashes: Vec<Hash>,
@@ -63,11 +65,28 @@ impl Texts {
         if let Some((_, number)) = self.kinds.get(&place) {
             return *number;
         }
-        let number = self.number(&KindText::of(tag));
-        if self.kinds.len() >= MAX_KNOWN {
-            self.kinds.clear();
+        let hash = self.hasher.hash_one((words.map(|word| &**word), tag.pii));
+        let same = |(known, pii, _): &&(KindWords, bool, u32)| {
+            *pii == tag.pii && known.iter().zip(words).all(|(known, word)| known == word)
+        };
+        let number = match self.worded.get(&hash).filter(same) {
+            Some((.., number)) => *number,
+            None => {
+                let number = self.number(&KindText::of(tag));
+                if self.worded.len() >= MAX_KNOWN {
+                    self.worded.clear();
+                }
+                self.worded.insert(hash, (words.map(Arc::clone), tag.pii, number));
+                number
+            }
+        };
+        // Words that nobody else has are in no tag to come.
+        if words.iter().all(|word| Arc::strong_count(word) > 1) {
+            if self.kinds.len() >= MAX_KNOWN {
+                self.kinds.clear();
+            }
+            self.kinds.insert(place, (words.map(Arc::clone), number));
         }
-        self.kinds.insert(place, (words.map(Arc::clone), number));
         number
     }
 

@@ -440,6 +440,13 @@ impl Tracker {
         }
     }
 
+    /// How much later than others this process does what one of them has to do: the first finds it, and the others
+    /// nothing.
+    fn later_by(&self, most: i64) -> i64 {
+        let [.., a, b] = self.0.instance.id;
+        most * i64::from(u16::from_be_bytes([a, b])) / 65_536
+    }
+
     /// What follows others' erasures, and applies the retention.
     pub(super) fn keeping(&self, eraser: Eraser, version: i64) -> Keeping {
         Keeping {
@@ -579,10 +586,11 @@ impl Keeping {
     /// Finishes what a process that died had begun.
     fn take_over(&mut self, tracker: &Tracker) -> Result<(), Error> {
         let now = Timestamp::now().0;
+        let patience = ABANDONED + tracker.later_by(ABANDONED);
         let mut left: HashMap<ErasureId, Vec<Owner>> = HashMap::new();
         for change in self.eraser.changes(0)? {
             if let Some(owner) = change.owner.filter(|_| !change.is_done)
-                && now.saturating_sub(change.touched_at) > ABANDONED
+                && now.saturating_sub(change.touched_at) > patience
             {
                 left.entry(change.erasure).or_default().push(owner);
             }
@@ -596,10 +604,9 @@ impl Keeping {
     fn retain(&mut self, tracker: &Tracker) -> Result<(), Error> {
         let until = Instant::now() + STRETCH;
         let mut worked = false;
-        let [.., a, b] = tracker.0.instance.id;
         for duty in &mut self.rules {
             if duty.until.is_none() {
-                let before = duty.before(Timestamp::now(), u16::from_be_bytes([a, b]));
+                let before = duty.before(Timestamp::now(), tracker);
                 if duty.last.is_some_and(|last| before <= last) {
                     continue;
                 }
@@ -669,12 +676,11 @@ impl Duty {
         all
     }
 
-    /// In steps, so that not every second has a record of its own. Of many processes each begins a little later than
-    /// another, up to a minute: the first finds something to do, and the others nothing.
-    fn before(&self, now: Timestamp, place: u16) -> Timestamp {
+    /// In steps, so that not every second has a record of its own.
+    fn before(&self, now: Timestamp, tracker: &Tracker) -> Timestamp {
         const SECOND: i64 = 1_000_000;
         let step = (self.kept / 100).clamp(SECOND, 86_400 * SECOND);
-        let later = step.min(60 * SECOND) * i64::from(place) / 65_536;
+        let later = tracker.later_by(step.min(60 * SECOND));
         let before = now.0.saturating_sub(self.kept.saturating_add(later));
         Timestamp(before.div_euclid(step).saturating_mul(step))
     }

@@ -177,7 +177,7 @@ pub(in crate::store) fn find(
         let Some(last) = rows.last() else { break };
         upto = last.first;
         // Rows that begin before this one may reach over it.
-        let enough = limit.checked_sub(1).and_then(|last| found.get(last));
+        let enough = found.get(limit.saturating_sub(1));
         if enough.is_some_and(|spot| spot.at > upto.at.saturating_add(SPAN)) || (rows.len() as i64) < most {
             break;
         }
@@ -245,20 +245,28 @@ struct Stored {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use diesel::connection::SimpleConnection;
     use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
 
     use super::*;
+
+    fn entries(found: &BTreeSet<(i64, i64, i64, i64)>) -> Vec<Entry> {
+        let entry = |(term, at, n, seq): &(i64, i64, i64, i64)| {
+            let (at, n, seq) = (*at, *n, *seq);
+            (Term::from_number(*term), Spot { at, n, seq })
+        };
+        found.iter().map(entry).collect()
+    }
 
     proptest! {
         #[test]
         fn packed_rows_hold_every_entry_once_and_end_within_their_span(
             found in proptest::collection::btree_set((0..4_i64, -200_000..200_000_i64, 0..3_i64, 1..5_000_i64), 0..300),
         ) {
-            let mut entries: Vec<Entry> = found
-                .iter()
-                .map(|(term, at, n, seq)| (Term::from_number(*term), Spot { at: *at, n: *n, seq: *seq }))
-                .collect();
-            entries.sort_unstable();
+            let entries = entries(&found);
             let rows = Row::pack(&entries);
             let unpacked: Vec<Entry> = rows
                 .iter()
@@ -269,5 +277,72 @@ mod tests {
                 prop_assert!(row.spots().all(|spot| spot.at - row.first.at <= SPAN));
             }
         }
+    }
+
+    /// On the server that `scripts/postgres` has begun, as `scripts/test` does; without one it says so.
+    #[test]
+    fn a_table_of_rows_is_what_a_set_of_entries_is() {
+        let Ok(server) = std::env::var("PROVENANCE_TEST_POSTGRES") else {
+            eprintln!("not run: begin it with scripts/postgres");
+            return;
+        };
+        let mut db = PgConnection::establish(&format!("{server}/postgres")).unwrap();
+        db.batch_execute(
+            "CREATE TEMPORARY TABLE event_terms (term BIGINT NOT NULL, at BIGINT NOT NULL, n BIGINT NOT NULL, \
+             seq BIGINT NOT NULL, more BYTEA NOT NULL, PRIMARY KEY (term, at, n, seq))",
+        )
+        .unwrap();
+        // Of each round: its entries, those that come late, and which of all there are then removed.
+        let of_round = |from: i64| {
+            let new = proptest::collection::btree_set((0..3_i64, 0..300_000_i64, 1..4_i64, from..from + 100), 0..60);
+            (
+                new,
+                proptest::collection::vec(any::<prop::sample::Index>(), 0..20),
+                any::<u64>(),
+            )
+        };
+        let rounds = (of_round(1), of_round(101), of_round(201));
+        let db = std::cell::RefCell::new(db);
+        let mut runner = TestRunner::new(Config::with_cases(48));
+        let outcome = runner.run(&rounds, |(a, b, c)| {
+            let db = &mut *db.borrow_mut();
+            db.batch_execute("TRUNCATE event_terms").unwrap();
+            let mut model: BTreeSet<Entry> = BTreeSet::new();
+            for (indexed, (new, again, fate)) in [(0, a), (100, b), (200, c)] {
+                let mut added = entries(&new);
+                let known: Vec<Entry> = model.iter().copied().collect();
+                // What is there comes once more, under its own term and another one.
+                for at in &again {
+                    if !known.is_empty() {
+                        let (term, spot) = *at.get(&known);
+                        added.extend([(term, spot), (Term::from_number((term.number() + 1) % 3), spot)]);
+                    }
+                }
+                add(db, added.clone(), indexed).unwrap();
+                model.extend(added);
+                let gone = |entry: &Entry| (entry.1.seq.unsigned_abs().wrapping_mul(fate | 1) >> 7) % 4 == 0;
+                let removed: Vec<Entry> = model.iter().copied().filter(gone).collect();
+                remove(db, removed).unwrap();
+                model.retain(|entry| !gone(entry));
+                for term in (0..3).map(Term::from_number) {
+                    let mut all: Vec<Spot> = model
+                        .iter()
+                        .filter(|(of, _)| *of == term)
+                        .map(|(_, spot)| *spot)
+                        .collect();
+                    all.reverse();
+                    let (mut paged, mut before) = (Vec::new(), Spot::END);
+                    loop {
+                        let page = find(db, term, before, 7).unwrap();
+                        let Some(last) = page.last() else { break };
+                        before = *last;
+                        paged.extend(page);
+                    }
+                    prop_assert_eq!(&paged, &all);
+                }
+            }
+            Ok(())
+        });
+        outcome.unwrap();
     }
 }
