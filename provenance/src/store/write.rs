@@ -278,11 +278,22 @@ impl Writer {
         let failed = |e| schema::failed(&path, &e);
         let all = fingerprints::table.count().get_result::<i64>(&mut self.connection);
         let all = usize::try_from(all.map_err(failed)?).unwrap_or(usize::MAX);
-        let values = match all <= max_values {
-            true => all_values(&mut self.connection, &mut self.known, all),
-            false => newest_values(&mut self.connection, &mut self.known, max_values),
+        let kinds = kinds(&mut Db::Sqlite(&mut self.connection)).map_err(failed)?;
+        let rows = fingerprints::table.select(StoredValue::as_select()).into_boxed();
+        // All are quicker read as they lie, which is nearly the order of their times.
+        let rows = match all <= max_values {
+            true => rows.order((fingerprints::n, fingerprints::id)),
+            false => rows.order(fingerprints::created_at.desc()),
         };
-        let values = values.map_err(failed)?;
+        let rows = rows
+            .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(&mut self.connection)
+            .map_err(failed)?;
+        self.known.reserve(all.min(max_values));
+        let mut values = take_in(rows, &kinds, &mut self.known, max_values).map_err(failed)?;
+        if all <= max_values {
+            values.reverse();
+            values.sort_by_key(|value| std::cmp::Reverse(value.tag.created_at));
+        }
         self.knows_all = self.known.len() < max_values.saturating_mul(4);
         let links = owner_links::table
             .select((owner_links::a, owner_links::b))
@@ -560,49 +571,6 @@ pub(super) fn kinds_of(connection: &mut Db<'_>, wanted: Vec<(i64, i32)>) -> Quer
     catalog.load(connection, wanted.iter().copied())?;
     let kind = |(n, id): (i64, i32)| Some(((n, id), catalog.get(n, id)?.kind()?.clone()));
     Ok(wanted.into_iter().filter_map(kind).collect())
-}
-
-/// All registered values, newest first. They are read in the order in which they lie, which is nearly that of
-/// their times: to look each one up in the order of an index takes twice as long.
-fn all_values(connection: &mut SqliteConnection, known: &mut KnownValues, all: usize) -> QueryResult<Vec<Value>> {
-    const AT_ONCE: i64 = 4_096;
-    let mut values = Vec::with_capacity(all);
-    known.reserve(all);
-    let mut kinds = Kinds::new();
-    let (mut n, mut id) = (i64::MIN, i64::MAX);
-    loop {
-        let rows: Vec<StoredValue> = fingerprints::table
-            .filter(fingerprints::n.eq(n).and(fingerprints::id.gt(id)))
-            .order(fingerprints::id)
-            .limit(AT_ONCE)
-            .select(StoredValue::as_select())
-            .load(connection)?;
-        let Some(last) = rows.last() else {
-            let next = fingerprints::table.filter(fingerprints::n.gt(n));
-            match next.select(diesel::dsl::min(fingerprints::n)).first(connection)? {
-                Some(next) => (n, id) = (next, i64::MIN),
-                None => break,
-            }
-            continue;
-        };
-        id = last.id;
-        let new: HashSet<_> = rows.iter().map(|row| (row.n, row.tag)).collect();
-        let new = new.into_iter().filter(|kind| !kinds.contains_key(kind)).collect();
-        kinds.extend(kinds_of(&mut Db::Sqlite(connection), new)?);
-        values.append(&mut take_in(rows.into_iter().map(Ok), &kinds, known, all)?);
-    }
-    values.sort_by_key(|value| std::cmp::Reverse(value.tag.created_at));
-    Ok(values)
-}
-
-/// The newest of more than are kept in memory.
-fn newest_values(connection: &mut SqliteConnection, known: &mut KnownValues, most: usize) -> QueryResult<Vec<Value>> {
-    let kinds = kinds(&mut Db::Sqlite(connection))?;
-    let rows = fingerprints::table
-        .order(fingerprints::created_at.desc())
-        .select(StoredValue::as_select())
-        .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(connection)?;
-    take_in(rows, &kinds, known, most)
 }
 
 /// Values that were registered before, in the order of their rows.
