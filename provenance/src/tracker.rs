@@ -29,7 +29,7 @@ use crate::error::ErrorKind;
 use crate::fleet::Following;
 use crate::keeper::Keeper;
 use crate::key::{Keys, Origin};
-use crate::memo::{Hashes, Key, Memo, Seen};
+use crate::memo::{Hashes, Key, Memo, RowKey, Seen};
 use crate::policy;
 #[cfg(feature = "reqwest")]
 use crate::recorder::Written;
@@ -122,7 +122,6 @@ enum Use {
     Value,
     Owner,
     Tag,
-    Row,
     Derivation,
 }
 
@@ -910,8 +909,8 @@ impl Tracker {
     }
 
     /// Begins the key of a loaded row. What is known of rows ends when the registry forgets.
-    pub(crate) fn row_key(&self) -> Key {
-        let mut key = self.0.hashes.begin(Use::Row as u8);
+    pub(crate) fn row_key(&self) -> RowKey<'_> {
+        let mut key = self.0.hashes.row();
         key.number(self.0.registry.generation());
         key
     }

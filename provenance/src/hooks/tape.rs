@@ -76,7 +76,10 @@ pub(crate) struct Place {
 impl Tape {
     /// An empty one, with buffers of one that was dropped.
     pub(crate) fn take() -> Self {
-        let own = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.pop()).ok().flatten();
+        let own = SPARE
+            .try_with(|spare| spare.try_borrow_mut().ok()?.pop())
+            .ok()
+            .flatten();
         let (buffer, steps) = own.or_else(|| SHARED.try_lock().ok()?.pop()).unwrap_or_default();
         Tape {
             buffer,
@@ -117,11 +120,6 @@ impl Tape {
     /// Whether there was more than a tape keeps.
     pub(crate) fn is_capped(&self) -> bool {
         self.capped
-    }
-
-    /// Whether something could not be visited.
-    pub(crate) fn has_missed(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Missed(_)))
     }
 
     /// The declared fields that had a value.

@@ -334,7 +334,10 @@ mod tests {
 
     #[test]
     fn what_is_broken_off_gives_the_names_up_to_there() {
-        assert_eq!(names(br#"{"a": 1, "b": [{"c": "x\"}"#), (vec!["a".into(), "b".into(), "c".into()], false));
+        assert_eq!(
+            names(br#"{"a": 1, "b": [{"c": "x\"}"#),
+            (vec!["a".into(), "b".into(), "c".into()], false)
+        );
         assert_eq!(names(br#"{"a": 1, "b"#), (vec!["a".into()], false));
         assert_eq!(names(br#"{"\ud800": 1, "a\u0062" : 2}"#), (vec!["ab".into()], true));
     }
