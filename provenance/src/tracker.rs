@@ -34,7 +34,7 @@ use crate::fleet::Following;
 use crate::hex::hex;
 use crate::keeper::Keeper;
 use crate::key::{Keys, Origin};
-use crate::memo::{Hashes, Key, Memo, Seen};
+use crate::memo::{Hashes, Key, Memo, RowKey, Seen};
 use crate::policy;
 use crate::recorder::{Recorder, Written};
 use crate::registry::Registry;
@@ -126,7 +126,6 @@ enum Use {
     Value,
     Owner,
     Tag,
-    Row,
     Derivation,
 }
 
@@ -956,8 +955,8 @@ impl Tracker {
     }
 
     /// Begins the key of a loaded row. What is known of rows ends when the registry forgets.
-    pub(crate) fn row_key(&self) -> Key {
-        let mut key = self.0.hashes.begin(Use::Row as u8);
+    pub(crate) fn row_key(&self) -> RowKey<'_> {
+        let mut key = self.0.hashes.row();
         key.number(self.0.registry.generation());
         key
     }

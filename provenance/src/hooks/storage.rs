@@ -7,6 +7,7 @@ use dashmap::DashMap;
 use super::tape::{Place, Tape};
 use super::{access, input};
 use crate::deferred::Series;
+use crate::memo::RowKey;
 use crate::scope::Scope;
 use crate::site::{Column, ModelSite};
 use crate::tracked::{Field, Sink, Value, Visitor};
@@ -324,30 +325,58 @@ impl Write {
 
 /// A row of a model was read: its values are known to whoever asks from now on.
 ///
-/// Rows are read again and again; one whose every value is registered needs no more than a look.
-pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl FnOnce(&mut Visitor<'_>)) {
+/// Rows are read again and again; one whose every value is registered needs no more than a look. So the first
+/// visit makes its key alone.
+pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
+    let mut glance = Glance(tracker.row_key());
+    glance.0.number(std::ptr::from_ref(site).addr() as u64);
+    visit(&mut Visitor::new(&mut glance));
+    let key = glance.0.end();
+    let (known, counted) = (tracker.knows_row(key), tracker.config().access_events);
+    if known && !counted {
+        return;
+    }
     let mut tape = Tape::take();
     visit(&mut Visitor::new(&mut tape));
-    if tracker.config().access_events {
+    if counted {
         access::row(tracker, site, tape.fields().filter_map(|field| column(site, field)));
     }
-    let mut key = tracker.row_key();
-    key.number(std::ptr::from_ref(site).addr() as u64);
-    tape.mark(&mut key);
-    let key = key.end();
-    // What is counted once a row has to be counted the next time too.
-    if !tracker.knows_row(key) || tape.has_missed() {
-        let at = Timestamp::now();
-        if tape.bytes() > MOST_RAW {
-            tracker.work_off();
-            row(tracker, site, at, key, |sink| tape.play(sink));
-        } else {
-            tracker.defer_in(
-                tape.size(),
-                || Rows::new(tracker),
-                |rows| rows.add(site, at, key, &tape),
-            );
-        }
+    if known {
+        return;
+    }
+    let at = Timestamp::now();
+    if tape.bytes() > MOST_RAW {
+        tracker.work_off();
+        row(tracker, site, at, key, |sink| tape.play(sink));
+    } else {
+        tracker.defer_in(
+            tape.size(),
+            || Rows::new(tracker),
+            |rows| rows.add(site, at, key, &tape),
+        );
+    }
+}
+
+/// Makes a row's key, and nothing of its values.
+struct Glance<'t>(RowKey<'t>);
+
+impl Sink for Glance<'_> {
+    fn begin(&mut self) {
+        self.0.number(1);
+    }
+
+    fn end(&mut self) {
+        self.0.number(2);
+    }
+
+    fn owner(&mut self, kind: &'static str, value: Value<'_>) {
+        self.0.number(kind.as_ptr().addr() as u64);
+        self.0.value(value);
+    }
+
+    fn declared(&mut self, field: &'static Field, value: Value<'_>) {
+        self.0.number(std::ptr::from_ref(field).addr() as u64);
+        self.0.value(value);
     }
 }
 
@@ -406,6 +435,7 @@ fn row(tracker: &Tracker, site: &'static ModelSite, at: Timestamp, key: u128, te
             tracker.register(observed, owner, &source(site, column), true, at);
         }
     }
+    // What is counted once a row has to be counted the next time too.
     if agreed && seen.missed.is_none() {
         tracker.note_row(key);
     }

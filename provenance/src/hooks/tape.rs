@@ -122,11 +122,6 @@ impl Tape {
         self.capped
     }
 
-    /// Whether something could not be visited.
-    pub(crate) fn has_missed(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Missed(_)))
-    }
-
     /// The declared fields that had a value.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &'static Field> {
         self.steps.iter().filter_map(|step| match step {

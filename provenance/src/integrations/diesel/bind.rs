@@ -185,7 +185,7 @@ where
 }
 
 /// A row was read into a model; `visit` visits it whole.
-pub fn loaded(site: &'static ModelSite, visit: impl FnOnce(&mut Visitor<'_>)) {
+pub fn loaded(site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
     tracker::with(|tracker| {
         slot::row();
         storage::loaded(tracker, site, visit);
