@@ -130,7 +130,11 @@ pub(super) fn reserve<T>(count: usize) -> Vec<T> {
         let spare = room.spare_capacity_mut();
         let (first, bytes) = (spare.as_mut_ptr().cast::<u8>(), size_of_val(spare));
         let before = first.align_offset(PAGE);
-        if let Some(within) = bytes.checked_sub(before).map(|within| within & !(PAGE - 1)).filter(|within| *within > 0) {
+        if let Some(within) = bytes
+            .checked_sub(before)
+            .map(|within| within & !(PAGE - 1))
+            .filter(|within| *within > 0)
+        {
             use rustix::mm::{Advice, madvise};
             // SAFETY: whole pages within an allocation that nobody else has; the advice does not change what is in them.
             // Where it is not taken, pages are small.

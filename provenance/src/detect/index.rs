@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::entry::Entry;
 use super::anchor::{Anchor, AnchorKey, LONGEST};
+use super::entry::Entry;
 use super::filter::Filter;
 use super::table::{Key, Table};
 use super::{Form, decode};
@@ -221,9 +221,7 @@ impl Index {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lengths
-            .iter()
-            .all(|lengths| lengths.load(Ordering::Acquire) == 0)
+        self.lengths.iter().all(|lengths| lengths.load(Ordering::Acquire) == 0)
     }
 
     pub(super) fn has(&self, lane: Lane) -> bool {
@@ -298,7 +296,12 @@ impl Index {
             .collect();
         // What was forgotten meanwhile may have made room for another.
         let still = ids(&mut found);
-        found.extend(values.iter().filter(|(id, _)| still.contains(id)).map(|(_, known)| *known));
+        found.extend(
+            values
+                .iter()
+                .filter(|(id, _)| still.contains(id))
+                .map(|(_, known)| *known),
+        );
         found
     }
 
@@ -336,11 +339,15 @@ impl Index {
                 _ => read(self.forms(key)).table.prefetch(key),
             }
         }
-        entry.anchors.iter().for_each(|anchor| filters.current.prefetch(*anchor));
+        entry
+            .anchors
+            .iter()
+            .for_each(|anchor| filters.current.prefetch(*anchor));
         drop(filters);
 
         let mut anchors = entry.anchors.iter().copied();
-        let Some(id) = write(self.forms(own)).insert(own, entry, fingerprint, anchors.next().unwrap_or_default()) else {
+        let Some(id) = write(self.forms(own)).insert(own, entry, fingerprint, anchors.next().unwrap_or_default())
+        else {
             return;
         };
         for further in &entry.further {
@@ -502,7 +509,7 @@ impl Forms {
             Some(id) => Id(id),
             None => {
                 if self.values.len() == self.values.capacity() {
-                    self.values.reserve_exact(self.values.len() / 8 + 4);
+                    self.values.reserve_exact(self.values.len() / 4 + 4);
                 }
                 self.values.push(value);
                 Id::new(own.shard(SHARDS), self.values.len() - 1)

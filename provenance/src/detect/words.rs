@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::entry::{BARE, begins_bare, is_separator};
 use super::anchor::{ANCHOR, LONGEST, length_bit};
+use super::entry::{BARE, begins_bare, is_separator};
 use super::index::{Known, Lane};
 use super::scan::{At, Find, LOOKUP, Scanner};
 use super::{Form, json};
@@ -186,7 +186,9 @@ impl Scanner<'_> {
         while rest != 0 {
             let end = start + rest.trailing_zeros() as usize + 1;
             rest &= rest - 1;
-            let Some(needle) = text.as_bytes().get(start..end) else { break };
+            let Some(needle) = text.as_bytes().get(start..end) else {
+                break;
+            };
             if !self.spend(4) {
                 return false;
             }

@@ -69,7 +69,13 @@ impl Chunk {
         }
         let mut word = before.word >> 63;
         let mut high = before.high >> 63;
-        for ((ends, digits), now) in self.ends.iter_mut().zip(&mut self.digits).zip(&self.masks).take(self.count + 1) {
+        for ((ends, digits), now) in self
+            .ends
+            .iter_mut()
+            .zip(&mut self.digits)
+            .zip(&self.masks)
+            .take(self.count + 1)
+        {
             *ends = !now.word & (now.word << 1 | word) | now.high | now.high << 1 | high;
             *digits = now.digit;
             (word, high) = (now.word >> 63, now.high >> 63);
@@ -104,7 +110,10 @@ impl Chunk {
     #[inline(always)]
     pub(super) fn short_ends(&self, offset: u16) -> u8 {
         let from = usize::from(offset) % MOST + 1;
-        let pair = self.end_bytes.get(from / 8..from / 8 + 2).and_then(|pair| pair.first_chunk());
+        let pair = self
+            .end_bytes
+            .get(from / 8..from / 8 + 2)
+            .and_then(|pair| pair.first_chunk());
         (pair.map_or(0, |pair| u16::from_le_bytes(*pair)) >> (from % 8)) as u8 & SHORT as u8
     }
 
