@@ -180,6 +180,7 @@ fn bodies() -> Vec<Bodies> {
         set("prose", Media::Text, prose),
         set("CSV", Media::Text, csv),
         set("form", Media::Form, form),
+        set("flood", Media::Json, flood),
     ]
 }
 
@@ -222,6 +223,19 @@ fn people(dice: &mut Dice, length: usize, known: &str) -> String {
             dice.below(1000),
         )
         .unwrap();
+    }
+    text.pop();
+    text + "]}"
+}
+
+/// What is nearly registered, everywhere: all but the last letter or digit is that of one of the first thousand.
+fn flood(dice: &mut Dice, length: usize, known: &str) -> String {
+    let mut text = format!(r#"{{"contact":"{known}","results":["#);
+    while text.len() < length {
+        let (_, mut near) = value(dice.below(1000));
+        let last = near.pop();
+        near.push(if last == Some('x') { 'y' } else { 'x' });
+        write!(text, r#""{near}","#).unwrap();
     }
     text.pop();
     text + "]}"

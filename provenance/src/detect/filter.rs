@@ -3,8 +3,6 @@
 //! Words of 64 bits, each a small Bloom filter, and beside each the lengths of all that fell into it. What was
 //! added is never denied; what was taken away is, once the index builds a new filter.
 
-#[cfg(doc)]
-use std::sync::atomic::fence;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::anchor::{ANCHOR, Anchor, AnchorKey, BARE, BEGINS, length_bit};
@@ -44,7 +42,7 @@ pub(super) struct Probe<'f> {
 
 impl Probe<'_> {
     /// Whether anything may have been added with this hash, of which these are the [`bloom`] bits; or else anything short
-    /// that begins so (see [`AnchorKey::begin`]) and has one of these lengths. Who goes by the answer needs a [`fence`].
+    /// that begins so (see [`AnchorKey::begin`]) and has one of these lengths. Who goes by the answer needs a fence.
     #[inline(always)]
     pub(super) fn passes(self, hash: u32, bits: u64, begin: u16, shorts: u8) -> bool {
         let word = self.words.get(place(hash, self.shift));
@@ -66,6 +64,7 @@ impl Filter {
         }
     }
 
+    /// What asks of many keys at once.
     pub(super) fn probe(&self) -> Probe<'_> {
         Probe {
             words: &self.anchors.words,
@@ -93,6 +92,7 @@ impl Filter {
         self.lengths.load(Ordering::Acquire)
     }
 
+    /// Asks the processor for what [`get`](Self::get) looks at last.
     #[inline(always)]
     pub(super) fn prefetch_lengths(&self, hash: u32) {
         if let Some(lengths) = self.lengths_of.get(place(hash, self.anchors.shift)) {
@@ -108,6 +108,12 @@ impl Filter {
             Some(lengths) => lengths.load(Ordering::Acquire),
             None => 0,
         }
+    }
+
+    /// Asks the processor for what [`has_whole`](Self::has_whole) looks at.
+    #[inline(always)]
+    pub(super) fn prefetch_whole(&self, whole: u32) {
+        self.wholes.prefetch(whole);
     }
 
     /// Whether anything of at least eight bytes may have been added that has this hash as a whole.
@@ -157,6 +163,7 @@ impl Bloom {
         }
     }
 
+    #[inline(always)]
     fn prefetch(&self, hash: u32) {
         if let Some(word) = self.words.get(place(hash, self.shift)) {
             prefetch(word);

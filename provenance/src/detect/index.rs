@@ -509,7 +509,7 @@ impl Forms {
             Some(id) => Id(id),
             None => {
                 if self.values.len() == self.values.capacity() {
-                    self.values.reserve_exact(self.values.len() / 8 + 4);
+                    self.values.reserve_exact(self.values.len() / 4 + 4);
                 }
                 self.values.push(value);
                 Id::new(own.shard(SHARDS), self.values.len() - 1)

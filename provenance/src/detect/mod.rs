@@ -40,12 +40,15 @@
 //! that are neither private nor this machine's. What overlaps a registered value is that value. `shapes` has the rules.
 //!
 //! # How it is quick
-//! Most of what leaves holds nothing. `classify` turns 64 bytes at a time into bit masks; the `sieve`
-//! asks a small filter of keyed anchors (`filter`) at each token's start, with the lengths that could
-//! end there, and at groups of digits with what they could be read as; it does so on a JSON
-//! document as it stands. Only what passes is looked at by the exact rules (`words`, `digits`),
-//! and only there are JSON leaves located and places written. The sieve never holds back what
+//! Most of what leaves holds nothing. `classify` turns 64 bytes at a time into bit masks; the `sieve` reads a chunk
+//! of them in steps: masks rule out what they can, what is left is hashed together, and a small filter of keyed anchors
+//! (`filter`) is asked at each token's start, with the lengths that could end there, and at groups of digits with what
+//! they could be read as. It does so on a JSON document as it stands. Only what passes is looked at by the exact rules
+//! (`words`, `digits`), and only there are JSON leaves located and places written. The sieve never holds back what
 //! the exact rules would find; a test compares the two.
+//!
+//! Hashes stand in packed tables (`table`) in shards with a lock each, which only what passed the sieve waits for; what
+//! is kept of an anchor stands beside its hash, so that filters can grow and forget while scans go on.
 //!
 //! # Strength
 //! Strong are emails, phones of at least 7 digits, dates, numbers of at least 6 significant digits,

@@ -20,6 +20,11 @@ impl Key {
         self.0[1] as u8 | TAKEN
     }
 
+    /// The place in a bucket that is tried first.
+    fn place(self) -> usize {
+        (self.0[1] >> 8) as usize % BUCKET
+    }
+
     /// The bucket of `count` in which it is looked for first. Grows with the hash, so that a table grows in one pass.
     fn bucket(self, count: usize) -> usize {
         ((u64::from(self.0[0]) * count as u64) >> 32) as usize
@@ -57,10 +62,13 @@ impl<T: Copy + Default> Table<T> {
         }
     }
 
-    /// Asks the processor for what will be looked at first under this key.
+    /// Asks the processor for what will be looked at first, or written, under this key.
     pub(super) fn prefetch(&self, key: Key) {
-        if let Some(tags) = self.tags.get(key.bucket(self.tags.len())) {
+        let bucket = key.bucket(self.tags.len());
+        if let Some((tags, slots)) = self.tags.get(bucket).zip(self.slots.get(bucket)) {
             prefetch(tags);
+            prefetch(&slots[key.place()]);
+            prefetch(&slots[(key.place() + 3) % BUCKET]);
         }
     }
 
@@ -120,9 +128,10 @@ impl<T: Copy + Default> Table<T> {
             let Some((tags, slots)) = self.tags.get_mut(bucket).zip(self.slots.get_mut(bucket)) else {
                 return;
             };
-            let room = !u128::from_le_bytes(*tags) & HIGH;
+            // From its own place on, so that it can be foretold.
+            let room = (!u128::from_le_bytes(*tags) & HIGH).rotate_right(8 * key.place() as u32);
             if room != 0 {
-                let place = room.trailing_zeros() as usize / 8;
+                let place = (room.trailing_zeros() as usize / 8 + key.place()) % BUCKET;
                 self.taken += 1;
                 self.used += usize::from(tags[place] == FREE);
                 tags[place] = key.tag();
@@ -163,7 +172,7 @@ const HIGH: u128 = LOW << 7;
 /// The high bits of the bytes that are this tag; above one of them, others may be set that are not.
 #[inline(always)]
 fn with_tag(tags: &[u8; BUCKET], tag: u8) -> u128 {
-    let other = u128::from_le_bytes(*tags) ^ LOW * u128::from(tag);
+    let other = u128::from_le_bytes(*tags) ^ (LOW * u128::from(tag));
     other.wrapping_sub(LOW) & !other & HIGH
 }
 
@@ -183,7 +192,7 @@ mod tests {
             let mut map: HashMap<u128, Vec<u32>> = HashMap::new();
             for (insert, n, item) in steps {
                 // Few buckets, few tags.
-                let hash = n % 3 * 0x5000_0000 | (n % 2) << 32 | n << 64;
+                let hash = (n % 3 * 0x5000_0000) | (n % 2) << 32 | n << 64;
                 let key = Key::new(hash);
                 let held = map.entry(hash).or_default();
                 if insert {

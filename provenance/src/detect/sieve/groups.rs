@@ -177,7 +177,11 @@ impl Sieve<'_> {
         if opens && closes && self.decimal(run) {
             return true;
         }
-        if commas && run.split(|byte| *byte == b',').any(|piece| self.decimal(piece)) {
+        if commas
+            && run
+                .split(|byte| *byte == b',')
+                .any(|piece| !is_plain(piece) && self.decimal(piece))
+        {
             return true;
         }
         if !opens || run.first() == Some(&b'0') {
@@ -365,14 +369,28 @@ fn is_kept(bytes: &[u8], at: usize, end: usize) -> bool {
         .take(NUMBER)
         .take_while(|byte| byte.is_ascii_digit())
         .count();
-    let last = byte_at(bytes, end + fraction);
-    // Three digits could be a group of thousands.
-    let kept = !matches!(fraction, 0 | 3) && last != b'0' && (byte_at(bytes, at) != b'0' || end - at == 1);
-    kept && match rest.get(fraction..).unwrap_or_default() {
-        [] | [b'"' | b'}' | b']' | b'\n', ..] => true,
-        [b',', next, ..] => !next.is_ascii_digit() && *next != b' ',
-        _ => false,
-    }
+    let last = end + 1 + fraction;
+    is_plain(bytes.get(at..last).unwrap_or_default())
+        && match bytes.get(last..).unwrap_or_default() {
+            [] | [b'"' | b'}' | b']' | b'\n', ..] => true,
+            [b',', next, ..] => !next.is_ascii_digit() && *next != b' ',
+            _ => false,
+        }
+}
+
+/// Whether digits, perhaps with a point, are a number as it is kept, and no other: it was met as a word already.
+fn is_plain(text: &[u8]) -> bool {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let whole = digits == 1 || digits > 1 && text.first() != Some(&b'0');
+    whole
+        && match text.get(digits..).unwrap_or_default() {
+            [] => true,
+            // Three digits could be a group of thousands.
+            [b'.', fraction @ ..] => {
+                !matches!(fraction, [] | [_, _, _] | [.., b'0']) && fraction.iter().all(u8::is_ascii_digit)
+            }
+            _ => false,
+        }
 }
 
 /// Whether an exponent and nothing more of a word is written here.

@@ -13,7 +13,7 @@ mod starts;
 use std::sync::Arc;
 
 pub(super) use self::chunk::runs;
-use self::chunk::{Chunk, Offsets, byte_at, long, pair_of};
+use self::chunk::{Chunk, Offsets, long, pair_of};
 use self::document::DocumentJob;
 pub(super) use self::document::Outline;
 use self::starts::{SHORT, Starts, TINY, month};
@@ -83,7 +83,7 @@ impl<'d> Sieve<'d> {
         let filter = index.filter();
         let numbers = index.lengths(Lane::Number);
         // With their signs; the longest are counted together.
-        let numbers = u64::from(numbers >> 1) | u64::from(numbers >> 2) | u64::from(numbers >> 31) * (!0 << 30);
+        let numbers = u64::from(numbers >> 1) | u64::from(numbers >> 2) | (u64::from(numbers >> 31) * (!0 << 30));
         let phones = index.lengths(Lane::Phone);
         Sieve {
             index,
@@ -123,8 +123,8 @@ impl<'d> Sieve<'d> {
         #[cfg(test)]
         if self.open {
             words.extend(0..text.len());
-            let before = |at: usize| at.checked_sub(1).map_or(0, |before| byte_at(text, before));
-            digits.extend((0..text.len()).filter(|at| match byte_at(text, *at) {
+            let before = |at: usize| at.checked_sub(1).map_or(0, |before| chunk::byte_at(text, before));
+            digits.extend((0..text.len()).filter(|at| match chunk::byte_at(text, *at) {
                 b'0'..=b'9' => !before(*at).is_ascii_digit(),
                 letter => letter.is_ascii_alphabetic() && !before(*at).is_ascii_alphanumeric(),
             }));

@@ -26,6 +26,7 @@ pub(super) struct Starts {
     begins: [u16; MOST],
     shorts: [u8; MOST],
     survivors: Offsets,
+    doubts: Doubts,
 }
 
 impl Starts {
@@ -40,8 +41,20 @@ impl Starts {
             begins: [0; MOST],
             shorts: [0; MOST],
             survivors: Offsets::new(),
+            doubts: Doubts {
+                all: [(0, 0, 0); DOUBTS],
+                count: 0,
+            },
         }
     }
+}
+
+const DOUBTS: usize = 128;
+
+/// Offsets and lengths of what begins like something known, with the hash of all of it.
+struct Doubts {
+    all: [(u16, u8, u32); DOUBTS],
+    count: usize,
 }
 
 impl Sieve<'_> {
@@ -109,11 +122,15 @@ impl Sieve<'_> {
         for place in starts.survivors.get() {
             let place = usize::from(*place) % MOST;
             let offset = words.get(place).copied().unwrap_or_default();
-            let found = self.found(bytes, chunk, offset, starts.hashes[place]);
+            let found = self.found(bytes, chunk, offset, starts.hashes[place], &mut starts.doubts);
             if found != 0 {
                 pass(chunk.at(offset), chunk.is_digit(offset), found);
             }
+            if starts.doubts.count > DOUBTS - LONGEST {
+                self.settle(chunk, &mut starts.doubts, &mut pass);
+            }
         }
+        self.settle(chunk, &mut starts.doubts, &mut pass);
         starts.words.clear();
         for offset in starts.ids.get() {
             if self.begins_bare(chunk.word(*offset)) && self.bare_id(bytes, chunk, *offset) {
@@ -134,9 +151,10 @@ impl Sieve<'_> {
         starts.months.clear();
     }
 
-    /// The bits of the lengths, among those that end with a word, of what is likely to be known that begins at an offset.
-    #[inline(never)]
-    fn found(&self, bytes: &[u8], chunk: &Chunk, offset: u16, hash: u32) -> u64 {
+    /// The bits of the lengths, among those that end with a word, of what is likely to be known that begins at an offset;
+    /// what hangs on a look at the whole of it is left to [`settle`](Self::settle).
+    #[inline(always)]
+    fn found(&self, bytes: &[u8], chunk: &Chunk, offset: u16, hash: u32, doubts: &mut Doubts) -> u64 {
         let mut found = 0;
         let word = chunk.word(offset);
         let ends = chunk.ends(offset);
@@ -148,17 +166,36 @@ impl Sieve<'_> {
             found |= self.filter.get(self.key.hash(short(word, length))) & bit;
         }
         let mut lengths = self.filter.get(hash) & ends & !SHORT;
+        // Of the longest nobody knows how long they are.
+        found |= lengths & length_bit(LONGEST);
+        lengths &= !length_bit(LONGEST);
         let at = chunk.at(offset);
         while lengths != 0 {
-            let bit = lengths & lengths.wrapping_neg();
-            let length = bit.trailing_zeros() as usize + 1;
-            lengths ^= bit;
-            // Of the longest nobody knows how long they are.
-            if length == LONGEST || bytes.get(at..at + length).is_some_and(|text| self.has_whole(text)) {
-                found |= bit;
+            let length = lengths.trailing_zeros() as usize + 1;
+            lengths &= lengths - 1;
+            if let Some(text) = bytes.get(at..at + length) {
+                let whole = self.key.whole(text);
+                self.filter.prefetch_whole(whole);
+                doubts.all[doubts.count % DOUBTS] = (offset, length as u8, whole);
+                doubts.count += 1;
             }
         }
         found
+    }
+
+    /// Passes on those of which all is likely to be known.
+    #[inline(always)]
+    fn settle(&self, chunk: &Chunk, doubts: &mut Doubts, pass: &mut impl FnMut(usize, bool, u64)) {
+        for (offset, length, whole) in doubts.all.iter().take(doubts.count) {
+            if self.filter.has_whole(*whole) {
+                pass(
+                    chunk.at(*offset),
+                    chunk.is_digit(*offset),
+                    length_bit(usize::from(*length)),
+                );
+            }
+        }
+        doubts.count = 0;
     }
 
     /// Whether something could be known that begins here, with spaces for pluses.
