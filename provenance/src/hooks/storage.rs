@@ -31,12 +31,15 @@ pub(crate) struct Write {
     was_bound: bool,
     values: Vec<Stored>,
     /// Whose values were asked for last.
-    last: Option<(Arc<Tape>, Option<Arc<[Owner]>>)>,
+    last: Option<Named>,
     /// Whose the rows are, where no value says it.
     pub(crate) owners: Option<Arc<[Owner]>>,
     /// Why it is not certain, if it is not.
     pub(crate) doubt: Option<Doubt>,
 }
+
+/// What a record says of whose it is, and who that is.
+struct Named(Arc<Tape>, Option<Arc<[Owner]>>);
 
 /// A value as it was bound.
 struct Staged {
@@ -199,7 +202,7 @@ impl Write {
 
     /// Whom a record names. Asked once a record: what is the same says that it is of one row.
     fn named(&mut self, tape: &Arc<Tape>) -> Option<Arc<[Owner]>> {
-        if let Some((last, owners)) = &self.last
+        if let Some(Named(last, owners)) = &self.last
             && Arc::ptr_eq(last, tape)
         {
             return owners.clone();
@@ -207,7 +210,7 @@ impl Write {
         let mut seen = Seen::new(&self.tracker);
         tape.play(&mut seen);
         let owners = (!seen.owners.is_empty()).then(|| seen.owners.into());
-        self.last = Some((tape.clone(), owners.clone()));
+        self.last = Some(Named(tape.clone(), owners.clone()));
         owners
     }
 

@@ -313,8 +313,7 @@ mod tests {
         leaf.prop_recursive(4, 40, 6, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..6).prop_map(Json::from),
-                prop::collection::btree_map(r#"[a-c\":\u{e9}]{1,3}"#, inner, 0..6)
-                    .prop_map(|members| Json::from_iter(members)),
+                prop::collection::btree_map(r#"[a-c\":\u{e9}]{1,3}"#, inner, 0..6).prop_map(Json::from_iter),
             ]
         })
     }

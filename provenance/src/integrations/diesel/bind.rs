@@ -111,10 +111,9 @@ impl<V> Bind<V> {
                 Shown::ByValue(visit) => {
                     let mut tape = Tape::take();
                     visit(&self.value, &mut Visitor::new(&mut tape));
-                    let staged = self.stage_in(tracker, dialect, tape.is_empty(), |write, owners| {
+                    self.stage_in(tracker, dialect, tape.is_empty(), |write, owners| {
                         write.stage(self.column, &tape, owners);
-                    });
-                    staged
+                    })
                 }
                 Shown::Before(Before(seen)) => self.stage_in(tracker, dialect, seen.is_empty(), |write, owners| {
                     write.stage_seen(self.column, seen, owners);
