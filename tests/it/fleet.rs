@@ -517,7 +517,7 @@ fn a_batch_whose_commit_is_cut_off_is_there_once() {
             // A batch of values alone has no place in the chain: it is known by its first value.
             let _in_force = test::scoped(&tracker);
             let _scope = Scope::new("signup").enter();
-            tag("contact.email", "email", &format!("alone{number}@example.com")).unwrap();
+            tag("contact.email", "email", format!("alone{number}@example.com")).unwrap();
         } else {
             record(&tracker, &format!("t{number}"), &format!("person{number}@example.com"));
         }

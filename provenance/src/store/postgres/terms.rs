@@ -244,6 +244,7 @@ struct Stored {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeSet;
 
@@ -320,7 +321,7 @@ mod tests {
                 }
                 add(db, added.clone(), indexed).unwrap();
                 model.extend(added);
-                let gone = |entry: &Entry| (entry.1.seq.unsigned_abs().wrapping_mul(fate | 1) >> 7) % 4 == 0;
+                let gone = |entry: &Entry| (entry.1.seq.unsigned_abs().wrapping_mul(fate | 1) >> 7).is_multiple_of(4);
                 let removed: Vec<Entry> = model.iter().copied().filter(gone).collect();
                 remove(db, removed).unwrap();
                 model.retain(|entry| !gone(entry));
