@@ -53,7 +53,7 @@ impl Outgoing {
                     filled: Vec::with_capacity(PIECE),
                     sender,
                 };
-                let written = stream.write(&mut out).map_err(|error| match error {
+                let written = Stream::write(*stream, &mut out).map_err(|error| match error {
                     Error::Output(error) => error,
                     Error::Evidence(_) => io::ErrorKind::Other.into(),
                 });

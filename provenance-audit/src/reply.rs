@@ -54,7 +54,7 @@ impl Body {
             Body::Whole(bytes) => Ok(bytes),
             Body::Stream(stream) => {
                 let mut bytes = Vec::new();
-                stream.write(&mut bytes)?;
+                Stream::write(*stream, &mut bytes)?;
                 Ok(bytes)
             }
         }

@@ -119,7 +119,14 @@ fn row(event: &StoredEvent) -> Markup {
     categories.dedup();
     let more = categories.len().saturating_sub(4);
     let recipient = text(&event.extras, "recipient");
-    let owner = text(&event.extras, "owner");
+    // Whose it is says the event, or else each value.
+    let mut owners: Vec<&str> = match text(&event.extras, "owner") {
+        "" => event.matched_tags.iter().map(|tag| text(tag, "owner")).collect(),
+        owner => vec![owner],
+    };
+    owners.retain(|owner| !owner.is_empty());
+    owners.sort_unstable();
+    owners.dedup();
     html! {
         tr {
             td.time data-label="Time (UTC)" { (event_link(&event.event_id, &time(event.created_at))) }
@@ -133,7 +140,7 @@ fn row(event: &StoredEvent) -> Markup {
                 @else if let Some(target) = &event.target { " → " (target) }
             }
             td data-label="Values" { ul.plain { @for name in categories.iter().take(4) { li { (category(name)) } } @if more > 0 { li.none { "and " (more) " more" } } } }
-            td data-label="Person" { @if owner.is_empty() { span.none { "–" } } @else { (pseudonym(owner)) } }
+            td data-label="Person" { @match owners.as_slice() { [] => span.none { "–" }, [owner] => (pseudonym(owner)), more => { (more.len()) " people" } } }
             td data-label="Code" { (site(event)) }
         }
     }
