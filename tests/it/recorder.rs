@@ -572,7 +572,7 @@ fn child_is_flooded() {
 #[test]
 fn sixty_four_writers_and_a_full_queue_lose_nothing_in_bounded_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let long = if is_long() { "10000" } else { "2500" };
+    let long = if is_long() { "10000" } else { "1500" };
     let mut process = Process::start("recorder::child_is_flooded", folder.path(), long);
     let said = process.said("landed ").unwrap();
     let numbers: Vec<u64> = said.split(' ').filter_map(|number| number.parse().ok()).collect();
