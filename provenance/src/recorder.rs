@@ -58,6 +58,8 @@ struct Shared {
     stopped: AtomicBool,
     /// The queue was full for so long that nobody waits for it until it has room again.
     stalled: AtomicBool,
+    /// The writer is putting records into the spill file.
+    spilling: AtomicBool,
     last_error: Mutex<Option<String>>,
     /// Where the chain ends on disk.
     head: Mutex<Option<Head>>,
@@ -107,6 +109,8 @@ pub(crate) struct QueueStatus {
 impl Recorder {
     /// How long [`Recorder::send`] waits for room in a full queue.
     const PATIENCE: Duration = Duration::from_secs(1);
+    /// How long it does while records go to the disk all the same.
+    const LONGEST: Duration = Duration::from_secs(10);
 
     /// Starts the writer thread without a spill file.
     #[cfg(test)]
@@ -155,8 +159,8 @@ impl Recorder {
         })
     }
 
-    /// Queues a record; waits at most `Self::PATIENCE` if the queue is full, which it stays only where
-    /// neither the database nor the spill file takes anything. Then the record is counted as refused, and lost;
+    /// Queues a record; waits if the queue is full: for `Self::PATIENCE` where neither the database nor the spill file
+    /// takes anything, longer where they do. Then the record is counted as refused, and lost;
     /// so are the next ones, without waiting, until there is room.
     pub(crate) fn send(&self, record: Record) {
         let Some(queue) = self.open() else { return };
@@ -172,10 +176,32 @@ impl Recorder {
             }
             return;
         }
-        if self.shared.stalled.load(Ordering::Relaxed) || queue.send_timeout(message, Self::PATIENCE).is_err() {
+        if self.shared.stalled.load(Ordering::Relaxed) || !self.wait_for_room(queue, message) {
             self.shared.stalled.store(true, Ordering::Relaxed);
             self.refuse();
         }
+    }
+
+    /// Waits as long as records go to the disk, but not for ever; `false` if the queue stayed full.
+    fn wait_for_room(&self, queue: &Sender<Message>, mut message: Message) -> bool {
+        let began = Instant::now();
+        loop {
+            let before = self.landed();
+            match queue.send_timeout(message, Self::PATIENCE) {
+                Ok(()) => return true,
+                Err(SendTimeoutError::Disconnected(_)) => return false,
+                Err(SendTimeoutError::Timeout(full)) => message = full,
+            }
+            let moves = self.landed() != before || self.shared.spilling.load(Ordering::Relaxed);
+            if !moves || began.elapsed() > Self::LONGEST {
+                return false;
+            }
+        }
+    }
+
+    /// Records that went to the disk so far, wherever.
+    fn landed(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed) + self.spill.status().spilled
     }
 
     /// Puts off a job that holds so many bytes of raw values. The writer does it before its next commit,

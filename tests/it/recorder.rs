@@ -583,8 +583,8 @@ fn sixty_four_writers_and_a_full_queue_lose_nothing_in_bounded_memory() {
     assert!(deepest > 30_000, "{said}");
     // 65,536 records wait, and as many again are on their way to the spill file.
     assert!(memory < 400, "{said}");
-    // A second, and what a busy machine adds.
-    assert!(longest < 4_000, "{said}");
+    // No longer than anybody waits while records go to the disk.
+    assert!(longest < 12_000, "{said}");
     assert_eq!(process.end(), 0);
 }
 

@@ -319,9 +319,10 @@ impl<'a> Scribe<'a> {
     /// Puts the batch into the spill file.
     fn spill(&mut self, batch: &mut Batch) -> Result<(), Option<String>> {
         let was_behind = self.is_behind();
-        self.spill
-            .append(batch.first, &batch.records)
-            .map_err(|error| Some(error.to_string()))?;
+        self.shared.spilling.store(true, Ordering::Relaxed);
+        let spilled = self.spill.append(batch.first, &batch.records);
+        self.shared.spilling.store(false, Ordering::Relaxed);
+        spilled.map_err(|error| Some(error.to_string()))?;
         batch.tell();
         let mark = self.spill.mark(batch.upto);
         let records = std::mem::take(batch).records;
