@@ -742,6 +742,7 @@ pub(super) fn write<T>(connection: &mut Db<'_>, work: impl FnOnce(&mut Db<'_>) -
 
 /// Keeps everybody else from changing events of these instances, and from indexing them, until the transaction ends:
 /// who changes an event writes all of its row. A transaction on a file keeps everybody from everything.
+#[cfg_attr(not(feature = "postgres-store"), expect(unused_variables))]
 pub(super) fn hold(connection: &mut Db<'_>, ids: &BTreeSet<(i64, i64)>) -> QueryResult<()> {
     match connection {
         Db::Sqlite(_) => Ok(()),
