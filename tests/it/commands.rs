@@ -706,7 +706,7 @@ fn what_is_wrong_is_named_with_the_way_out() {
     std::fs::write(folder.join("bad.yaml"), "storage_pth: x.db\n").unwrap();
     std::fs::write(
         folder.join("pg.yaml"),
-        "storage_path: postgres://me:hunter2@db.example/crm\n",
+        "storage_path: postgres://me:hunter2@127.0.0.1:1/crm\n",
     )
     .unwrap();
     let run = |args: &[&str]| {
@@ -720,7 +720,7 @@ fn what_is_wrong_is_named_with_the_way_out() {
         (&["recipients", "--db", "."], ""),
         (&["recipients", "--config", "bad.yaml"], "storage_path"),
         (&["recipients", "--config", "none.yaml"], "none.yaml"),
-        (&["recipients", "--config", "pg.yaml"], "--db"),
+        (&["recipients", "--config", "pg.yaml"], "cannot be reached"),
         (&["recipients"], "runtime_provenance.db"),
         (&["subject", "--db", "provenance.db"], "--owner"),
         (&["affected", "--db", "provenance.db"], "--recipient"),
