@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use provenance::config::{Config, Storage, Token};
+use provenance::config::{AuditRole, AuditToken, Config, Storage, Token};
 use provenance::store::{EventQuery, FingerprintQuery, FlowQuery, Reader, StoredEvent};
-use provenance::{Error, Scope, Tracker, link_owner, record_event, set_owner, tag, test, tracked_model};
+use provenance::{Error, Pseudonyms, Scope, Tracker, link_owner, record_event, set_owner, tag, test, tracked_model};
 use provenance_audit::api::{Api, Options, Request, Source};
 use provenance_tests::Evidence;
 use provenance_tests::postgres::{Database, Private};
@@ -368,6 +368,65 @@ fn the_audit_api_reads_it_and_shows_no_password() {
             assert!(!text.contains("s3cret"), "{text}");
         }
     }
+}
+
+#[test]
+fn a_person_is_erased_over_http_and_others_stay() {
+    let database = Database::new("SELECT 1");
+    let dpo = AuditToken {
+        name: "dpo".into(),
+        token: Token("dpo-token-of-some-length".into()),
+        roles: vec![AuditRole::Erase],
+    };
+    let tracker = Tracker::open(Config {
+        audit_tokens: vec![dpo],
+        ..config(at(&database.url()))
+    })
+    .unwrap();
+    let people = ["ada@example.com", "alan@example.com"];
+    for email in people {
+        let _in_force = test::scoped(&tracker);
+        let _scope = Scope::new("signup").enter();
+        set_owner("email", email);
+        let event = record_event("X_SENT".parse().unwrap());
+        event.value("contact.email", "email", email).unwrap().submit();
+    }
+    tracker.flush(PATIENCE).unwrap();
+    let pseudonyms = Pseudonyms::load(tracker.config()).unwrap();
+    let known = || {
+        let events = format!("{:?}", all(&at(&database.url())));
+        people.map(|email| events.contains(pseudonyms.owner("email", email).unwrap().as_str()))
+    };
+    assert_eq!(known(), [true, true]);
+
+    let api = Api::new(Source::Tracker(tracker.clone()), &Options::of(tracker.config())).unwrap();
+    let ask = |confirmation: Option<&str>| -> serde_json::Value {
+        let question = serde_json::json!({
+            "kind": "email", "identifier": "ada@example.com", "reason": "case 17", "confirmation": confirmation,
+        });
+        let headers = [
+            ("host", "localhost"),
+            ("content-type", "application/json"),
+            ("x-audit-token", "dpo-token-of-some-length"),
+        ];
+        let answer = api.handle(&Request {
+            method: "POST".into(),
+            path: "/runtime-audit/erasure".into(),
+            headers: headers.map(|(name, value)| (name.into(), value.into())).into(),
+            body: question.to_string().into_bytes(),
+            ..Request::default()
+        });
+        let body = answer.body.into_bytes().unwrap();
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).unwrap()
+    };
+    let preview = ask(None);
+    assert_eq!(known(), [true, true], "a preview erases nobody");
+    let erased = ask(preview["confirmation"].as_str());
+    assert_eq!(erased["state"], "erased", "{erased}");
+    assert_eq!(known(), [false, true]);
+    let verified = Reader::connect(&at(&database.url())).unwrap().verify().unwrap();
+    assert!(verified.is_ok(), "{:?}", verified.first_problem());
 }
 
 /// Each of `count` events exactly once, in order, and a chain that holds.
