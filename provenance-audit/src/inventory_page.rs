@@ -1,12 +1,13 @@
 //! What a build declares, as one page for a browser or a printer: no script, nothing from elsewhere.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use provenance::inventory::Entry;
 use serde_json::{Map, Value as Json};
 
 use crate::artifact::Artifact;
 use crate::declared::{TERMS, Taxon, UnknownKey, objects, shown, text, texts, unknown_keys};
 use crate::inventory_report::taxonomy;
+use crate::sheet;
 
 const STYLE: &str = include_str!("inventory_page.css");
 
@@ -67,58 +68,44 @@ pub fn render(artifact: &Artifact) -> String {
     };
     let known = |kind: &str| kind == "runtime" || PARTS.iter().any(|part| part.kinds.contains(&kind));
     let others: Vec<&Entry> = artifact.entries.iter().filter(|entry| !known(&entry.kind)).collect();
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="referrer" content="no-referrer";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { "Personal data in " (program) }
-                style { (PreEscaped(STYLE)) }
+    let body = html! {
+        header {
+            h1 { "Personal data in " code { (program) } }
+            p {
+                "What the source declares, as this build carries it. What the program then did stands in its "
+                "evidence; the two can be compared by the build’s name."
             }
-            body {
-                header {
-                    h1 { "Personal data in " code { (program) } }
-                    p {
-                        "What the source declares, as this build carries it. What the program then did stands in its "
-                        "evidence; the two can be compared by the build’s name."
-                    }
-                    dl {
-                        dt { "Build" } dd { (code(&artifact.build)) }
-                        dt { "Taxonomy" } dd { (taxonomy(artifact)) }
-                    }
+            dl {
+                dt { "Build" } dd { (code(&artifact.build)) }
+                dt { "Taxonomy" } dd { (taxonomy(artifact)) }
+            }
+        }
+        nav aria-label="Parts" {
+            ul {
+                @if !unknown.is_empty() { li { a href="#unknown" { "Unknown keys" } " (" (unknown.len()) ")" } }
+                @for part in &PARTS { li { a href={ "#" (part.id) } { (part.title) } " (" (of(part).len()) ")" } }
+                @if !others.is_empty() { li { a href="#others" { "Other declarations" } " (" (others.len()) ")" } }
+            }
+        }
+        main {
+            @if !unknown.is_empty() { (unknown_part(&unknown)) }
+            @for part in &PARTS {
+                section id=(part.id) {
+                    h2 { (part.title) }
+                    @let entries = of(part);
+                    @if entries.is_empty() { p { (part.empty) } }
+                    @for entry in entries { (item(entry, (part.show)(entry))) }
                 }
-                nav aria-label="Parts" {
-                    ul {
-                        @if !unknown.is_empty() { li { a href="#unknown" { "Unknown keys" } " (" (unknown.len()) ")" } }
-                        @for part in &PARTS { li { a href={ "#" (part.id) } { (part.title) } " (" (of(part).len()) ")" } }
-                        @if !others.is_empty() { li { a href="#others" { "Other declarations" } " (" (others.len()) ")" } }
-                    }
-                }
-                main {
-                    @if !unknown.is_empty() { (unknown_part(&unknown)) }
-                    @for part in &PARTS {
-                        section id=(part.id) {
-                            h2 { (part.title) }
-                            @let entries = of(part);
-                            @if entries.is_empty() { p { (part.empty) } }
-                            @for entry in entries { (item(entry, (part.show)(entry))) }
-                        }
-                    }
-                    @if !others.is_empty() {
-                        section id="others" {
-                            h2 { "Other declarations" }
-                            @for entry in others { (item(entry, other(entry))) }
-                        }
-                    }
+            }
+            @if !others.is_empty() {
+                section id="others" {
+                    h2 { "Other declarations" }
+                    @for entry in others { (item(entry, other(entry))) }
                 }
             }
         }
     };
-    page.into_string() + "\n"
+    sheet::document(&format!("Personal data in {program}"), STYLE, &body).into_string() + "\n"
 }
 
 fn item(entry: &Entry, says: Markup) -> Markup {

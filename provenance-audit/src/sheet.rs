@@ -2,11 +2,11 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-/// The style sheet.
+/// The style sheet of the audit pages.
 pub(crate) const STYLE: &str = include_str!("sheet.css");
 
 /// A whole page that needs nothing else: a file to be opened, or printed.
-pub(crate) fn document(title: &str, body: &Markup) -> Markup {
+pub(crate) fn document(title: &str, style: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -17,9 +17,9 @@ pub(crate) fn document(title: &str, body: &Markup) -> Markup {
                 meta name="referrer" content="no-referrer";
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
                 title { (title) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(style)) }
             }
-            body { main { (body) } }
+            body { (body) }
         }
     }
 }

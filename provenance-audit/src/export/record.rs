@@ -218,7 +218,11 @@ impl Record {
             }
             @if self.left_out > 0 { p.problem { "Not everything is listed: " (self.left_out) " events belong to more activities." } }
         };
-        let page = crate::sheet::document("Record of processing activities", &body);
+        let page = crate::sheet::document(
+            "Record of processing activities",
+            crate::sheet::STYLE,
+            &maud::html! { main { (body) } },
+        );
         Ok(out.write_all(page.into_string().as_bytes())?)
     }
 
