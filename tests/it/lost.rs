@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use provenance::config::{Config, Storage};
-use provenance::store::{EventQuery, Reader, in_force};
+use provenance::store::{Reader, in_force};
 use provenance::{Tracker, record_event, test};
-use provenance_tests::{Evidence, text};
+use provenance_tests::{Evidence, all_events, text};
 use serde_json::Value as Json;
 
 use crate::recorder::{Process, inside, numbers};
@@ -27,19 +27,7 @@ fn events(file: &Path) -> Vec<Json> {
     let mut reader = Reader::open(file).unwrap();
     let verified = reader.verify().unwrap();
     assert!(verified.is_ok(), "{verified:?}");
-    let mut query = EventQuery {
-        limit: 10_000,
-        ..EventQuery::default()
-    };
-    let mut events = Vec::new();
-    loop {
-        let page = reader.events(&query).unwrap();
-        events.extend(page.events.iter().map(|event| serde_json::to_value(event).unwrap()));
-        if page.next_cursor.is_none() {
-            break;
-        }
-        query.cursor = page.next_cursor;
-    }
+    let mut events = all_events(&mut reader);
     events.reverse();
     events
 }

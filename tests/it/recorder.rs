@@ -13,7 +13,7 @@ use diesel::{Connection, SqliteConnection};
 use provenance::config::{Config, OnEvidenceFailure, Storage};
 use provenance::store::{EventQuery, Reader};
 use provenance::{Guard, Tracker, record_event, test};
-use provenance_tests::{Evidence, text};
+use provenance_tests::{Evidence, all_events, text};
 use serde_json::Value as Json;
 
 /// What [`spills`] finds where there is nothing.
@@ -40,19 +40,7 @@ fn config(folder: &Path) -> Config {
 fn events(folder: &Path) -> Vec<Json> {
     let mut reader = Reader::open(&folder.join("provenance.db")).unwrap();
     assert!(reader.verify().unwrap().is_ok());
-    let mut query = EventQuery {
-        limit: 10_000,
-        ..EventQuery::default()
-    };
-    let mut events = Vec::new();
-    loop {
-        let page = reader.events(&query).unwrap();
-        events.extend(page.events.iter().map(|event| serde_json::to_value(event).unwrap()));
-        if page.next_cursor.is_none() {
-            break;
-        }
-        query.cursor = page.next_cursor;
-    }
+    let mut events = all_events(&mut reader);
     let key = |event: &Json| {
         let id = text(&event["event_id"]);
         let (instance, seq) = id.rsplit_once('-').unwrap();

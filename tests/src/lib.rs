@@ -26,6 +26,23 @@ impl Default for Evidence {
     }
 }
 
+/// Every event, newest first, as the audit API shows it.
+pub fn all_events(reader: &mut Reader) -> Vec<Json> {
+    let mut query = EventQuery {
+        limit: 10_000,
+        ..EventQuery::default()
+    };
+    let mut events = Vec::new();
+    loop {
+        let page = reader.events(&query).unwrap();
+        events.extend(page.events.iter().map(|event| serde_json::to_value(event).unwrap()));
+        match page.next_cursor {
+            Some(cursor) => query.cursor = Some(cursor),
+            None => return events,
+        }
+    }
+}
+
 impl Evidence {
     /// A tracker with default configuration but for what `change` changes.
     pub fn new(change: impl FnOnce(&mut Config)) -> Self {
@@ -78,19 +95,7 @@ impl Evidence {
     pub fn events(&self) -> Vec<Json> {
         self.tracker.flush(Duration::from_secs(10)).unwrap();
         let mut reader = Reader::connect(&self.storage()).unwrap();
-        let mut query = EventQuery {
-            limit: 10_000,
-            ..EventQuery::default()
-        };
-        let mut events: Vec<Json> = Vec::new();
-        loop {
-            let page = reader.events(&query).unwrap();
-            events.extend(page.events.iter().map(|event| serde_json::to_value(event).unwrap()));
-            if page.next_cursor.is_none() {
-                break;
-            }
-            query.cursor = page.next_cursor;
-        }
+        let mut events = all_events(&mut reader);
         events.reverse();
         events
     }
