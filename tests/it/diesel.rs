@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 mod loads;
 mod postgres;
 mod probe;
+mod returning;
 mod routes;
 mod shapes;
 mod transactions;

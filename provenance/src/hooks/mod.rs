@@ -6,5 +6,6 @@ pub mod derived;
 pub(crate) mod egress;
 pub mod input;
 #[cfg(feature = "diesel")]
+pub(crate) mod returned;
 pub(crate) mod storage;
 pub(crate) mod tape;

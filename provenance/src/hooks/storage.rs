@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
 
+use super::returned::Returned;
 use super::tape::{Place, Tape};
 use super::{access, input};
 use crate::deferred::Series;
@@ -14,7 +15,7 @@ use crate::tracked::{Field, Sink, Value, Visitor};
 use crate::tracker::{BlindSpot, Moment, Observed, Tracker, declare};
 #[cfg(feature = "sql-fallback")]
 use crate::vocabulary::EventTag;
-use crate::vocabulary::{Action, Event, EventType, Owner, Timestamp};
+use crate::vocabulary::{Action, Event, EventType, Fingerprint, Owner, Timestamp};
 
 /// Most bytes of raw values that one statement or row puts off, and that wait for one transaction's end.
 pub(crate) const MOST_RAW: usize = 1 << 16;
@@ -32,6 +33,8 @@ pub(crate) struct Write {
     values: Vec<Stored>,
     /// Whose values were asked for last.
     last: Option<Named>,
+    /// Rows that the statement gave back, where values do not say whose they are.
+    returned: Option<Arc<Returned>>,
     /// Whose the rows are, where no value says it.
     pub(crate) owners: Option<Arc<[Owner]>>,
     /// Why it is not certain, if it is not.
@@ -103,15 +106,30 @@ impl Write {
             was_bound: false,
             values: Vec::new(),
             last: None,
+            returned: None,
             owners: None,
             doubt: None,
         }
     }
 
     /// Whether one of its values does not say whose it is.
-    #[cfg(feature = "sql-fallback")]
     pub(crate) fn lacks_owners(&self) -> bool {
         self.values.iter().any(|value| value.owners.is_none()) || self.binds.iter().any(|bind| bind.owners.is_none())
+    }
+
+    /// Where a row that comes back is to go: nowhere, if it is of another table or is not needed.
+    pub(crate) fn returned(&mut self, row: &ModelSite) -> Option<Arc<Returned>> {
+        (self.site.table == row.table).then(|| self.asks())?
+    }
+
+    /// Where rows that come back are to go, if they are asked whose the values are.
+    pub(crate) fn asks(&mut self) -> Option<Arc<Returned>> {
+        let table = self.site.table;
+        self.lacks_owners().then(|| {
+            self.returned
+                .get_or_insert_with(|| Arc::new(Returned::of(table)))
+                .clone()
+        })
     }
 
     /// Values that do not say whose they are, are theirs.
@@ -255,8 +273,54 @@ impl Write {
         tracker.defer(Scope::current(), bytes, |_, moment| self.record(moment));
     }
 
+    /// Values that do not say whose they are go by the row that came back with them; those of one record also where the
+    /// database has changed them.
+    fn ask_rows(&mut self) {
+        struct Row<'c> {
+            owners: Arc<[Owner]>,
+            values: Vec<(&'c str, Fingerprint)>,
+        }
+        let Some(returned) = self.returned.take() else { return };
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        returned.each(|site, tell| {
+            let mut seen = Seen::new(&self.tracker);
+            tell(&mut seen);
+            let named = |(field, observed): &(&'static Field, Observed)| {
+                Some((column(site, field)?.name, observed.fingerprint))
+            };
+            rows.push(Row {
+                values: seen.values.iter().filter_map(named).collect(),
+                owners: seen.owners.into(),
+            });
+        });
+        let mut columns = self.values.iter().map(|value| value.column.name);
+        let one = rows.len() == 1 && columns.next().is_none_or(|first| columns.all(|column| column != first));
+        let returns = |column: &str| rows.iter().flat_map(|row| &row.values).any(|(of, _)| *of == column);
+        let came = |value: &Stored| {
+            let of = (value.column.name, value.observed.fingerprint);
+            rows.iter().any(|row| row.values.contains(&of))
+        };
+        // Of a record whose row was not read nobody is to be taken for the owner.
+        let missed = |value: &Stored| returns(value.column.name) && !came(value);
+        if !one && self.values.iter().any(missed) {
+            return;
+        }
+        for value in self.values.iter_mut().filter(|value| value.owners.is_none()) {
+            let of = (value.column.name, value.observed.fingerprint);
+            let mut with = rows.iter().filter(|row| one || row.values.contains(&of));
+            let Some(Row { owners, .. }) = with.next() else {
+                continue;
+            };
+            // What two people have in common says of neither.
+            if !owners.is_empty() && with.all(|row| row.owners == *owners) {
+                value.owners = Some(owners.clone());
+            }
+        }
+    }
+
     fn record(mut self, moment: &Moment) {
         self.look();
+        self.ask_rows();
         if self.was_bound && self.values.is_empty() {
             // Of all that was bound there is nothing to keep.
             return;

@@ -14,7 +14,7 @@ use super::{clear_owners, notes, stored, stored_for_certain, user, users};
 
 mod asynchronous;
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
     CREATE TABLE users (
         id SERIAL PRIMARY KEY,
         email TEXT NOT NULL UNIQUE,

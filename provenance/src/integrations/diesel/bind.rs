@@ -149,6 +149,9 @@ impl<V> Bind<V> {
             if let Some(write) = statement.writes.get_mut(at) {
                 stage(write, owners.as_ref());
             }
+            if owners.is_none() {
+                slot.ask();
+            }
         });
         staged.is_some()
     }
@@ -186,7 +189,9 @@ where
 /// A row was read into a model; `visit` visits it whole.
 pub fn loaded(site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
     tracker::with(|tracker| {
-        slot::row();
+        if let Some(returned) = slot::row(site) {
+            returned.add(site, &visit);
+        }
         storage::loaded(tracker, site, visit);
     });
 }

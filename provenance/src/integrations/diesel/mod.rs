@@ -35,9 +35,11 @@
 //! host that calls `sqlite3_config` does so before. Connections of others (rusqlite, say) pass it by
 //! untouched. After `sqlite3_reset_auto_extension` connections are watched without the probe.
 //!
-//! # Whose an update is
-//! As the changeset's owner fields say; with `sql-fallback`, else as a column that a model of the table
-//! declares as its owner is compared by `=` in the `WHERE`; else the request's.
+//! # Whose a write is
+//! As the owner fields of the record or changeset say; with `sql-fallback`, else as a column that a model of the table
+//! declares as its owner is compared by `=` in the `WHERE`; else as the row says that a `RETURNING` brings back into
+//! a tracked model of the table (of several rows, the one that has the value; not with diesel-async, whose rows
+//! cannot be told apart from another connection's); else the request's.
 //!
 //! # Limits
 //! A trigger (`BEFORE INSERT .. RETURN NULL`), a rule (`DO INSTEAD`) or a policy that leaves out or changes a

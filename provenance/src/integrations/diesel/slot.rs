@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ledger::Dialect;
 use super::sql::Served;
+use crate::hooks::returned::Returned;
 use crate::hooks::storage::Write;
+use crate::site::ModelSite;
 
 thread_local! {
     /// Statements begun on this thread, the latest last; those that have ended are left out sooner or
@@ -16,10 +18,21 @@ thread_local! {
     static ROWS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A row was read into a tracked model.
-pub(super) fn row() {
+/// A row was read into a tracked model. Gives who wants it: a write of its table that does not say whose it is, of the
+/// statement in hand or, where rows come after the end, of this thread's last one.
+pub(super) fn row(site: &'static ModelSite) -> Option<Arc<Returned>> {
     let _ = ROWS.try_with(|rows| rows.set(rows.get().wrapping_add(1)));
-    in_hand(|slot| slot.rows.fetch_add(1, Ordering::Relaxed));
+    with_begun(|begun| {
+        let open = begun.iter().rev().find(|slot| slot.is_open());
+        if let Some(slot) = open {
+            slot.rows.fetch_add(1, Ordering::Relaxed);
+        }
+        let slot = open.or(begun.last()).filter(|slot| slot.asks.load(Ordering::Relaxed))?;
+        let mut statement = slot.statement();
+        let of_write = statement.writes.iter_mut().find_map(|write| write.returned(site));
+        of_write.or_else(|| statement.returned.iter().find(|returned| returned.is_of(site)).cloned())
+    })
+    .flatten()
 }
 
 /// How many rows models have taken on this thread, and the thread.
@@ -44,6 +57,8 @@ pub(super) fn in_hand<R>(show: impl FnOnce(&Slot) -> R) -> Option<R> {
 #[derive(Default)]
 pub(super) struct Slot {
     open: AtomicBool,
+    /// Whether its statement asks for the rows that come back.
+    asks: AtomicBool,
     rows: AtomicUsize,
     statement: Mutex<Statement>,
 }
@@ -52,6 +67,8 @@ pub(super) struct Slot {
 #[derive(Default)]
 pub(super) struct Statement {
     pub(super) writes: Vec<Write>,
+    /// Where rows go that come back after it has ended.
+    returned: Vec<Arc<Returned>>,
     /// Rows that came back and were read into tracked models.
     pub(super) rows: usize,
     /// What models have bound, so that the SQL text need not tell it.
@@ -69,8 +86,20 @@ impl Slot {
         self.statement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its rows are asked for.
+    pub(super) fn ask(&self) {
+        self.asks.store(true, Ordering::Relaxed);
+    }
+
+    /// Rows that come back from now on go there, until the next statement begins.
+    pub(super) fn ask_for(&self, returned: Arc<Returned>) {
+        self.statement().returned.push(returned);
+        self.ask();
+    }
+
     fn close(&self) -> Statement {
         self.open.store(false, Ordering::Release);
+        self.asks.store(false, Ordering::Relaxed);
         let mut statement = std::mem::take(&mut *self.statement());
         statement.rows = self.rows.swap(0, Ordering::Relaxed);
         statement
@@ -96,6 +125,9 @@ impl Open {
             slot
         });
         let slot = slot.unwrap_or_default();
+        if slot.asks.load(Ordering::Relaxed) {
+            slot.close();
+        }
         slot.open.store(true, Ordering::Release);
         Open(slot)
     }

@@ -400,6 +400,12 @@ impl<I> Watch<I> {
                     continue;
                 }
             }
+            if facts.returning && rows == 0 && self.driver == Driver::Sequential {
+                // On PostgreSQL the rows are read after the end.
+                if let Some((slot, returned)) = self.slot.as_ref().zip(write.asks()) {
+                    slot.ask_for(returned);
+                }
+            }
             self.hold(write, out);
         }
         if self.driver == Driver::Async && facts.returning {
