@@ -11,6 +11,7 @@ use diesel::prelude::*;
 use provenance::config::{CheckpointPlace, Checkpoints, Config, Storage, Token};
 use provenance::store::{EventQuery, Reader};
 use provenance::{Kind, Pseudonyms, Scope, Tracker, record_event, set_owner, tag, test};
+use provenance_tests::postgres::Database;
 use provenance_tests::{Evidence, program, text};
 use serde_json::Value as Json;
 
@@ -283,6 +284,65 @@ fn evidence_made_anew_is_not_what_was_signed() {
         ],
     );
     assert_eq!(code, 0, "{text}");
+}
+
+#[test]
+fn the_instances_of_a_fleet_have_checkpoints_each_and_a_missing_tail_is_named() {
+    let server = Database::new("SELECT 1");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let places = ["a.jsonl", "b.jsonl"].map(|name| elsewhere.path().join(name));
+    let key = elsewhere.path().join("signing.pem");
+    let make = format!("umask 077; openssl genpkey -algorithm ed25519 -out {}", key.display());
+    assert!(Command::new("sh").args(["-c", &make]).status().unwrap().success());
+    let trackers = places.each_ref().map(|place| {
+        let tracker = Tracker::open(Config {
+            storage: Storage::Postgres(Token(server.url())),
+            key: Some(Token("ab".repeat(32))),
+            checkpoints: Some(Checkpoints {
+                to: CheckpointPlace::File(place.clone()),
+                every: SOON,
+                key_file: Some(key.clone()),
+            }),
+            ..Config::default()
+        });
+        tracker.unwrap()
+    });
+    for tracker in &trackers {
+        for batches in 1..=3 {
+            {
+                let _in_force = test::scoped(tracker);
+                record_three();
+            }
+            tracker.flush(Duration::from_secs(10)).unwrap();
+            until(|| last_seq(tracker) == 3 * batches);
+        }
+    }
+    let key = text(&status(&trackers[0])["public_key"]);
+    let verify = |places: &[&Path]| {
+        let mut command = command();
+        command.args(["verify", "--db", &server.url(), "--public-key", &key]);
+        for place in places {
+            command.arg("--checkpoint").arg(place);
+        }
+        said(command.output().unwrap())
+    };
+    let both = places.each_ref().map(PathBuf::as_path);
+    let (code, said) = verify(&both);
+    assert_eq!(code, 0, "{said}");
+
+    // The tail of one chain is cut off, as whoever administers the server can: what is left holds by itself.
+    let b = trackers[1].instance_id();
+    trackers.each_ref().map(Tracker::close);
+    let cut = "DELETE FROM provenance.events WHERE seq > 6 AND n = (SELECT max(n) FROM provenance.instances);
+         DELETE FROM provenance.batches WHERE first_seq > 6 AND n = (SELECT max(n) FROM provenance.instances);";
+    server.connect().batch_execute(cut).unwrap();
+    assert_eq!(verify(&both[..1]).0, 0, "the other's say nothing of it");
+    let (code, said) = verify(&both);
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains(&format!("{b}-9")) || said.contains(&format!("{b}-7")),
+        "{said}"
+    );
 }
 
 #[test]
