@@ -1,12 +1,7 @@
-//! The leaves of an instance, computed from its rows: one thread reads, and all of them hash.
+//! The leaves of an instance, computed from its rows.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::num::NonZero;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::thread::Scope;
+use std::collections::HashMap;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use diesel::connection::DefaultLoadingMode;
 use diesel::deserialize::{self, FromSqlRow};
 use diesel::prelude::*;
@@ -20,202 +15,74 @@ use super::proof::{CHANGED, Items, Proof};
 use super::retention::Retained;
 use super::statement::statement;
 
-/// Events that are read at once, and that one thread hashes.
+/// Events that are read at once: a server gives all that is asked for in one piece.
 const CHUNK: i64 = 1_024;
-/// Fewer of them, where they are large.
-const CHUNK_BYTES: usize = 4 << 20;
-/// Most threads beside the one that reads.
-const MOST_HELPERS: usize = 7;
 /// Of a row that nobody of us wrote.
 const OTHER_TYPE: &str = "the event holds something of another type";
+const MISSING: &str = "the event is missing";
 
 /// What gives a leaf, or does not.
 type Leaf = Result<Hash, &'static str>;
 
-/// The leaves from one on, which are asked for in order.
+/// Leaves of an instance.
 pub(super) struct Leaves {
     n: i64,
-    known: Arc<Known>,
-    /// What is to be read next.
-    from: i64,
-    /// Nothing followed when it was read.
-    at_end: bool,
-    jobs: Sender<Job>,
-    /// The same queue: who reads helps where nothing is left to be read.
-    waiting: Receiver<Job>,
-    done: Receiver<Done>,
-    most: u64,
-    /// Numbers of the chunk that was read last, and of the one that is wanted next.
-    read: u64,
-    next: u64,
-    early: BTreeMap<u64, Done>,
-    ready: VecDeque<(i64, Leaf)>,
-}
-
-struct Job {
-    number: u64,
-    chunk: Chunk,
-    known: Arc<Known>,
-}
-
-struct Done {
-    number: u64,
-    chunk: Chunk,
-    leaves: Vec<(i64, Leaf)>,
-}
-
-impl Job {
-    fn done(self) -> Done {
-        let hash = || {
-            self.chunk
-                .rows
-                .iter()
-                .map(|row| (row.seq, self.known.leaf(row, &self.chunk.bytes)))
-        };
-        // Events that made it panic are left out: they count as missing.
-        let leaves = std::panic::catch_unwind(AssertUnwindSafe(|| hash().collect())).unwrap_or_default();
-        Done {
-            number: self.number,
-            chunk: self.chunk,
-            leaves,
-        }
-    }
+    known: Known,
 }
 
 impl Leaves {
-    /// With as many threads as there are processors.
-    pub(super) fn start<'scope>(
-        scope: &'scope Scope<'scope, '_>,
-        instance: (i64, i64),
-        retained: Retained,
+    pub(super) fn new(connection: &mut Db<'_>, (n, instance): (i64, i64), retained: Retained) -> QueryResult<Self> {
+        let known = Known::load(connection, n, instance, retained)?;
+        Ok(Leaves { n, known })
+    }
+
+    /// Those of the events from one on, `end` not among them, as far as they hold; and what is wrong with the next.
+    pub(super) fn of(
+        &mut self,
         connection: &mut Db<'_>,
-    ) -> QueryResult<Self> {
-        let helpers = std::thread::available_parallelism()
-            .map_or(0, |all| NonZero::get(all) - 1)
-            .min(MOST_HELPERS);
-        let (leaves, done) = Leaves::new(instance, retained, 1, connection)?;
-        let mut leaves = Leaves { most: 2, ..leaves };
-        for _ in 0..helpers {
-            let (jobs, done) = (leaves.waiting.clone(), done.clone());
-            let helper = std::thread::Builder::new().name("provenance-verify".into());
-            let started = helper.spawn_scoped(scope, move || {
-                while let Ok(job) = jobs.recv() {
-                    if done.send(job.done()).is_err() {
-                        break;
+        from: i64,
+        end: i64,
+    ) -> QueryResult<(Vec<Hash>, Option<&'static str>)> {
+        let found = self.read(connection, from, end)?;
+        if found.1.is_none() {
+            return Ok(found);
+        }
+        // A service that writes meanwhile has said before what the rows refer to.
+        let mut retained = self.known.retained.clone();
+        retained.refresh(connection)?;
+        self.known = Known::load(connection, self.n, self.known.instance, retained)?;
+        self.read(connection, from, end)
+    }
+
+    fn read(&self, connection: &mut Db<'_>, from: i64, end: i64) -> QueryResult<(Vec<Hash>, Option<&'static str>)> {
+        let mut leaves = Vec::with_capacity(usize::try_from(end.saturating_sub(from)).unwrap_or_default());
+        let mut next = from;
+        while next < end {
+            let rows = statement!(
+                "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, \
+                 request_id, payload, extras, tags, proof FROM events WHERE n = ? AND seq >= ? AND seq < ? \
+                 ORDER BY seq LIMIT ?",
+                self.n,
+                next,
+                end,
+                CHUNK
+            )
+            .typed::<Columns>();
+            let before = next;
+            on!(connection, {
+                for row in rows.load_iter::<Row, DefaultLoadingMode>(connection)? {
+                    match self.known.leaf(&row?, next) {
+                        Ok(leaf) => leaves.push(leaf),
+                        Err(what) => return Ok((leaves, Some(what))),
                     }
+                    next = next.saturating_add(1);
                 }
             });
-            // Without threads it is done all the same.
-            leaves.most += 2 * u64::from(started.is_ok());
-        }
-        Ok(leaves)
-    }
-
-    /// From a seq on, on this thread alone.
-    pub(super) fn alone(
-        instance: (i64, i64),
-        retained: Retained,
-        from: i64,
-        connection: &mut Db<'_>,
-    ) -> QueryResult<Self> {
-        Leaves::new(instance, retained, from, connection).map(|(leaves, _)| leaves)
-    }
-
-    fn new(
-        (n, instance): (i64, i64),
-        retained: Retained,
-        from: i64,
-        connection: &mut Db<'_>,
-    ) -> QueryResult<(Self, Sender<Done>)> {
-        let (jobs, waiting) = unbounded();
-        let (told, done) = unbounded();
-        let leaves = Leaves {
-            n,
-            known: Arc::new(Known::load(connection, n, instance, retained)?),
-            from,
-            at_end: false,
-            jobs,
-            waiting,
-            done,
-            most: 1,
-            read: 0,
-            next: 0,
-            early: BTreeMap::new(),
-            ready: VecDeque::new(),
-        };
-        Ok((leaves, told))
-    }
-
-    /// The leaf of an event.
-    pub(super) fn of(&mut self, seq: i64, connection: &mut Db<'_>) -> QueryResult<Leaf> {
-        loop {
-            match self.ready.front() {
-                Some((ready, _)) if *ready < seq => {
-                    self.ready.pop_front();
-                    continue;
-                }
-                Some((ready, leaf)) if *ready == seq => return Ok(*leaf),
-                Some(_) => return Ok(Err("the event is missing")),
-                None => {}
-            }
-            // What a service has written meanwhile is read in another go.
-            if !self.advance(connection)? && !self.advance(connection)? {
-                return Ok(Err("the event is missing"));
+            if next == before {
+                return Ok((leaves, Some(MISSING)));
             }
         }
-    }
-
-    /// Makes the next chunk ready; `false` where nothing more was there.
-    fn advance(&mut self, connection: &mut Db<'_>) -> QueryResult<bool> {
-        loop {
-            if let Some(done) = self.early.remove(&self.next) {
-                self.next += 1;
-                self.take(done, connection)?;
-                return Ok(true);
-            }
-            if !self.at_end && self.read - self.next < self.most {
-                let chunk = Chunk::read(connection, self.n, self.from)?;
-                self.at_end = chunk.rows.len() < usize::try_from(CHUNK).unwrap_or(usize::MAX) && !chunk.is_cut;
-                let Some(last) = chunk.rows.last() else { continue };
-                self.from = last.seq.saturating_add(1);
-                let job = Job {
-                    number: self.read,
-                    chunk,
-                    known: self.known.clone(),
-                };
-                self.read += 1;
-                // Received from here, too: it is never closed.
-                let _ = self.jobs.send(job);
-            } else if self.read == self.next {
-                self.at_end = false;
-                return Ok(false);
-            } else {
-                let done = match self.waiting.try_recv() {
-                    Ok(job) => Some(job.done()),
-                    Err(_) => self.done.recv().ok(),
-                };
-                let Some(done) = done else { return Ok(false) };
-                self.early.insert(done.number, done);
-            }
-        }
-    }
-
-    fn take(&mut self, done: Done, connection: &mut Db<'_>) -> QueryResult<()> {
-        let mut leaves = done.leaves;
-        if leaves.iter().any(|(_, leaf)| leaf.is_err()) {
-            // A service that writes meanwhile has said before what the rows refer to.
-            let mut retained = self.known.retained.clone();
-            retained.refresh(connection)?;
-            self.known = Arc::new(Known::load(connection, self.n, self.known.instance, retained)?);
-            let job = Job {
-                number: done.number,
-                chunk: done.chunk,
-                known: self.known.clone(),
-            };
-            leaves = job.done().leaves;
-        }
-        self.ready.extend(leaves);
-        Ok(())
+        Ok((leaves, None))
     }
 }
 
@@ -285,11 +152,14 @@ impl Known {
         text.ok_or("a text that the event names is missing, or was changed")
     }
 
-    fn leaf(&self, row: &Row, bytes: &[u8]) -> Leaf {
-        if !row.typed {
-            return Err(OTHER_TYPE);
+    /// The leaf of the event with this seq, given the row that stands where it should.
+    fn leaf(&self, row: &Row, seq: i64) -> Leaf {
+        match row.seq {
+            Some(found) if found != seq => return Err(MISSING),
+            _ if !row.typed => return Err(OTHER_TYPE),
+            _ => {}
         }
-        let mut rest = bytes.get(row.start..).unwrap_or_default();
+        let mut rest = row.bytes.as_slice();
         let mut blobs = row.lengths.map(|length| {
             let (blob, after) = rest.split_at_checked(length?)?;
             rest = after;
@@ -310,7 +180,7 @@ impl Known {
         };
         let header = Header {
             instance: self.instance,
-            seq: row.seq,
+            seq,
             at: row.at,
             created_at,
             event_type: self
@@ -340,17 +210,9 @@ impl Known {
     }
 }
 
-/// Some rows, their bytes in one piece.
-struct Chunk {
-    rows: Vec<Row>,
-    bytes: Vec<u8>,
-    /// It was full before its rows were many.
-    is_cut: bool,
-}
-
-/// A row; its bytes are in its chunk.
+/// A row as it is read: a file's columns may hold anything.
 struct Row {
-    seq: i64,
+    seq: Option<i64>,
     at: i64,
     after: i64,
     event_type: i32,
@@ -358,51 +220,11 @@ struct Row {
     target: Option<i32>,
     recipient: Option<i32>,
     outcome_of: Option<i64>,
-    start: usize,
+    bytes: Vec<u8>,
     /// Of owner, user_id, request_id, payload, extras, tags and proof.
     lengths: [Option<usize>; 7],
     /// Every column holds what it may.
     typed: bool,
-}
-
-impl Chunk {
-    fn read(connection: &mut Db<'_>, n: i64, from: i64) -> QueryResult<Self> {
-        let mut chunk = Chunk {
-            rows: Vec::with_capacity(usize::try_from(CHUNK).unwrap_or_default()),
-            bytes: Vec::with_capacity(CHUNK_BYTES / 8),
-            is_cut: false,
-        };
-        on!(connection, {
-            let rows = statement!(
-                "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, \
-                 request_id, payload, extras, tags, proof FROM events WHERE n = ? AND seq >= ? ORDER BY seq LIMIT ?",
-                n,
-                from,
-                CHUNK
-            );
-            for row in rows
-                .typed::<Columns>()
-                .load_iter::<Raw, DefaultLoadingMode>(connection)?
-            {
-                chunk.push(row?, from);
-                if chunk.is_cut {
-                    break;
-                }
-            }
-        });
-        Ok(chunk)
-    }
-
-    fn push(&mut self, Raw { mut row, bytes }: Raw, from: i64) {
-        row.start = self.bytes.len();
-        self.bytes.extend_from_slice(&bytes);
-        // What has no number stands where the next one should.
-        row.seq = row
-            .seq
-            .max(self.rows.last().map_or(from, |last| last.seq.saturating_add(1)));
-        self.rows.push(row);
-        self.is_cut = self.bytes.len() >= CHUNK_BYTES;
-    }
 }
 
 type Columns = (
@@ -423,21 +245,15 @@ type Columns = (
     Binary,
 );
 
-/// A row as it is read: a file's columns may hold anything.
-struct Raw {
-    row: Row,
-    bytes: Vec<u8>,
-}
-
 impl Row {
     /// Of eight numbers, where they are ones.
-    fn of(numbers: [Option<i64>; 8], lengths: [Option<usize>; 7], mut typed: bool) -> Self {
+    fn of(numbers: [Option<i64>; 8], bytes: Vec<u8>, lengths: [Option<usize>; 7], mut typed: bool) -> Self {
         let [seq, at, after, event_type, actor, target, recipient, outcome_of] = numbers;
         let mut present = |number: Option<i64>| {
             typed &= number.is_some();
             number.unwrap_or(i64::MIN)
         };
-        let (seq, at, after) = (present(seq), present(at), present(after));
+        let (at, after) = (present(at), present(after));
         let (event_type, actor) = (present(event_type), present(actor));
         let mut narrow = |number: i64, least: i32| {
             let narrow = i32::try_from(number).ok().filter(|number| *number >= least);
@@ -453,14 +269,14 @@ impl Row {
             target: target.map(|target| narrow(target, 0)),
             recipient: recipient.map(|recipient| narrow(recipient, 0)),
             outcome_of,
-            start: 0,
+            bytes,
             lengths,
-            typed: typed && lengths.iter().skip(3).all(Option::is_some),
+            typed: typed && seq.is_some() && lengths.iter().skip(3).all(Option::is_some),
         }
     }
 }
 
-impl FromSqlRow<Columns, Sqlite> for Raw {
+impl FromSqlRow<Columns, Sqlite> for Row {
     fn build_from_row<'a>(columns: &impl diesel::row::Row<'a, Sqlite>) -> deserialize::Result<Self> {
         let mut typed = true;
         let mut numbers = [None; 8];
@@ -489,15 +305,12 @@ impl FromSqlRow<Columns, Sqlite> for Raw {
                 }
             }
         }
-        Ok(Raw {
-            row: Row::of(numbers, lengths, typed),
-            bytes,
-        })
+        Ok(Row::of(numbers, bytes, lengths, typed))
     }
 }
 
 #[cfg(feature = "postgres-store")]
-impl FromSqlRow<Columns, diesel::pg::Pg> for Raw {
+impl FromSqlRow<Columns, diesel::pg::Pg> for Row {
     fn build_from_row<'a>(columns: &impl diesel::row::Row<'a, diesel::pg::Pg>) -> deserialize::Result<Self> {
         use diesel::deserialize::FromSql;
         use diesel::pg::Pg;
@@ -520,9 +333,6 @@ impl FromSqlRow<Columns, diesel::pg::Pg> for Raw {
                 bytes.extend_from_slice(blob);
             }
         }
-        Ok(Raw {
-            row: Row::of(numbers, lengths, true),
-            bytes,
-        })
+        Ok(Row::of(numbers, bytes, lengths, true))
     }
 }
