@@ -23,10 +23,6 @@ def u16(number):
     return struct.pack(">H", number)
 
 
-def varint(number):
-    return one(number) if number < 128 else one(number & 127 | 128) + varint(number >> 7)
-
-
 def opt(value):
     return b"\0" if value is None else b"\1" + value
 
@@ -126,7 +122,7 @@ class Instance:
                 whose = packed.take(packed.varint()) if flags & 4 else owner if flags & 8 else None
                 seen = created_at if flags & 16 else created_at - packed.signed()
                 detail = self.json(packed.take(packed.varint())) if flags & 32 else one(0)
-                whose = None if whose is None else varint(len(whose)) + whose
+                whose = None if whose is None else i64(len(whose)) + whose
                 content = opt(fingerprint) + self.T(kind) + opt(whose) + i64(seen) + detail
                 commitments[item] = H(one(1), salt(item), content)
             item += 1

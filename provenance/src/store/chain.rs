@@ -93,9 +93,6 @@ pub(super) fn bytes(bytes: &[u8]) -> Hash {
 pub(super) struct Body {
     salts: Salts,
     hash: Sha,
-    /// Items whose commitments are made two at a time; the first one's number, where it waits for another.
-    items: [Sha; 2],
-    waiting: Option<u16>,
     /// Each commitment, where somebody asked for them.
     kept: Option<Vec<(u16, Hash)>>,
 }
@@ -105,8 +102,6 @@ impl Body {
         Body {
             salts,
             hash: Sha::new(BODY),
-            items: [Sha::new(ITEM), Sha::new(ITEM)],
-            waiting: None,
             kept: None,
         }
     }
@@ -121,17 +116,19 @@ impl Body {
 
     /// A part whose item is these bytes.
     pub(super) fn part(&mut self, number: u16, item: &[u8]) {
-        self.commit(number, |hash| hash.update(item));
+        let commitment = self.commitment(number, |hash| hash.update(item));
+        self.add(number, &commitment);
     }
 
     /// A part that is a JSON text.
     pub(super) fn json(&mut self, number: u16, item: JsonItem<'_>) {
-        self.commit(number, |hash| json(hash, item));
+        let commitment = self.commitment(number, |hash| json(hash, item));
+        self.add(number, &commitment);
     }
 
     /// A tag.
     pub(super) fn tag(&mut self, number: u16, tag: &TagItem<'_>) {
-        self.commit(number, |hash| {
+        let commitment = self.commitment(number, |hash| {
             match tag.fingerprint {
                 Some(fingerprint) => {
                     hash.update(&[1]);
@@ -143,7 +140,7 @@ impl Body {
             match tag.owner {
                 Some(owner) => {
                     hash.update(&[1]);
-                    varint(hash, owner.len());
+                    hash.update(&(owner.len() as u64).to_be_bytes());
                     hash.update(owner);
                 }
                 None => hash.update(&[0]),
@@ -151,15 +148,11 @@ impl Body {
             hash.update(&tag.created_at.to_be_bytes());
             json(hash, tag.detail);
         });
+        self.add(number, &commitment);
     }
 
     /// What stands for an item that was erased.
     pub(super) fn add(&mut self, number: u16, commitment: &Hash) {
-        self.settle();
-        self.put(number, commitment);
-    }
-
-    fn put(&mut self, number: u16, commitment: &Hash) {
         self.hash.update(&number.to_be_bytes());
         self.hash.update(commitment);
         if let Some(kept) = &mut self.kept {
@@ -167,45 +160,20 @@ impl Body {
         }
     }
 
-    fn commit(&mut self, number: u16, item: impl FnOnce(&mut Sha)) {
-        let salt = self.salts.of(number);
-        let [first, second] = &mut self.items;
-        let hash = if self.waiting.is_some() {
-            &mut *second
-        } else {
-            &mut *first
-        };
-        hash.again(ITEM);
-        hash.update(&salt);
-        item(hash);
-        match self.waiting.take() {
-            None => self.waiting = Some(number),
-            Some(waiting) => {
-                let [commitment, other] = first.finish_both(second);
-                self.put(waiting, &commitment);
-                self.put(number, &other);
-            }
-        }
-    }
-
-    /// Makes the commitment that waits.
-    fn settle(&mut self) {
-        if let Some(number) = self.waiting.take() {
-            let [hash, _] = &mut self.items;
-            let commitment = hash.finish();
-            self.put(number, &commitment);
-        }
+    fn commitment(&mut self, number: u16, item: impl FnOnce(&mut Sha)) -> Hash {
+        let mut hash = Sha::new(ITEM);
+        hash.update(&self.salts.of(number));
+        item(&mut hash);
+        hash.finish()
     }
 
     /// The hash over all of them; and each, if they were to be kept.
     pub(super) fn end(mut self) -> (Hash, Vec<(u16, Hash)>) {
-        self.settle();
         (self.hash.finish(), self.kept.unwrap_or_default())
     }
 
     /// The leaf of an event with these items.
     pub(super) fn leaf(mut self, header: &Header<'_>) -> Hash {
-        self.settle();
         header.leaf(&self.hash.finish())
     }
 }
@@ -239,14 +207,6 @@ impl Header<'_> {
     }
 }
 
-fn varint(hash: &mut Sha, mut number: usize) {
-    while number >= 0x80 {
-        hash.update(&[number.to_le_bytes()[0] | 0x80]);
-        number >>= 7;
-    }
-    hash.update(&[number.to_le_bytes()[0]]);
-}
-
 fn json(hash: &mut Sha, item: JsonItem<'_>) {
     match item {
         JsonItem::Nothing => hash.update(&[0]),
@@ -266,12 +226,7 @@ fn json(hash: &mut Sha, item: JsonItem<'_>) {
 /// of the items that remain.
 #[derive(Clone)]
 pub(super) enum Salts {
-    Event {
-        salt: Salt,
-        /// The salts at hand are of four items: this one's number, by four, and those after it.
-        four: u16,
-        salts: [Hash; 2],
-    },
+    Event { salt: Salt, pair: u16, salts: Hash },
     Remaining(Vec<(u16, Salt)>),
 }
 
@@ -279,21 +234,21 @@ impl Salts {
     pub(super) fn of_event(salt: Salt) -> Self {
         Salts::Event {
             salt,
-            four: 0,
-            salts: salts_of(&salt, 0),
+            pair: 0,
+            salts: pair_of(&salt, 0),
         }
     }
 
     /// The salt of an item. One that an erasure took has none, and its commitment is not asked for.
     pub(super) fn of(&mut self, number: u16) -> Salt {
         match self {
-            Salts::Event { salt, four, salts } => {
-                if *four != number / 4 {
-                    *four = number / 4;
-                    *salts = salts_of(salt, *four);
+            Salts::Event { salt, pair, salts } => {
+                if *pair != number / 2 {
+                    *pair = number / 2;
+                    *salts = pair_of(salt, *pair);
                 }
-                let (salts, _) = salts.as_flattened().as_chunks::<16>();
-                salts.get(usize::from(number % 4)).copied().unwrap_or_default()
+                let (halves, _) = salts.as_chunks::<16>();
+                halves.get(usize::from(number % 2)).copied().unwrap_or_default()
             }
             Salts::Remaining(salts) => {
                 let found = salts.iter().find(|(of, _)| *of == number);
@@ -303,14 +258,11 @@ impl Salts {
     }
 }
 
-fn salts_of(salt: &Salt, four: u16) -> [Hash; 2] {
-    let of_pair = |pair: u16| {
-        let mut hash = Sha::new(SALTS);
-        hash.update(salt);
-        hash.update(&pair.to_be_bytes());
-        hash
-    };
-    of_pair(2 * four).finish_both(&mut of_pair(2 * four + 1))
+fn pair_of(salt: &Salt, pair: u16) -> Hash {
+    let mut hash = Sha::new(SALTS);
+    hash.update(salt);
+    hash.update(&pair.to_be_bytes());
+    hash.finish()
 }
 
 /// `chain(0)` of an instance.

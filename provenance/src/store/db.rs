@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 
+use super::leaves;
 #[cfg(feature = "postgres-store")]
 use super::postgres;
 use super::postings::{self, Spot, Term};
@@ -12,7 +13,7 @@ use super::schema::{self, Mode};
 use crate::Error;
 
 /// How long a question waits for a writer. In WAL readers wait only while a file is made.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection to one of them.
 pub(super) enum Db<'c> {
@@ -63,6 +64,13 @@ impl Db<'_> {
     }
 }
 
+/// A connection for questions to a file.
+pub(super) fn reading(path: &Path, mode: Mode) -> Result<SqliteConnection, Error> {
+    let mut connection = schema::connect(path, mode, PATIENCE)?;
+    leaves::prepare(&mut connection).map_err(|e| schema::failed(path, &e))?;
+    Ok(connection)
+}
+
 /// Where a connection leads, so that there can be more of its kind.
 pub(super) enum Beside<'a> {
     File(&'a Path, Mode),
@@ -80,7 +88,7 @@ pub(super) enum Own {
 impl Beside<'_> {
     pub(super) fn connect(&self) -> Result<Own, Error> {
         match self {
-            Beside::File(path, mode) => schema::connect(path, *mode, PATIENCE).map(Own::Sqlite),
+            Beside::File(path, mode) => reading(path, *mode).map(Own::Sqlite),
             #[cfg(feature = "postgres-store")]
             Beside::Server(server) => server.reader().map(Own::Postgres),
         }

@@ -1,13 +1,14 @@
 //! The leaves of an instance, computed from its rows.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use diesel::connection::DefaultLoadingMode;
-use diesel::deserialize::{self, FromSqlRow};
+use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::prelude::*;
-use diesel::row::Field;
-use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
-use diesel::sqlite::{Sqlite, SqliteType};
+use diesel::sql_types::{BigInt, Binary, Bool, Integer, Text};
+use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
 
 use super::chain::{self, Body, Hash, Header};
 use super::db::{Db, on};
@@ -15,24 +16,19 @@ use super::proof::{CHANGED, Items, Proof};
 use super::retention::Retained;
 use super::statement::statement;
 
-/// Events that are read at once: a server gives all that is asked for in one piece.
-const CHUNK: i64 = 1_024;
 /// Of a row that nobody of us wrote.
 const OTHER_TYPE: &str = "the event holds something of another type";
 const MISSING: &str = "the event is missing";
 
-/// What gives a leaf, or does not.
-type Leaf = Result<Hash, &'static str>;
-
 /// Leaves of an instance.
 pub(super) struct Leaves {
     n: i64,
-    known: Known,
+    known: Arc<Known>,
 }
 
 impl Leaves {
     pub(super) fn new(connection: &mut Db<'_>, (n, instance): (i64, i64), retained: Retained) -> QueryResult<Self> {
-        let known = Known::load(connection, n, instance, retained)?;
+        let known = Arc::new(Known::load(connection, n, instance, retained)?);
         Ok(Leaves { n, known })
     }
 
@@ -44,45 +40,170 @@ impl Leaves {
         end: i64,
     ) -> QueryResult<(Vec<Hash>, Option<&'static str>)> {
         let found = self.read(connection, from, end)?;
-        if found.1.is_none() {
-            return Ok(found);
+        if found.wrong.is_none() {
+            return Ok((found.leaves, None));
         }
         // A service that writes meanwhile has said before what the rows refer to.
         let mut retained = self.known.retained.clone();
         retained.refresh(connection)?;
-        self.known = Known::load(connection, self.n, self.known.instance, retained)?;
-        self.read(connection, from, end)
+        self.known = Arc::new(Known::load(connection, self.n, self.known.instance, retained)?);
+        let found = self.read(connection, from, end)?;
+        Ok((found.leaves, found.wrong))
     }
 
-    fn read(&self, connection: &mut Db<'_>, from: i64, end: i64) -> QueryResult<(Vec<Hash>, Option<&'static str>)> {
-        let mut leaves = Vec::with_capacity(usize::try_from(end.saturating_sub(from)).unwrap_or_default());
-        let mut next = from;
-        while next < end {
-            let rows = statement!(
-                "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, \
-                 request_id, payload, extras, tags, proof FROM events WHERE n = ? AND seq >= ? AND seq < ? \
-                 ORDER BY seq LIMIT ?",
-                self.n,
-                next,
-                end,
-                CHUNK
-            )
-            .typed::<Columns>();
-            let before = next;
-            on!(connection, {
-                for row in rows.load_iter::<Row, DefaultLoadingMode>(connection)? {
-                    match self.known.leaf(&row?, next) {
-                        Ok(leaf) => leaves.push(leaf),
-                        Err(what) => return Ok((leaves, Some(what))),
-                    }
-                    next = next.saturating_add(1);
-                }
-            });
-            if next == before {
-                return Ok((leaves, Some(MISSING)));
+    fn read(&self, connection: &mut Db<'_>, from: i64, end: i64) -> QueryResult<Run> {
+        let mut run = Run::new(self.known.clone(), from, end);
+        match connection {
+            Db::Sqlite(connection) => {
+                RUN.set(Some(run));
+                // No row comes back but the first one that does not hold.
+                let read = statement!(
+                    "SELECT 1 FROM events WHERE n = ? AND seq >= ? AND seq < ? AND NOT provenance_leaf(seq, at, after, \
+                     event_type, actor, target, recipient, outcome_of, owner, user_id, request_id, payload, extras, \
+                     tags, proof) ORDER BY seq LIMIT 1",
+                    self.n,
+                    from,
+                    end
+                )
+                .typed::<Integer>()
+                .get_result::<i32>(*connection)
+                .optional();
+                run = RUN.take().unwrap_or_else(|| Run::new(self.known.clone(), from, end));
+                read?;
             }
+            #[cfg(feature = "postgres-store")]
+            Db::Postgres(connection) => server::read(connection, self.n, end, &mut run)?,
         }
-        Ok((leaves, None))
+        if run.wrong.is_none() && run.next() < end {
+            run.wrong = Some(MISSING);
+        }
+        Ok(run)
+    }
+}
+
+/// Events that follow each other, as their rows come.
+struct Run {
+    known: Arc<Known>,
+    from: i64,
+    leaves: Vec<Hash>,
+    /// What is wrong with the event after these.
+    wrong: Option<&'static str>,
+    /// Of the row at hand, one after the other: owner, user_id, request_id, payload, extras, tags and proof.
+    bytes: Vec<u8>,
+}
+
+impl Run {
+    fn new(known: Arc<Known>, from: i64, end: i64) -> Self {
+        Run {
+            known,
+            from,
+            leaves: Vec::with_capacity(usize::try_from(end.saturating_sub(from)).unwrap_or_default()),
+            wrong: None,
+            bytes: Vec::with_capacity(1024),
+        }
+    }
+
+    /// Whose row comes next.
+    fn next(&self) -> i64 {
+        self.from.saturating_add_unsigned(self.leaves.len() as u64)
+    }
+
+    /// Takes the next row; `false` where it does not hold.
+    fn take(&mut self, row: &Row) -> bool {
+        match self.known.leaf(row, &self.bytes, self.next()) {
+            Ok(leaf) => self.leaves.push(leaf),
+            Err(what) => self.wrong = Some(what),
+        }
+        self.bytes.clear();
+        self.wrong.is_none()
+    }
+}
+
+thread_local! {
+    /// What the statement that runs on this thread is for.
+    static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
+}
+
+mod sql {
+    use diesel::sql_types::{BigInt, Binary, Nullable};
+
+    // SQLite calls it with the row at hand; as columns of an answer, each value would be asked for under a lock.
+    #[diesel::declare_sql_function(generate_return_type_helpers = false)]
+    extern "SQL" {
+        fn provenance_leaf(
+            seq: Nullable<BigInt>,
+            at: Nullable<BigInt>,
+            after: Nullable<BigInt>,
+            event_type: Nullable<BigInt>,
+            actor: Nullable<BigInt>,
+            target: Nullable<BigInt>,
+            recipient: Nullable<BigInt>,
+            outcome_of: Nullable<BigInt>,
+            owner: Nullable<Binary>,
+            user_id: Nullable<Binary>,
+            request_id: Nullable<Binary>,
+            payload: Nullable<Binary>,
+            extras: Nullable<Binary>,
+            tags: Nullable<Binary>,
+            proof: Nullable<Binary>,
+        ) -> Bool;
+    }
+}
+
+/// Gives a connection what [`Leaves`] asks with.
+pub(super) fn prepare(connection: &mut SqliteConnection) -> QueryResult<()> {
+    type N = Option<Number>;
+    type B = Option<Blob>;
+    let leaf = |seq: N,
+                at: N,
+                after: N,
+                event_type: N,
+                actor: N,
+                target: N,
+                recipient: N,
+                outcome_of: N,
+                owner: B,
+                user_id: B,
+                request_id: B,
+                payload: B,
+                extras: B,
+                tags: B,
+                proof: B| {
+        let numbers = [seq, at, after, event_type, actor, target, recipient, outcome_of];
+        let blobs = [owner, user_id, request_id, payload, extras, tags, proof];
+        let typed = numbers.iter().flatten().all(|number| number.0.is_some())
+            && blobs.iter().flatten().all(|blob| blob.0.is_some());
+        let numbers = numbers.map(|number| number?.0);
+        let row = Row::of(numbers, blobs.map(|blob| blob?.0), typed);
+        RUN.with_borrow_mut(|run| run.as_mut().is_some_and(|run| run.take(&row)))
+    };
+    sql::provenance_leaf_utils::register_nondeterministic_impl(connection, leaf)
+}
+
+/// A number, if it is one: a file's columns may hold anything.
+#[derive(FromSqlRow)]
+struct Number(Option<i64>);
+
+impl FromSql<BigInt, Sqlite> for Number {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        // `SqliteType` says of every integer that it is a long one.
+        let is_number = value.value_type() == Some(SqliteType::Long);
+        Ok(Number(is_number.then(|| value.read_long())))
+    }
+}
+
+/// The length of bytes, if it is some; they go to the run at hand.
+#[derive(FromSqlRow)]
+struct Blob(Option<usize>);
+
+impl FromSql<Binary, Sqlite> for Blob {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        if value.value_type() != Some(SqliteType::Binary) {
+            return Ok(Blob(None));
+        }
+        let blob = value.read_blob();
+        RUN.with_borrow_mut(|run| run.as_mut().map(|run| run.bytes.extend_from_slice(blob)));
+        Ok(Blob(Some(blob.len())))
     }
 }
 
@@ -153,13 +274,13 @@ impl Known {
     }
 
     /// The leaf of the event with this seq, given the row that stands where it should.
-    fn leaf(&self, row: &Row, seq: i64) -> Leaf {
+    fn leaf(&self, row: &Row, bytes: &[u8], seq: i64) -> Result<Hash, &'static str> {
         match row.seq {
             Some(found) if found != seq => return Err(MISSING),
             _ if !row.typed => return Err(OTHER_TYPE),
             _ => {}
         }
-        let mut rest = row.bytes.as_slice();
+        let mut rest = bytes;
         let mut blobs = row.lengths.map(|length| {
             let (blob, after) = rest.split_at_checked(length?)?;
             rest = after;
@@ -210,7 +331,7 @@ impl Known {
     }
 }
 
-/// A row as it is read: a file's columns may hold anything.
+/// A row, but for its bytes.
 struct Row {
     seq: Option<i64>,
     at: i64,
@@ -220,34 +341,15 @@ struct Row {
     target: Option<i32>,
     recipient: Option<i32>,
     outcome_of: Option<i64>,
-    bytes: Vec<u8>,
     /// Of owner, user_id, request_id, payload, extras, tags and proof.
     lengths: [Option<usize>; 7],
     /// Every column holds what it may.
     typed: bool,
 }
 
-type Columns = (
-    BigInt,
-    BigInt,
-    BigInt,
-    Integer,
-    Integer,
-    Nullable<Integer>,
-    Nullable<Integer>,
-    Nullable<BigInt>,
-    Nullable<Binary>,
-    Nullable<Binary>,
-    Nullable<Binary>,
-    Binary,
-    Binary,
-    Binary,
-    Binary,
-);
-
 impl Row {
     /// Of eight numbers, where they are ones.
-    fn of(numbers: [Option<i64>; 8], bytes: Vec<u8>, lengths: [Option<usize>; 7], mut typed: bool) -> Self {
+    fn of(numbers: [Option<i64>; 8], lengths: [Option<usize>; 7], mut typed: bool) -> Self {
         let [seq, at, after, event_type, actor, target, recipient, outcome_of] = numbers;
         let mut present = |number: Option<i64>| {
             typed &= number.is_some();
@@ -269,70 +371,104 @@ impl Row {
             target: target.map(|target| narrow(target, 0)),
             recipient: recipient.map(|recipient| narrow(recipient, 0)),
             outcome_of,
-            bytes,
             lengths,
             typed: typed && seq.is_some() && lengths.iter().skip(3).all(Option::is_some),
         }
     }
 }
 
-impl FromSqlRow<Columns, Sqlite> for Row {
-    fn build_from_row<'a>(columns: &impl diesel::row::Row<'a, Sqlite>) -> deserialize::Result<Self> {
-        let mut typed = true;
-        let mut numbers = [None; 8];
-        for (at, number) in numbers.iter_mut().enumerate() {
-            let field = columns.get(at).ok_or(OTHER_TYPE)?;
-            if let Some(mut value) = field.value() {
-                // `SqliteType` says of every integer that it is a long one.
-                match value.value_type() {
-                    Some(SqliteType::Long) => *number = Some(value.read_long()),
-                    _ => typed = false,
-                }
-            }
-        }
-        let mut bytes = Vec::with_capacity(512);
-        let mut lengths = [None; 7];
-        for (at, length) in (8..).zip(&mut lengths) {
-            let field = columns.get(at).ok_or(OTHER_TYPE)?;
-            if let Some(mut value) = field.value() {
-                match value.value_type() {
-                    Some(SqliteType::Binary) => {
-                        let blob = value.read_blob();
-                        *length = Some(blob.len());
-                        bytes.extend_from_slice(blob);
-                    }
-                    _ => typed = false,
-                }
-            }
-        }
-        Ok(Row::of(numbers, bytes, lengths, typed))
-    }
-}
-
+/// From PostgreSQL, which sees to the types.
 #[cfg(feature = "postgres-store")]
-impl FromSqlRow<Columns, diesel::pg::Pg> for Row {
-    fn build_from_row<'a>(columns: &impl diesel::row::Row<'a, diesel::pg::Pg>) -> deserialize::Result<Self> {
-        use diesel::deserialize::FromSql;
-        use diesel::pg::Pg;
-        let mut numbers = [None; 8];
-        for (at, number) in numbers.iter_mut().enumerate() {
-            let field = columns.get(at).ok_or(OTHER_TYPE)?;
-            *number = match field.value() {
-                Some(value) if (3..7).contains(&at) => Some(i64::from(<i32 as FromSql<Integer, Pg>>::from_sql(value)?)),
-                Some(value) => Some(<i64 as FromSql<BigInt, Pg>>::from_sql(value)?),
-                None => None,
-            };
-        }
-        let mut bytes = Vec::with_capacity(512);
-        let mut lengths = [None; 7];
-        for (at, length) in (8..).zip(&mut lengths) {
-            let field = columns.get(at).ok_or(OTHER_TYPE)?;
-            if let Some(value) = field.value() {
-                let blob = value.as_bytes();
-                *length = Some(blob.len());
-                bytes.extend_from_slice(blob);
+mod server {
+    use diesel::connection::DefaultLoadingMode;
+    use diesel::deserialize::{self, FromSql, FromSqlRow};
+    use diesel::pg::Pg;
+    use diesel::prelude::*;
+    use diesel::row::Field;
+    use diesel::sql_types::{BigInt, Binary, Integer, Nullable};
+
+    use super::{OTHER_TYPE, Row, Run};
+    use crate::store::statement::statement;
+
+    /// Events that are read at once: a server gives all that is asked for in one piece.
+    const CHUNK: i64 = 1_024;
+
+    type Columns = (
+        BigInt,
+        BigInt,
+        BigInt,
+        Integer,
+        Integer,
+        Nullable<Integer>,
+        Nullable<Integer>,
+        Nullable<BigInt>,
+        Nullable<Binary>,
+        Nullable<Binary>,
+        Nullable<Binary>,
+        Binary,
+        Binary,
+        Binary,
+        Binary,
+    );
+
+    struct Whole {
+        row: Row,
+        bytes: Vec<u8>,
+    }
+
+    pub(super) fn read(connection: &mut PgConnection, n: i64, end: i64, run: &mut Run) -> QueryResult<()> {
+        let mut more = true;
+        while more && run.next() < end {
+            let from = run.next();
+            let rows = statement!(
+                "SELECT seq, at, after, event_type, actor, target, recipient, outcome_of, owner, user_id, \
+                 request_id, payload, extras, tags, proof FROM events WHERE n = ? AND seq >= ? AND seq < ? \
+                 ORDER BY seq LIMIT ?",
+                n,
+                from,
+                end,
+                CHUNK
+            )
+            .typed::<Columns>();
+            for whole in rows.load_iter::<Whole, DefaultLoadingMode>(connection)? {
+                let whole = whole?;
+                run.bytes.extend_from_slice(&whole.bytes);
+                if !run.take(&whole.row) {
+                    return Ok(());
+                }
             }
+            more = run.next() > from;
         }
-        Ok(Row::of(numbers, bytes, lengths, true))
+        Ok(())
+    }
+
+    impl FromSqlRow<Columns, Pg> for Whole {
+        fn build_from_row<'a>(columns: &impl diesel::row::Row<'a, Pg>) -> deserialize::Result<Self> {
+            let mut numbers = [None; 8];
+            for (at, number) in numbers.iter_mut().enumerate() {
+                let field = columns.get(at).ok_or(OTHER_TYPE)?;
+                *number = match field.value() {
+                    Some(value) if (3..7).contains(&at) => {
+                        Some(i64::from(<i32 as FromSql<Integer, Pg>>::from_sql(value)?))
+                    }
+                    Some(value) => Some(<i64 as FromSql<BigInt, Pg>>::from_sql(value)?),
+                    None => None,
+                };
+            }
+            let mut bytes = Vec::with_capacity(512);
+            let mut lengths = [None; 7];
+            for (at, length) in (8..).zip(&mut lengths) {
+                let field = columns.get(at).ok_or(OTHER_TYPE)?;
+                if let Some(value) = field.value() {
+                    let blob = value.as_bytes();
+                    *length = Some(blob.len());
+                    bytes.extend_from_slice(blob);
+                }
+            }
+            Ok(Whole {
+                row: Row::of(numbers, lengths, true),
+                bytes,
+            })
+        }
     }
 }

@@ -6,7 +6,6 @@ mod db;
 pub(crate) mod erase;
 pub(crate) mod follow;
 mod index;
-mod lanes;
 mod leaves;
 mod pack;
 mod pages;

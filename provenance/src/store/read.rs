@@ -9,7 +9,7 @@ use diesel::sql_types::BigInt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::db::{Beside, Db, PATIENCE, on};
+use super::db::{self, Beside, Db, on};
 use super::index::{FlowIds, Sight};
 #[cfg(feature = "postgres-store")]
 use super::postgres;
@@ -265,7 +265,7 @@ impl Reader {
         if schema::look(path)? == Found::Nothing {
             return empty();
         }
-        let mut connection = schema::connect(path, mode(&rest), PATIENCE)?;
+        let mut connection = db::reading(path, mode(&rest))?;
         if schema::check(&mut connection, path)? == 0 {
             return empty();
         }

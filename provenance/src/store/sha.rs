@@ -1,12 +1,10 @@
 //! SHA-256 of short messages, of which an event has a dozen: collected, then compressed some blocks at once.
 
-use std::ops::Range;
-
 use sha2::block_api::compress256;
 
 use super::chain::Hash;
-use super::lanes::{BLOCK, compress_both};
 
+const BLOCK: usize = 64;
 /// What is collected: most messages whole.
 const ROOM: usize = 4 * BLOCK;
 /// What a message begins with (FIPS 180-4, 5.3.3).
@@ -68,47 +66,19 @@ impl Sha {
             if later.is_empty() {
                 return;
             }
-            self.compress(0..ROOM);
+            self.compress(ROOM);
             self.before += ROOM as u64;
             self.filled = 0;
             more = later;
         }
     }
 
-    /// Begins another message.
-    #[inline]
-    pub(super) fn again(&mut self, first: u8) {
-        self.state = START;
-        self.bytes[0] = first;
-        self.filled = 1;
-        self.before = 0;
-    }
-
     pub(super) fn finish(&mut self) -> Hash {
-        let end = self.pad();
-        self.compress(0..end);
-        self.hash()
-    }
-
-    /// Ends two messages, for less than twice the time of one.
-    pub(super) fn finish_both(&mut self, other: &mut Sha) -> [Hash; 2] {
-        let (end, other_end) = (self.pad(), other.pad());
-        let both = end.min(other_end);
-        for (block, other_block) in blocks(&self.bytes, 0..both).iter().zip(blocks(&other.bytes, 0..both)) {
-            compress_both([&mut self.state, &mut other.state], [block, other_block]);
-        }
-        self.compress(both..end);
-        other.compress(both..other_end);
-        [self.hash(), other.hash()]
-    }
-
-    /// Adds what stands at the end of every message; gives where its last block ends.
-    fn pad(&mut self) -> usize {
         let bits = (self.before + self.filled as u64) << 3;
         self.update(&[0x80]);
         if self.filled + 8 > ROOM {
             self.bytes.get_mut(self.filled..).unwrap_or_default().fill(0);
-            self.compress(0..ROOM);
+            self.compress(ROOM);
             self.filled = 0;
         }
         // The length takes the last 8 bytes of a block.
@@ -119,10 +89,7 @@ impl Sha {
             zeros.fill(0);
             *length = bits.to_be_bytes();
         }
-        end
-    }
-
-    fn hash(&self) -> Hash {
+        self.compress(end);
         let mut hash = [0; 32];
         let (words, _) = hash.as_chunks_mut::<4>();
         for (bytes, word) in words.iter_mut().zip(self.state) {
@@ -131,14 +98,11 @@ impl Sha {
         hash
     }
 
-    fn compress(&mut self, bytes: Range<usize>) {
-        compress256(&mut self.state, blocks(&self.bytes, bytes));
+    /// The first bytes, whole blocks of them.
+    fn compress(&mut self, upto: usize) {
+        let (blocks, _) = self.bytes.get(..upto).unwrap_or_default().as_chunks::<BLOCK>();
+        compress256(&mut self.state, blocks);
     }
-}
-
-/// Whole blocks of what was collected.
-fn blocks(bytes: &[u8; ROOM], range: Range<usize>) -> &[[u8; BLOCK]] {
-    bytes.get(range).unwrap_or_default().as_chunks().0
 }
 
 #[cfg(test)]
@@ -155,25 +119,6 @@ mod tests {
             parts.iter().for_each(|part| sha.update(part));
             let whole: [u8; 32] = Sha256::new_with_prefix([7]).chain_update(parts.concat()).finalize().into();
             prop_assert_eq!(sha.finish(), whole);
-        }
-
-        #[test]
-        fn two_at_once_are_what_each_is_alone(
-            messages: [Vec<u8>; 2],
-            more in proptest::collection::vec(any::<u8>(), 0..600),
-        ) {
-            let mut all = [Sha::new(0), Sha::new(9)];
-            let mut alone = Vec::new();
-            let [first, second] = &mut all;
-            for (sha, message) in [(&mut *first, &messages[0]), (&mut *second, &messages[1])] {
-                sha.again(5);
-                sha.update(message);
-            }
-            second.update(&more);
-            alone.push(Sha256::new_with_prefix([5]).chain_update(&messages[0]).finalize());
-            alone.push(Sha256::new_with_prefix([5]).chain_update(&messages[1]).chain_update(&more).finalize());
-            let both = first.finish_both(second);
-            prop_assert_eq!(both.as_slice(), alone.iter().map(|hash| <[u8; 32]>::from(*hash)).collect::<Vec<_>>());
         }
     }
 
