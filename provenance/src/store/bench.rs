@@ -192,7 +192,7 @@ fn writing() {
         let records: Vec<Record> = (0..events)
             .map(|n| record(n, 50_000, 1_700_000_000_000_000 + i64::try_from(n).unwrap() * 1000))
             .collect();
-        let (mut texts, known) = (super::texts::Texts::default(), super::batch::KnownValues::new());
+        let (mut texts, known) = (super::texts::Texts::default(), super::batch::KnownValues::default());
         let place = super::batch::Place {
             instance: 1,
             n: 1,

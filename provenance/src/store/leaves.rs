@@ -304,7 +304,8 @@ impl Known {
             seq,
             at: row.at,
             created_at,
-            event_type: self
+            event_type: row.event_type,
+            type_name: self
                 .types
                 .get(&row.event_type)
                 .ok_or("the event's type is not known, or was changed")?,

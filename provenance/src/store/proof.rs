@@ -150,15 +150,10 @@ impl Items<'_> {
             }
         }
         for (number, tag) in (chain::FIRST_TAG..).zip(Tags::read(self.tags, self.owner, self.created_at)) {
-            match tag.ok_or(CHANGED)? {
+            let tag = tag.ok_or(CHANGED)?;
+            match &tag {
                 PackedTag::Erased(commitment) => body.add(number, commitment),
-                PackedTag::Tag {
-                    kind,
-                    fingerprint,
-                    owner,
-                    created_at,
-                    detail,
-                } => {
+                PackedTag::Tag { kind, detail, .. } => {
                     let detail = match detail.is_empty() {
                         true => JsonItem::Nothing,
                         false => match Packed::read(detail).ok_or(CHANGED)? {
@@ -169,16 +164,8 @@ impl Items<'_> {
                             Packed::Text(text) => JsonItem::Text(text),
                         },
                     };
-                    body.tag(
-                        number,
-                        &TagItem {
-                            fingerprint,
-                            kind: text(kind.cast_signed())?,
-                            owner: owner.as_deref(),
-                            created_at,
-                            detail,
-                        },
-                    );
+                    let kind = text(kind.cast_signed())?;
+                    body.tag(number, &TagItem::of(&tag, self.owner, self.created_at, kind, detail));
                 }
             }
         }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use super::batch::{EventRow, KnownValues, Place, Prepared, value_key};
+use super::batch::{KnownValues, Place, Prepared, value_key};
 use super::chain::{self, Hash, HeadParts};
 use super::db::{Db, on};
 use super::index;
 use super::pack;
 use super::postings::{self, Merges};
+use super::rows::EventRow;
 use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links, replays};
 use super::statement::statement;
 use super::texts::{Catalog, KindText, Texts};
@@ -144,7 +145,7 @@ pub(crate) struct Writer {
     /// Events that the index does not know of.
     pending: i64,
     /// Their rows, unless they have become too many.
-    fresh: Vec<index::Row>,
+    fresh: Vec<EventRow>,
     /// SQLite's number for what others had written when the first of these was.
     version: i64,
     /// Every value that others had stored is known: who does not know one cannot count where it was seen.
@@ -244,7 +245,7 @@ impl Writer {
                 late: 0,
             },
             texts: Texts::default(),
-            known: KnownValues::new(),
+            known: KnownValues::default(),
             learned: Learned::default(),
             forgotten: Arc::default(),
             next_batch: 1,
@@ -378,7 +379,7 @@ impl Writer {
                     // Before anybody can change them.
                     self.version = version;
                 }
-                self.fresh.extend(rows.into_iter().map(EventRow::into_index));
+                self.fresh.extend(rows);
             } else {
                 self.fresh.clear();
             }

@@ -16,10 +16,11 @@ use super::script::Script;
 use super::{START_MILLIS, STATEMENT_MILLIS, Server, terms};
 use crate::Error;
 use crate::key::Keys;
-use crate::store::batch::{EventRow, KnownValues, Place, Prepared};
+use crate::store::batch::{KnownValues, Place, Prepared};
 use crate::store::chain::{self, Hash};
 use crate::store::db::Db;
 use crate::store::index::{self, Digest};
+use crate::store::rows::EventRow;
 use crate::store::schema::{batches, events, fingerprints, instances, keys, owner_links, replays};
 use crate::store::statement::statement;
 use crate::store::texts::{Catalog, Texts};
@@ -56,7 +57,7 @@ pub(crate) struct Writer {
     /// Events that the index does not know of.
     pending: i64,
     /// Their rows, unless they have become too many.
-    fresh: Vec<index::Row>,
+    fresh: Vec<EventRow>,
     indexed_at: Instant,
     /// How often others had changed events of this instance when the index was brought up to date.
     changed: i64,
@@ -118,7 +119,7 @@ impl Writer {
                 late: 0,
             },
             texts: Texts::default(),
-            known: KnownValues::new(),
+            known: KnownValues::default(),
             learned: Learned::default(),
             forgotten: Arc::default(),
             next_batch: 1,
@@ -196,7 +197,7 @@ impl Writer {
             self.pending += events;
             // Rows in memory follow each other: with a gap they are read again.
             if self.pending <= 2 * ROUND {
-                self.fresh.extend(rows.into_iter().map(EventRow::into_index));
+                self.fresh.extend(rows);
             } else {
                 self.fresh.clear();
             }
@@ -451,7 +452,7 @@ fn round(
     catalog: &mut Catalog,
     known: &KnownValues,
     n: i64,
-    fresh: &[index::Row],
+    fresh: &[EventRow],
     changed: &mut i64,
 ) -> QueryResult<bool> {
     let (more, now) = connection.transaction(|connection| {
