@@ -1,6 +1,6 @@
 //! Ties registry, recorder and configuration together. An ordinary value; the global is one of them.
 
-mod continued;
+pub(crate) mod continued;
 mod erasure;
 mod keeping;
 

@@ -12,8 +12,11 @@ use super::read::{EventQuery, FingerprintQuery};
 use super::tests::{Folder, keys};
 use super::write::{Instance, Record, Value, Writer};
 use crate::detect::Detector;
+use crate::erased::Erased;
 use crate::recorder::Recorder;
+use crate::registry::Registry;
 use crate::ticket::Ticket;
+use crate::tracker::continued;
 use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -280,13 +283,7 @@ fn fill(mut writer: Writer, events: u64) {
             let event = event(n, people, at);
             if n < people {
                 for EventTag { tag, .. } in &event.tags {
-                    let value = Value {
-                        fingerprint: tag.fingerprint.unwrap(),
-                        kind: Kind::Text,
-                        entry: detector.entry(Kind::Text, &format!("value {}", tag.fingerprint.unwrap())),
-                        tag: Arc::new(tag.clone()),
-                    };
-                    batch.push(Record::Value(Box::new(value)));
+                    batch.push(Record::Value(Box::new(value(&detector, tag.clone()))));
                 }
             }
             let ticket = Ticket::default();
@@ -305,6 +302,15 @@ fn fill(mut writer: Writer, events: u64) {
         writer.maintain(false).unwrap();
     }
     writer.end().unwrap();
+}
+
+fn value(detector: &Detector, tag: Tag) -> Value {
+    Value {
+        fingerprint: tag.fingerprint.unwrap(),
+        kind: Kind::Text,
+        entry: detector.entry(Kind::Text, &format!("value {}", tag.fingerprint.unwrap())),
+        tag: Arc::new(tag),
+    }
 }
 
 fn people(events: u64) -> u64 {
@@ -338,20 +344,49 @@ fn verifying() {
 #[test]
 #[ignore = "a benchmark: scripts/bench store"]
 fn starting() {
-    let Kept(path, _folder) = file(number("EVENTS", 500_000));
-    let start = (Instant::now(), Spent::now());
-    let instance = Instance {
-        id: Timestamp::now().0.to_be_bytes(),
-        ..instance()
+    let values = number("VALUES", 1_000_000);
+    let keep = std::env::var("KEEP").ok();
+    let folder = Folder::new();
+    let path = match keep {
+        Some(keep) => PathBuf::from(keep).join(format!("values-{values}.db")),
+        None => folder.db(),
     };
-    let mut writer = Writer::open(&path, &keys(), &instance).unwrap();
-    let restored = writer.restore(1_000_000).unwrap();
-    println!(
-        "start: {} values in {} ms, {} ms of CPU",
-        restored.values.len(),
-        start.0.elapsed().as_millis(),
-        start.1.elapsed().as_millis()
-    );
+    if !path.exists() {
+        let mut writer = Writer::open(&path, &keys(), &instance()).unwrap();
+        writer.restore(0).unwrap();
+        let detector = Detector::new(&[7; 32]);
+        let all: Vec<u64> = (0..values.div_ceil(3)).collect();
+        for some in all.chunks(1024) {
+            let tags = some
+                .iter()
+                .flat_map(|n| event(*n, u64::MAX, 1_700_000_000_000_000 + n.cast_signed()).tags);
+            let values = tags.map(|EventTag { tag, .. }| Record::Value(Box::new(value(&detector, tag))));
+            writer.append(&values.collect::<Vec<_>>(), None).unwrap();
+        }
+        writer.end().unwrap();
+    }
+    for _ in 0..number("TIMES", 5) {
+        let instance = Instance {
+            id: Timestamp::now().0.to_be_bytes(),
+            ..instance()
+        };
+        let start = (Instant::now(), cpu_time(ClockId::ProcessCPUTime));
+        let spent = || {
+            let cpu = cpu_time(ClockId::ProcessCPUTime) - start.1;
+            format!("{} ms, {} ms of CPU", start.0.elapsed().as_millis(), cpu.as_millis())
+        };
+        let mut writer = Writer::open(&path, &keys(), &instance).unwrap();
+        let restored = writer.restore(1_000_000).unwrap();
+        let read = spent();
+        let registry = Registry::new(Detector::new(&[7; 32]).with_shapes(true), 1_000_000);
+        let erased = Erased::new(&keys());
+        continued::take_in(&registry, &erased, false, restored);
+        println!(
+            "start: {} values read after {read}, known after {}",
+            registry.len(),
+            spent()
+        );
+    }
 }
 
 /// Time on processors, of this thread or of the process.

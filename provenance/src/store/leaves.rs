@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Text};
 use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
 
-use super::chain::{self, Body, Hash, Header};
+use super::chain::{self, Body, Hash, Header, Sealer};
 use super::db::{Db, on};
 use super::proof::{CHANGED, Items, Proof};
 use super::retention::Retained;
@@ -18,6 +18,8 @@ use super::statement::statement;
 
 /// Of a row that nobody of us wrote.
 const OTHER_TYPE: &str = "the event holds something of another type";
+/// Events that are hashed together: their messages stay near the processor.
+const TOGETHER: usize = 16;
 const MISSING: &str = "the event is missing";
 
 /// Leaves of an instance.
@@ -74,6 +76,7 @@ impl Leaves {
             #[cfg(feature = "postgres-store")]
             Db::Postgres(connection) => server::read(connection, self.n, end, &mut run)?,
         }
+        run.settle();
         if run.wrong.is_none() && run.next() < end {
             run.wrong = Some(MISSING);
         }
@@ -88,6 +91,9 @@ struct Run {
     leaves: Vec<Hash>,
     /// What is wrong with the event after these.
     wrong: Option<&'static str>,
+    /// Some events are hashed together: their items, their rows, and the leaves that are claimed.
+    sealer: Sealer,
+    waiting: Vec<(Row, Hash)>,
     /// Of the row at hand, one after the other: owner, user_id, request_id, payload, extras, tags and proof.
     bytes: Vec<u8>,
 }
@@ -99,23 +105,97 @@ impl Run {
             from,
             leaves: Vec::with_capacity(usize::try_from(end.saturating_sub(from)).unwrap_or_default()),
             wrong: None,
+            sealer: Sealer::default(),
+            waiting: Vec::with_capacity(TOGETHER),
             bytes: Vec::with_capacity(1024),
         }
     }
 
     /// Whose row comes next.
     fn next(&self) -> i64 {
-        self.from.saturating_add_unsigned(self.leaves.len() as u64)
+        let before = self.leaves.len() + self.waiting.len();
+        self.from.saturating_add_unsigned(before as u64)
     }
 
-    /// Takes the next row; `false` where it does not hold.
-    fn take(&mut self, row: &Row) -> bool {
-        match self.known.leaf(row, &self.bytes, self.next()) {
-            Ok(leaf) => self.leaves.push(leaf),
-            Err(what) => self.wrong = Some(what),
-        }
+    /// Takes the next row; `false` where it, or one before, does not hold.
+    fn take(&mut self, row: Row) -> bool {
+        let begun = self.begin(row);
         self.bytes.clear();
+        if self.waiting.len() >= TOGETHER {
+            self.settle();
+        }
+        if let Err(what) = begun {
+            self.settle();
+            self.wrong = self.wrong.or(Some(what));
+        }
         self.wrong.is_none()
+    }
+
+    fn begin(&mut self, row: Row) -> Result<(), &'static str> {
+        match row.seq {
+            Some(seq) if seq != self.next() => return Err(MISSING),
+            _ if !row.typed => return Err(OTHER_TYPE),
+            _ => {}
+        }
+        let header = self.known.header(&row)?;
+        let mut rest = self.bytes.as_slice();
+        let mut blobs = row.lengths.map(|length| {
+            let (blob, after) = rest.split_at_checked(length?)?;
+            rest = after;
+            Some(blob)
+        });
+        let [owner, user_id, request_id, payload, extras, tags, proof] = &mut blobs;
+        let items = Items {
+            owner: *owner,
+            user_id: *user_id,
+            target: row.target,
+            request_id: *request_id,
+            payload: payload.unwrap_or_default(),
+            extras: extras.unwrap_or_default(),
+            tags: tags.unwrap_or_default(),
+            created_at: header.created_at,
+        };
+        let text = |id| self.known.text(id);
+        let proof = proof.unwrap_or_default();
+        if let Some((salt, leaf)) = Proof::whole(proof) {
+            self.sealer.event(*salt);
+            items.commit(&[], text, &mut self.sealer)?;
+            self.waiting.push((row, *leaf));
+            return Ok(());
+        }
+        let proof = Proof::read(proof).ok_or(CHANGED)?;
+        let leaf = match &proof.body {
+            Some(_) if !items.is_stub() => return Err(CHANGED),
+            Some(_) if !self.known.retained.cover(row.event_type, row.at) => {
+                return Err("the event was reduced to a stub, and no record of a retention covers it");
+            }
+            Some(body) => header.leaf(body),
+            None => {
+                let mut body = Body::new(proof.salts.clone());
+                items.commit(&proof.gone, text, &mut body)?;
+                body.leaf(&header)
+            }
+        };
+        self.settle();
+        match self.wrong {
+            None if leaf == proof.leaf => self.leaves.push(leaf),
+            wrong => self.wrong = wrong.or(Some(CHANGED)),
+        }
+        Ok(())
+    }
+
+    /// Makes the leaves that wait.
+    fn settle(&mut self) {
+        let headers = self.waiting.iter().filter_map(|(row, _)| self.known.header(row).ok());
+        let leaves = self.sealer.leaves(headers);
+        let claimed = self.waiting.iter().map(|(_, claimed)| claimed);
+        let hold = leaves.iter().zip(claimed).take_while(|(leaf, claimed)| leaf == claimed);
+        let before = self.leaves.len();
+        self.leaves.extend(hold.map(|(leaf, _)| *leaf));
+        if self.leaves.len() - before < self.waiting.len() {
+            self.wrong = Some(CHANGED);
+        }
+        self.waiting.clear();
     }
 }
 
@@ -175,7 +255,7 @@ pub(super) fn prepare(connection: &mut SqliteConnection) -> QueryResult<()> {
             && blobs.iter().flatten().all(|blob| blob.0.is_some());
         let numbers = numbers.map(|number| number?.0);
         let row = Row::of(numbers, blobs.map(|blob| blob?.0), typed);
-        RUN.with_borrow_mut(|run| run.as_mut().is_some_and(|run| run.take(&row)))
+        RUN.with_borrow_mut(|run| run.as_mut().is_some_and(|run| run.take(row)))
     };
     sql::provenance_leaf_utils::register_nondeterministic_impl(connection, leaf)
 }
@@ -273,62 +353,20 @@ impl Known {
         text.ok_or("a text that the event names is missing, or was changed")
     }
 
-    /// The leaf of the event with this seq, given the row that stands where it should.
-    fn leaf(&self, row: &Row, bytes: &[u8], seq: i64) -> Result<Hash, &'static str> {
-        match row.seq {
-            Some(found) if found != seq => return Err(MISSING),
-            _ if !row.typed => return Err(OTHER_TYPE),
-            _ => {}
-        }
-        let mut rest = bytes;
-        let mut blobs = row.lengths.map(|length| {
-            let (blob, after) = rest.split_at_checked(length?)?;
-            rest = after;
-            Some(blob)
-        });
-        let [owner, user_id, request_id, payload, extras, tags, proof] = &mut blobs;
-        let proof = Proof::read(proof.unwrap_or_default()).ok_or(CHANGED)?;
-        let created_at = row.at.wrapping_mul(1000).wrapping_add(row.after);
-        let items = Items {
-            owner: *owner,
-            user_id: *user_id,
-            target: row.target,
-            request_id: *request_id,
-            payload: payload.unwrap_or_default(),
-            extras: extras.unwrap_or_default(),
-            tags: tags.unwrap_or_default(),
-            created_at,
-        };
-        let header = Header {
+    /// What an event's leaf commits to beside its items.
+    fn header(&self, row: &Row) -> Result<Header<'_>, &'static str> {
+        let type_name = self.types.get(&row.event_type);
+        Ok(Header {
             instance: self.instance,
-            seq,
+            seq: row.seq.unwrap_or_default(),
             at: row.at,
-            created_at,
+            created_at: row.at.wrapping_mul(1000).wrapping_add(row.after),
             event_type: row.event_type,
-            type_name: self
-                .types
-                .get(&row.event_type)
-                .ok_or("the event's type is not known, or was changed")?,
+            type_name: type_name.ok_or("the event's type is not known, or was changed")?,
             actor: self.text(row.actor)?,
             recipient: row.recipient.map(|id| self.text(id)).transpose()?,
             outcome_of: row.outcome_of,
-        };
-        let leaf = match &proof.body {
-            Some(_) if !items.is_stub() => return Err(CHANGED),
-            Some(_) if !self.retained.cover(row.event_type, row.at) => {
-                return Err("the event was reduced to a stub, and no record of a retention covers it");
-            }
-            Some(body) => header.leaf(body),
-            None => {
-                let mut body = Body::new(proof.salts.clone());
-                items.commit(&proof, |id| self.text(id), &mut body)?;
-                body.leaf(&header)
-            }
-        };
-        if leaf != proof.leaf {
-            return Err(CHANGED);
-        }
-        Ok(leaf)
+        })
     }
 }
 
@@ -434,7 +472,7 @@ mod server {
             for whole in rows.load_iter::<Whole, DefaultLoadingMode>(connection)? {
                 let whole = whole?;
                 run.bytes.extend_from_slice(&whole.bytes);
-                if !run.take(&whole.row) {
+                if !run.take(whole.row) {
                     return Ok(());
                 }
             }

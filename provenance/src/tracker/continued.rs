@@ -49,7 +49,7 @@ impl Home {
 }
 
 /// What a file gives back at start. `rotated`: values may stand there under several epochs.
-pub(super) fn take_in(registry: &Registry, erased: &Erased, rotated: bool, restored: Restored) {
+pub(crate) fn take_in(registry: &Registry, erased: &Erased, rotated: bool, restored: Restored) {
     // A value that was met under several epochs is one, under its newest fingerprint.
     let mut newest = std::collections::HashMap::new();
     if rotated {
