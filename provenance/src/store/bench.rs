@@ -19,7 +19,7 @@ use crate::ticket::Ticket;
 use crate::tracker::continued;
 use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
 
-fn number(name: &str, default: u64) -> u64 {
+pub(super) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name)
         .ok()
         .and_then(|text| text.parse().ok())
@@ -111,7 +111,7 @@ fn event(n: u64, people: u64, at: i64) -> Event {
     event
 }
 
-fn record(n: u64, people: u64, at: i64) -> Record {
+pub(super) fn record(n: u64, people: u64, at: i64) -> Record {
     Record::Event(Box::new(event(n, people, at)), Ticket::default())
 }
 
