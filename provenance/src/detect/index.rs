@@ -363,6 +363,16 @@ impl Index {
         self.count(entry, true);
     }
 
+    /// Makes room for so many more values.
+    pub(super) fn reserve(&self, _values: usize) {}
+
+    /// Makes many values known, as [`insert`](Self::insert) does one.
+    pub(super) fn insert_all<'e>(&self, values: impl IntoIterator<Item = (&'e Entry, Fingerprint)>) {
+        values
+            .into_iter()
+            .for_each(|(entry, fingerprint)| self.insert(entry, fingerprint));
+    }
+
     /// Forgets a value, as [`insert`](Self::insert) made it known.
     pub(super) fn remove(&self, entry: &Entry, fingerprint: Fingerprint) {
         let own = Key::new(entry.hash);

@@ -231,6 +231,18 @@ impl Detector {
         self.index.insert(entry, fingerprint);
     }
 
+    /// Makes room for so many more values, so that tables need not grow while they come.
+    #[allow(dead_code, reason = "for a start that reads them from the store")]
+    pub(crate) fn reserve(&self, values: usize) {
+        self.index.reserve(values);
+    }
+
+    /// Makes many values known: quicker than one by one. Scans and other insertions go on meanwhile.
+    #[allow(dead_code, reason = "for a start that reads them from the store")]
+    pub(crate) fn insert_all<'e>(&self, values: impl IntoIterator<Item = (&'e Entry, Fingerprint)>) {
+        self.index.insert_all(values);
+    }
+
     /// Forgets a value; idempotent.
     pub(crate) fn remove(&self, entry: &Entry, fingerprint: Fingerprint) {
         self.index.remove(entry, fingerprint);
