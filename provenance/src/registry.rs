@@ -15,6 +15,9 @@ const UNCONFIRMED_MICROS: i64 = 3_600_000_000;
 /// Most people whom one value is known as; a value of more (a currency, a gender) tells nobody apart.
 const MAX_TAGS: usize = 1024;
 
+/// Fewer values are taken in at once on one thread.
+const MANY: usize = 20_000;
+
 /// The registry. Nothing here waits for the writer.
 ///
 /// Locks are taken in this order, and no code of others runs while one is held: a shard of
@@ -150,6 +153,51 @@ impl Registry {
         }
     }
 
+    /// One that knows these values from the start, all of them confirmed: the first is the first to be evicted.
+    pub(crate) fn holding(detector: Detector, max_values: usize, values: Vec<(Fingerprint, Entry, Arc<Tag>)>) -> Self {
+        let registry = Registry {
+            values: DashMap::with_capacity(values.len().min(max_values)),
+            ..Registry::new(detector, max_values)
+        };
+        let mut arrivals = lock(&registry.arrivals);
+        arrivals.confirmed.reserve(values.len());
+        // Nobody else knows it yet: what is found and whose it is may be made at the same time.
+        std::thread::scope(|scope| {
+            let detect = || {
+                registry.detector.reserve(values.len());
+                let entries = values.iter().map(|(fingerprint, entry, _)| (entry, *fingerprint));
+                registry.detector.insert_all(entries);
+            };
+            let thread = std::thread::Builder::new().name("provenance-start".into());
+            let helped = values.len() >= MANY && thread.spawn_scoped(scope, detect).is_ok();
+            for (fingerprint, entry, tag) in &values {
+                let since = tag.created_at;
+                let mut held = registry.values.entry(*fingerprint).or_insert_with(|| {
+                    arrivals.held += 1;
+                    arrivals.confirmed.push_back((*fingerprint, since));
+                    Held {
+                        entries: Vec::with_capacity(1),
+                        since,
+                        confirmed: true,
+                        tags: Tags::default(),
+                    }
+                });
+                if !held.entries.contains(entry) {
+                    held.entries.push(entry.clone());
+                }
+                registry.hold(&mut held.tags, tag.clone(), true);
+            }
+            if !helped {
+                detect();
+            }
+        });
+        if let Some((.., tag)) = values.last() {
+            registry.make_room(&mut arrivals, tag.created_at);
+        }
+        drop(arrivals);
+        registry
+    }
+
     pub(crate) fn detector(&self) -> &Detector {
         &self.detector
     }
@@ -175,7 +223,14 @@ impl Registry {
     }
 
     /// Makes a value known under `tag`; the first tag of a (value, category, person) stays.
-    pub(crate) fn register(&self, fingerprint: Fingerprint, entry: &Entry, tag: Tag, confirmed: bool) -> Registered {
+    pub(crate) fn register(
+        &self,
+        fingerprint: Fingerprint,
+        entry: &Entry,
+        tag: impl Into<Arc<Tag>>,
+        confirmed: bool,
+    ) -> Registered {
+        let tag = tag.into();
         let now = tag.created_at;
         let mut arrived = false;
         let (registered, newly_confirmed) = {
@@ -244,7 +299,7 @@ impl Registry {
     }
 
     /// Adds a tag to those of a value, unless it is known.
-    fn hold(&self, tags: &mut Tags, tag: Tag, confirmed: bool) -> Registered {
+    fn hold(&self, tags: &mut Tags, tag: Arc<Tag>, confirmed: bool) -> Registered {
         if let Some(at) = self.position(tags, &tag)
             && let Some(known) = tags.held.get(at)
         {
@@ -254,7 +309,6 @@ impl Registry {
             }
             return Registered { tag, fresh: false };
         }
-        let tag = Arc::new(tag);
         if tags.held.len() >= MAX_TAGS {
             self.evicted.fetch_add(1, Ordering::Relaxed);
             // What an input claims does not drive out what the database has.

@@ -378,9 +378,8 @@ fn starting() {
         let mut writer = Writer::open(&path, &keys(), &instance).unwrap();
         let restored = writer.restore(1_000_000).unwrap();
         let read = spent();
-        let registry = Registry::new(Detector::new(&[7; 32]).with_shapes(true), 1_000_000);
-        let erased = Erased::new(&keys());
-        continued::take_in(&registry, &erased, false, restored);
+        let values = continued::values(&Erased::new(&keys()), false, restored.values);
+        let registry = Registry::holding(Detector::new(&[7; 32]).with_shapes(true), 1_000_000, values);
         println!(
             "start: {} values read after {read}, known after {}",
             registry.len(),

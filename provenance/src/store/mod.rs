@@ -9,6 +9,7 @@ pub(crate) mod follow;
 mod index;
 mod lanes;
 mod leaves;
+mod load;
 mod pack;
 mod pages;
 #[cfg(feature = "postgres-store")]

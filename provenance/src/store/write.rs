@@ -1,6 +1,6 @@
 //! The one writer of an instance.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,16 +8,15 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use super::batch::{KnownValues, Place, Prepared, value_key};
+use super::batch::{KnownValues, Place, Prepared};
 use super::chain::{self, Hash, HeadParts};
-use super::db::{Db, on};
 use super::index;
-use super::pack;
+use super::load::{self, Restored};
 use super::postings::{self, Merges};
 use super::rows::EventRow;
-use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links, replays};
+use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, replays};
 use super::statement::statement;
-use super::texts::{Catalog, KindText, Texts};
+use super::texts::{Catalog, Texts};
 use super::watch::Watch;
 use crate::Error;
 use crate::detect::Entry;
@@ -189,14 +188,6 @@ pub(crate) struct Head {
     pub(crate) chain: Hash,
 }
 
-/// What a store gives back at start.
-#[derive(Default)]
-pub(crate) struct Restored {
-    /// Newest first.
-    pub(crate) values: Vec<Value>,
-    pub(crate) links: Vec<(Owner, Owner)>,
-}
-
 impl Writer {
     /// Opens or creates the file, migrates it, checks the key, and registers the instance.
     ///
@@ -275,33 +266,11 @@ impl Writer {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn restore(&mut self, max_values: usize) -> Result<Restored, Error> {
-        let path = self.path.clone();
-        let failed = |e| schema::failed(&path, &e);
-        let all = fingerprints::table.count().get_result::<i64>(&mut self.connection);
-        let all = usize::try_from(all.map_err(failed)?).unwrap_or(usize::MAX);
-        let kinds = kinds(&mut Db::Sqlite(&mut self.connection)).map_err(failed)?;
-        let rows = fingerprints::table.select(StoredValue::as_select()).into_boxed();
-        // All are quicker read as they lie, which is nearly the order of their times.
-        let rows = match all <= max_values {
-            true => rows.order((fingerprints::n, fingerprints::id)),
-            false => rows.order(fingerprints::created_at.desc()),
-        };
-        let rows = rows
-            .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(&mut self.connection)
-            .map_err(failed)?;
-        self.known.reserve(all.min(max_values));
-        let mut values = take_in(rows, &kinds, &mut self.known, max_values).map_err(failed)?;
-        if all <= max_values {
-            values.reverse();
-            values.sort_by_key(|value| std::cmp::Reverse(value.tag.created_at));
-        }
+        let path = &self.path;
+        let restored = load::file(&mut self.connection, path, &mut self.known, max_values)
+            .map_err(|e| schema::failed(path, &e))?;
         self.knows_all = self.known.len() < max_values.saturating_mul(4);
-        let links = owner_links::table
-            .select((owner_links::a, owner_links::b))
-            .load::<(String, String)>(&mut self.connection)
-            .map_err(failed)?;
-        let links = owners(&links);
-        Ok(Restored { values, links })
+        Ok(restored)
     }
 
     /// Appends a batch in one transaction, chained and synced; all or nothing. Tickets are filled
@@ -549,56 +518,6 @@ impl Writer {
         let sql = format!("PRAGMA max_page_count = {pages}");
         let _ = self.connection.batch_execute(&sql);
     }
-}
-
-/// What kinds of tags are called, by their numbers.
-pub(super) type Kinds = HashMap<(i64, i32), KindText>;
-
-/// The kinds of tags that registered values have, each made once.
-pub(super) fn kinds(connection: &mut Db<'_>) -> QueryResult<Kinds> {
-    let wanted = on!(
-        connection,
-        fingerprints::table
-            .select((fingerprints::n, fingerprints::tag))
-            .distinct()
-            .load::<(i64, i32)>(connection)
-    )?;
-    kinds_of(connection, wanted)
-}
-
-/// These kinds.
-pub(super) fn kinds_of(connection: &mut Db<'_>, wanted: Vec<(i64, i32)>) -> QueryResult<Kinds> {
-    let mut catalog = Catalog::default();
-    catalog.load(connection, wanted.iter().copied())?;
-    let kind = |(n, id): (i64, i32)| Some(((n, id), catalog.get(n, id)?.kind()?.clone()));
-    Ok(wanted.into_iter().filter_map(kind).collect())
-}
-
-/// Values that were registered before, in the order of their rows.
-pub(super) fn take_in(
-    rows: impl Iterator<Item = QueryResult<StoredValue>>,
-    kinds: &Kinds,
-    known: &mut KnownValues,
-    max_values: usize,
-) -> QueryResult<Vec<Value>> {
-    let mut values = Vec::new();
-    for row in rows {
-        let row = row?;
-        // A damaged row is passed over: it must not keep the service from starting.
-        let Some((key, value)) = row.read(kinds) else { continue };
-        known.insert(key, (row.n, row.id));
-        if values.len() < max_values {
-            values.push(value);
-        } else if known.len() >= 4 * max_values {
-            break;
-        }
-    }
-    Ok(values)
-}
-
-pub(super) fn owners(links: &[(String, String)]) -> Vec<(Owner, Owner)> {
-    let owners = |(a, b): &(String, String)| Some((Owner::from_stored(a)?, Owner::from_stored(b)?));
-    links.iter().filter_map(owners).collect()
 }
 
 /// Writes everything in one transaction; gives the new chain.
@@ -887,52 +806,5 @@ impl InstanceRow {
             version: self.version.as_bytes(),
             key_id: self.key_id.as_bytes(),
         }
-    }
-}
-
-/// A registered value, as it is read back.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = fingerprints)]
-pub(super) struct StoredValue {
-    pub(super) n: i64,
-    pub(super) id: i64,
-    fingerprint: Vec<u8>,
-    pub(super) tag: i32,
-    owner: Option<Vec<u8>>,
-    kind: i16,
-    entry: Vec<u8>,
-    created_at: i64,
-}
-
-impl StoredValue {
-    /// The value with its key; `None` where it is damaged, or its kind is not known.
-    pub(super) fn read(&self, kinds: &Kinds) -> Option<(u64, Value)> {
-        let tag = kinds.get(&(self.n, self.tag))?;
-        let value = self.value(tag)?;
-        let key = value_key(&value.fingerprint.0, &tag.canonical, self.owner.as_deref());
-        Some((key, value))
-    }
-
-    fn value(&self, tag: &KindText) -> Option<Value> {
-        let fingerprint = Fingerprint(self.fingerprint.as_slice().try_into().ok()?);
-        let owner = match &self.owner {
-            Some(packed) => Some(Owner::from_stored(&pack::unpack_text(packed)?)?),
-            None => None,
-        };
-        Some(Value {
-            fingerprint,
-            kind: Kind::of_code(self.kind)?,
-            entry: Entry::from_bytes(&self.entry)?,
-            tag: Arc::new(Tag {
-                fingerprint: Some(fingerprint),
-                category: tag.category.clone(),
-                field: tag.field.clone(),
-                description: tag.description.clone(),
-                owner,
-                source: tag.source.clone(),
-                pii: tag.pii,
-                created_at: Timestamp(self.created_at),
-            }),
-        })
     }
 }

@@ -20,14 +20,12 @@ use crate::store::batch::{KnownValues, Place, Prepared};
 use crate::store::chain::{self, Hash};
 use crate::store::db::Db;
 use crate::store::index::{self, Digest};
+use crate::store::load::{self, Restored};
 use crate::store::rows::EventRow;
-use crate::store::schema::{batches, events, fingerprints, instances, keys, owner_links, replays};
+use crate::store::schema::{batches, events, fingerprints, instances, keys, replays};
 use crate::store::statement::statement;
 use crate::store::texts::{Catalog, Texts};
-use crate::store::write::{
-    Forgotten, Head, Instance, InstanceRow, Learned, Record, Refusal, Restored, SpillMark, StoredValue, check_key,
-    kinds, owners, take_in,
-};
+use crate::store::write::{Forgotten, Head, Instance, InstanceRow, Learned, Record, Refusal, SpillMark, check_key};
 use crate::vocabulary::Timestamp;
 
 /// Events of one round of the index, under load: values and people that come again share what a round does for them.
@@ -144,22 +142,9 @@ impl Writer {
         on_server(&self.server, &mut self.connection, |connection| {
             // A start may have a million values to read.
             connection.batch_execute("SET statement_timeout = 0")?;
-            let kinds = kinds(&mut Db::Postgres(connection))?;
-            let most = i64::try_from(max_values.saturating_mul(4)).unwrap_or(i64::MAX);
-            let rows = fingerprints::table
-                .order(fingerprints::created_at.desc())
-                .limit(most)
-                .select(StoredValue::as_select())
-                .load_iter::<StoredValue, diesel::pg::PgRowByRowLoadingMode>(connection)?;
-            let values = take_in(rows, &kinds, known, max_values)?;
-            let links: Vec<(String, String)> = owner_links::table
-                .select((owner_links::a, owner_links::b))
-                .load(connection)?;
+            let restored = load::server(connection, known, max_values)?;
             connection.batch_execute(&format!("SET statement_timeout = {STATEMENT_MILLIS}"))?;
-            Ok(Restored {
-                values,
-                links: owners(&links),
-            })
+            Ok(restored)
         })
     }
 
