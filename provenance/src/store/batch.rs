@@ -306,8 +306,8 @@ impl<'a> Prepared<'a> {
         packed.clear();
         // Of most events all tags have one owner.
         let mut last: Option<&Owner> = None;
-        for (number, EventTag { tag, detail: more }) in (chain::FIRST_TAG..).zip(tags) {
-            let kind = texts.kind(tag);
+        for (at, (number, EventTag { tag, detail: more })) in (chain::FIRST_TAG..).zip(tags).enumerate() {
+            let kind = texts.kind(tag, at);
             if let Some(new) = &tag.owner
                 && last != Some(new)
             {
@@ -389,7 +389,7 @@ impl<'a> Prepared<'a> {
             n: self.place.n,
             id,
             fingerprint: value.fingerprint.0,
-            tag: small(texts.kind(tag)),
+            tag: small(texts.kind(tag, usize::MAX)),
             category: schema::category_code(&canonical),
             owner,
             kind: value.kind.code(),
