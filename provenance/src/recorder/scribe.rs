@@ -26,7 +26,7 @@ const SPILL_BATCH: usize = 8 * BATCH;
 const LINGER: Duration = Duration::from_millis(100);
 /// How long the writer looks for more by itself once it has told somebody: who sends one record after the other has the
 /// next one by then, and to be woken costs more than that. It is tried again only where it would have helped.
-const ATTENTIVE: Duration = Duration::from_micros(60);
+const ATTENTIVE: Duration = Duration::from_micros(120);
 /// With nothing to write for so long, the index is brought up to date.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a commit may fail before its records go to the spill file, or to a fresh one where this one is lost.
@@ -154,7 +154,7 @@ impl<'a> Scribe<'a> {
             }
         }
         let message = self.sleep();
-        self.is_attentive = told_at.is_some_and(|told_at| told_at.elapsed() < 2 * ATTENTIVE);
+        self.is_attentive = told_at.is_some_and(|told_at| told_at.elapsed() < 3 * ATTENTIVE / 2);
         message
     }
 
@@ -244,7 +244,8 @@ impl<'a> Scribe<'a> {
         self.shared
             .written
             .fetch_add(batch.records.len() as u64, Ordering::Relaxed);
-        self.told_at = (!batch.waiting.is_empty()).then(Instant::now);
+        // Of several, each would have a commit of its own.
+        self.told_at = (batch.waiting.len() == 1).then(Instant::now);
         batch.tell();
         *batch = Batch::default();
         // Nobody waits for the index.

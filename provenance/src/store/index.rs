@@ -17,7 +17,7 @@ use super::stored::EventRow;
 use super::texts::{Catalog, StoredText};
 
 /// Events that one round takes in.
-pub(super) const ROUND: i64 = 4_096;
+pub(super) const ROUND: i64 = 8_192;
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
 /// What some events come to.

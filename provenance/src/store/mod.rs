@@ -9,6 +9,7 @@ pub(crate) mod follow;
 mod index;
 mod lanes;
 mod leaves;
+mod open;
 mod pack;
 mod pages;
 #[cfg(feature = "postgres-store")]
@@ -16,6 +17,7 @@ pub(crate) mod postgres;
 mod postings;
 mod proof;
 mod read;
+mod record;
 pub(crate) mod retention;
 mod rows;
 mod schema;
