@@ -9,11 +9,11 @@ use foldhash::quality::FixedState;
 use super::chain::{self, Hash, Header, JsonItem, Salt, Sealer, TagItem};
 use super::draft::Draft;
 use super::pack::{self, Packed, PackedTag};
+use super::record::{Record, Value};
 use super::rows::{self, EventRow, LinkRow, Part, ValueRow};
 use super::schema::{self, owner_links};
 use super::statement::{insert, statement};
 use super::texts::Texts;
-use super::write::{Record, Value};
 use crate::Error;
 use crate::error::ErrorKind;
 use crate::ticket::Ticket;
@@ -306,8 +306,8 @@ impl<'a> Prepared<'a> {
         packed.clear();
         // Of most events all tags have one owner.
         let mut last: Option<&Owner> = None;
-        for (number, EventTag { tag, detail: more }) in (chain::FIRST_TAG..).zip(tags) {
-            let kind = texts.kind(tag);
+        for (at, (number, EventTag { tag, detail: more })) in (chain::FIRST_TAG..).zip(tags).enumerate() {
+            let kind = texts.kind(tag, at);
             if let Some(new) = &tag.owner
                 && last != Some(new)
             {
@@ -389,7 +389,7 @@ impl<'a> Prepared<'a> {
             n: self.place.n,
             id,
             fingerprint: value.fingerprint.0,
-            tag: small(texts.kind(tag)),
+            tag: small(texts.kind(tag, usize::MAX)),
             category: schema::category_code(&canonical),
             owner,
             kind: value.kind.code(),

@@ -171,6 +171,21 @@ impl Spent {
     }
 }
 
+/// What the work on batches takes. Each is made just before, as the rows of the other side are: records come to the writer from
+/// those who have just made them, not from memory that nobody has touched for long.
+fn in_batches(events: u64, mut work: impl FnMut(&[Record])) -> Duration {
+    let mut spent = Duration::ZERO;
+    for first in (0..events).step_by(2048) {
+        let records: Vec<Record> = (first..(first + 2048).min(events))
+            .map(|n| record(n, 50_000, 1_700_000_000_000_000 + i64::try_from(n).unwrap() * 1000))
+            .collect();
+        let start = Spent::now();
+        work(&records);
+        spent += start.elapsed();
+    }
+    spent
+}
+
 fn median(mut all: Vec<Duration>) -> Duration {
     all.sort_unstable();
     all[all.len() / 2]
@@ -189,12 +204,6 @@ fn writing() {
     let (mut ours, mut theirs, mut bare, mut made) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut bytes = 0.0;
     for _ in 0..5 {
-        let folder = Folder::new();
-        let mut writer = folder.writer(1);
-        writer.restore(0).unwrap();
-        let records: Vec<Record> = (0..events)
-            .map(|n| record(n, 50_000, 1_700_000_000_000_000 + i64::try_from(n).unwrap() * 1000))
-            .collect();
         let (mut texts, known) = (super::texts::Texts::default(), super::batch::KnownValues::default());
         let place = super::batch::Place {
             instance: 1,
@@ -204,23 +213,22 @@ fn writing() {
             at: 0,
             late: 0,
         };
-        let start = Spent::now();
-        for batch in records.chunks(2048) {
-            std::hint::black_box(
-                super::batch::Prepared::new(&place, &mut texts, &known, batch)
-                    .unwrap()
-                    .count(),
-            );
-        }
-        made.push(start.elapsed());
+        made.push(in_batches(events, |batch| {
+            let prepared = super::batch::Prepared::new(&place, &mut texts, &known, batch).unwrap();
+            std::hint::black_box(prepared.count());
+        }));
         // The writer by itself, with and without what it makes for questions.
-        let start = Spent::now();
-        for batch in records.chunks(2048) {
+        let folder = Folder::new();
+        let mut writer = folder.writer(1);
+        writer.restore(0).unwrap();
+        let mut spent = in_batches(events, |batch| {
             writer.append(batch, None).unwrap();
             while writer.maintain(false).unwrap() {}
-        }
+        });
+        let start = Spent::now();
         while writer.maintain(true).unwrap() {}
-        ours.push(start.elapsed());
+        spent += start.elapsed();
+        ours.push(spent);
         drop(writer);
         let mut connection = super::tests::raw(&folder.db());
         diesel::connection::SimpleConnection::batch_execute(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -231,11 +239,7 @@ fn writing() {
 
         let folder = Folder::new();
         let mut writer = folder.writer(1);
-        let start = Spent::now();
-        for batch in records.chunks(2048) {
-            writer.append(batch, None).unwrap();
-        }
-        bare.push(start.elapsed());
+        bare.push(in_batches(events, |batch| writer.append(batch, None).unwrap()));
     }
     let (ours, theirs, bare, made) = (median(ours), median(theirs), median(bare), median(made));
     let each = |all: Duration| all.as_nanos() as f64 / events as f64 / 1000.0;

@@ -17,7 +17,7 @@ use super::stored::EventRow;
 use super::texts::{Catalog, StoredText};
 
 /// Events that one round takes in.
-pub(super) const ROUND: i64 = 4_096;
+pub(super) const ROUND: i64 = 8_192;
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
 /// What some events come to.
@@ -186,7 +186,7 @@ fn digest_of<'r>(
         kinds.chain(recipient).map(move |id| (row.n, id))
     });
     catalog.load(connection, wanted)?;
-    let mut met = Met::default();
+    let mut met = Met::of(rows.size_hint().0);
     for row in rows {
         let n = row.n;
         digest.upto = row.seq;
@@ -273,6 +273,15 @@ struct Met {
 }
 
 impl Met {
+    /// Of so many rows.
+    fn of(rows: usize) -> Self {
+        Met {
+            postings: Vec::with_capacity(8 * rows),
+            sights: HashMap::with_capacity_and_hasher(2 * rows, RandomState::default()),
+            ..Met::default()
+        }
+    }
+
     fn row(&mut self, row: &View<'_>, place: &Place, catalog: &Catalog) {
         let Met {
             terms, values, kinds, ..

@@ -177,10 +177,15 @@ mod x86 {
         for ((k, one), other) in given.iter().zip(v).zip(w) {
             rounds!(*k, one => a0, a1; other => b0, b1);
         }
-        for k in made {
-            v = [v[1], v[2], v[3], next(v)];
-            w = [w[1], w[2], w[3], next(w)];
-            rounds!(*k, v[3] => a0, a1; w[3] => b0, b1);
+        // Four at a time, so that each word stays in its register.
+        for k in made.as_chunks::<4>().0 {
+            for at in 0..4 {
+                let of = |words: &[__m128i; 4]| {
+                    next([words[at], words[(at + 1) % 4], words[(at + 2) % 4], words[(at + 3) % 4]])
+                };
+                (v[at], w[at]) = (of(&v), of(&w));
+                rounds!(k[at], v[at] => a0, a1; w[at] => b0, b1);
+            }
         }
         join(one, _mm_add_epi32(a0, one_abef), _mm_add_epi32(a1, one_cdgh));
         join(other, _mm_add_epi32(b0, other_abef), _mm_add_epi32(b1, other_cdgh));

@@ -10,6 +10,7 @@ mod index;
 mod lanes;
 mod leaves;
 mod load;
+mod open;
 mod pack;
 mod pages;
 #[cfg(feature = "postgres-store")]
@@ -17,6 +18,7 @@ pub(crate) mod postgres;
 mod postings;
 mod proof;
 mod read;
+mod record;
 pub(crate) mod retention;
 mod rows;
 mod schema;

@@ -19,6 +19,8 @@ use crate::vocabulary::{Tag, category};
 
 /// Texts that are looked up in memory; with more of them, some are written twice.
 const MAX_KNOWN: usize = 65_536;
+/// Tags of an event whose kinds are at hand.
+const MAX_RECENT: usize = 16;
 /// JSON texts seen once: what comes again is worth a number.
 const MAX_ONCE: usize = 8_192;
 /// Longer JSON texts stand in their rows.
@@ -30,6 +32,8 @@ pub(super) struct Texts {
     known: HashMap<Arc<str>, u32, RandomState>,
     /// By where a tag's words are: they are kept there, so that no others can come to the same place.
     kinds: HashMap<KindPlace, (KindWords, u32), RandomState>,
+    /// Of the last event's tags, in their order: the next one has mostly the same.
+    recent: Vec<(KindPlace, u32)>,
     /// By a hash of the words, which hosts that name them anew for each event have in another place each time.
     worded: HashMap<u64, (KindWords, bool, u32), RandomState>,
     /// Of event types.
@@ -61,11 +65,21 @@ impl Texts {
         number
     }
 
-    /// The number of the text that says what a tag's value is.
-    pub(super) fn kind(&mut self, tag: &Tag) -> u32 {
+    /// The number of the text that says what a tag's value is. `at`: which of its event's tags it is.
+    pub(super) fn kind(&mut self, tag: &Tag, at: usize) -> u32 {
         let words = [&tag.category, &tag.field, &tag.description, &tag.source];
         let place = (words.map(|word| word.as_ptr().addr()), tag.pii);
+        if let Some((recent, number)) = self.recent.get(at)
+            && *recent == place
+        {
+            return *number;
+        }
         if let Some((_, number)) = self.kinds.get(&place) {
+            if let Some(recent) = self.recent.get_mut(at) {
+                *recent = (place, *number);
+            } else if self.recent.len() < MAX_RECENT {
+                self.recent.push((place, *number));
+            }
             return *number;
         }
         let hash = self.hasher.hash_one((words.map(|word| &**word), tag.pii));
@@ -87,6 +101,7 @@ impl Texts {
         if words.iter().all(|word| Arc::strong_count(word) > 1) {
             if self.kinds.len() >= MAX_KNOWN {
                 self.kinds.clear();
+                self.recent.clear();
             }
             self.kinds.insert(place, (words.map(Arc::clone), number));
         }

@@ -29,7 +29,7 @@ use crate::store::write::{Forgotten, Head, Instance, InstanceRow, Learned, Recor
 use crate::vocabulary::Timestamp;
 
 /// Events of one round of the index, under load: values and people that come again share what a round does for them.
-const ROUND: i64 = 4 * index::ROUND;
+const ROUND: i64 = 2 * index::ROUND;
 /// Values of a batch that need no COPY of their own.
 const FEW: usize = 200;
 /// How long the index may be behind: those who ask take in what it does not have.
