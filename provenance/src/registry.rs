@@ -15,8 +15,8 @@ const UNCONFIRMED_MICROS: i64 = 3_600_000_000;
 /// Most people whom one value is known as; a value of more (a currency, a gender) tells nobody apart.
 const MAX_TAGS: usize = 1024;
 
-/// Fewer values are taken in at once on one thread.
-const MANY: usize = 20_000;
+/// Values that go from one thread to another at once.
+const SOME: usize = 4_096;
 
 /// The registry. Nothing here waits for the writer.
 ///
@@ -154,46 +154,61 @@ impl Registry {
     }
 
     /// One that knows these values from the start, all of them confirmed: the first is the first to be evicted.
-    pub(crate) fn holding(detector: Detector, max_values: usize, values: Vec<(Fingerprint, Entry, Arc<Tag>)>) -> Self {
+    pub(crate) fn holding(
+        detector: Detector,
+        max_values: usize,
+        values: impl ExactSizeIterator<Item = (Fingerprint, Entry, Arc<Tag>)> + Send,
+    ) -> Self {
+        let count = values.len();
         let registry = Registry {
-            values: DashMap::with_capacity(values.len().min(max_values)),
+            values: DashMap::with_capacity(count.min(max_values)),
             ..Registry::new(detector, max_values)
         };
+        registry.detector.reserve(count);
         let mut arrivals = lock(&registry.arrivals);
-        arrivals.confirmed.reserve(values.len());
-        // Nobody else knows it yet: what is found and whose it is may be made at the same time.
+        arrivals.confirmed.reserve(count);
+        let mut last = Timestamp(i64::MIN);
+        // Nobody else knows it yet: one thread makes that they are found, another whose they are.
+        let values = Mutex::new(values);
+        let find = || {
+            let some: Vec<_> = lock(&values).by_ref().take(SOME).collect();
+            let entries = some.iter().map(|(fingerprint, entry, _)| (entry, *fingerprint));
+            registry.detector.insert_all(entries);
+            (!some.is_empty()).then_some(some)
+        };
         std::thread::scope(|scope| {
-            let detect = || {
-                registry.detector.reserve(values.len());
-                let entries = values.iter().map(|(fingerprint, entry, _)| (entry, *fingerprint));
-                registry.detector.insert_all(entries);
-            };
+            let (found, hold) = std::sync::mpsc::sync_channel(4);
             let thread = std::thread::Builder::new().name("provenance-start".into());
-            let helped = values.len() >= MANY && thread.spawn_scoped(scope, detect).is_ok();
-            for (fingerprint, entry, tag) in &values {
-                let since = tag.created_at;
-                let mut held = registry.values.entry(*fingerprint).or_insert_with(|| {
-                    arrivals.held += 1;
-                    arrivals.confirmed.push_back((*fingerprint, since));
-                    Held {
-                        entries: Vec::with_capacity(1),
-                        since,
-                        confirmed: true,
-                        tags: Tags::default(),
-                    }
-                });
-                if !held.entries.contains(entry) {
-                    held.entries.push(entry.clone());
-                }
-                registry.hold(&mut held.tags, tag.clone(), true);
+            if count > SOME {
+                // Without a thread it is done below.
+                let _ = thread.spawn_scoped(
+                    scope,
+                    move || while find().is_some_and(|some| found.send(some).is_ok()) {},
+                );
+            } else {
+                drop(found);
             }
-            if !helped {
-                detect();
+            while let Some(some) = hold.recv().ok().or_else(find) {
+                for (fingerprint, entry, tag) in some {
+                    last = tag.created_at;
+                    let mut held = registry.values.entry(fingerprint).or_insert_with(|| {
+                        arrivals.held += 1;
+                        arrivals.confirmed.push_back((fingerprint, last));
+                        Held {
+                            entries: Vec::with_capacity(1),
+                            since: last,
+                            confirmed: true,
+                            tags: Tags::default(),
+                        }
+                    });
+                    if !held.entries.contains(&entry) {
+                        held.entries.push(entry);
+                    }
+                    registry.hold(&mut held.tags, tag, true);
+                }
             }
         });
-        if let Some((.., tag)) = values.last() {
-            registry.make_room(&mut arrivals, tag.created_at);
-        }
+        registry.make_room(&mut arrivals, last);
         drop(arrivals);
         registry
     }

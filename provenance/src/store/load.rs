@@ -160,8 +160,12 @@ impl StoredValue {
     }
 }
 
-/// Values with their keys and rows.
-type Read = Vec<((u64, (i64, i64)), Value)>;
+/// Values, and keys with their rows.
+#[derive(Default)]
+struct Part {
+    values: Vec<Value>,
+    keys: Vec<(u64, (i64, i64))>,
+}
 
 /// What a file gives back. As many of its values as are asked for are read, and so many keys more that the writer knows
 /// what is stored.
@@ -178,11 +182,10 @@ pub(super) fn file(
     let values = match all <= max_values {
         // All are quicker read as they lie, which is nearly the order of their times.
         true => {
-            let mut values = Vec::with_capacity(all);
-            for ((key, row), value) in whole(connection, path, &kinds, all)?.into_iter().flatten() {
-                known.insert(key, row);
-                values.push(value);
-            }
+            let [first, later] = whole(connection, path, &kinds, all)?;
+            known.extend(first.keys.into_iter().chain(later.keys));
+            let mut values = first.values;
+            values.extend(later.values);
             values.reverse();
             values.sort_by_key(|value| std::cmp::Reverse(value.tag.created_at));
             values
@@ -202,7 +205,7 @@ pub(super) fn file(
 }
 
 /// All values of a file, half of them on another thread where they are many.
-fn whole(connection: &mut SqliteConnection, path: &Path, kinds: &Kinds, all: usize) -> QueryResult<[Read; 2]> {
+fn whole(connection: &mut SqliteConnection, path: &Path, kinds: &Kinds, all: usize) -> QueryResult<[Part; 2]> {
     let middle = match all >= MANY {
         true => fingerprints::table
             .order((fingerprints::n, fingerprints::id))
@@ -222,7 +225,7 @@ fn whole(connection: &mut SqliteConnection, path: &Path, kinds: &Kinds, all: usi
         });
         let first = part(connection, kinds, None, middle.filter(|_| later.is_some()))?;
         let later = match later.map(std::thread::ScopedJoinHandle::join) {
-            None => Vec::new(),
+            None => Part::default(),
             Some(Ok(Ok(later))) => later,
             // This connection waits longer for a writer.
             Some(_) => part(connection, kinds, middle, None)?,
@@ -237,7 +240,7 @@ fn part(
     kinds: &Kinds,
     from: Option<(i64, i64)>,
     end: Option<(i64, i64)>,
-) -> QueryResult<Read> {
+) -> QueryResult<Part> {
     let (from, end) = (
         from.unwrap_or((i64::MIN, i64::MIN)),
         end.unwrap_or((i64::MAX, i64::MAX)),
@@ -252,16 +255,17 @@ fn part(
     )
     .typed::<diesel::dsl::SqlTypeOf<diesel::dsl::AsSelect<StoredValue, Sqlite>>>();
     let rows = rows.load_iter::<StoredValue, DefaultLoadingMode>(connection)?;
-    let (mut read, mut owners) = (Read::new(), LastOwner::default());
+    let (mut part, mut owners) = (Part::default(), LastOwner::default());
     for row in rows {
         let row = row?;
         let place = (row.n, row.id);
         // A damaged row is passed over: it must not keep the service from starting.
         if let Some((key, value)) = row.read(kinds, &mut owners) {
-            read.push(((key, place), value));
+            part.keys.push((key, place));
+            part.values.push(value);
         }
     }
-    Ok(read)
+    Ok(part)
 }
 
 /// What a server gives back, as [`file`] does.

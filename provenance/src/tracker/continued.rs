@@ -52,8 +52,9 @@ impl Home {
 pub(crate) fn values(
     erased: &Erased,
     rotated: bool,
-    restored: Vec<write::Value>,
-) -> Vec<(Fingerprint, Entry, Arc<Tag>)> {
+    mut restored: Vec<write::Value>,
+) -> impl ExactSizeIterator<Item = (Fingerprint, Entry, Arc<Tag>)> + Send + use<> {
+    restored.retain(|value| !value.tag.owner.as_ref().is_some_and(|owner| erased.has(owner)));
     // A value that was met under several epochs is one, under its newest fingerprint.
     let mut newest = std::collections::HashMap::new();
     if rotated {
@@ -62,21 +63,19 @@ pub(crate) fn values(
         }
     }
     // Newest first, as the store gives them; the newest must be the last to be evicted.
-    let values = restored.into_iter().rev();
-    let values = values.filter(|value| !value.tag.owner.as_ref().is_some_and(|owner| erased.has(owner)));
-    let values = values.map(
-        |value| match rotated.then(|| newest.get(&value.entry.to_bytes())).flatten() {
-            Some(newest) if *newest != value.fingerprint => {
+    restored.into_iter().rev().map(move |value| {
+        let renamed = rotated.then(|| newest.get(&value.entry.to_bytes())).flatten();
+        match renamed.filter(|newest| **newest != value.fingerprint) {
+            Some(newest) => {
                 let tag = Tag {
                     fingerprint: Some(*newest),
                     ..(*value.tag).clone()
                 };
                 (*newest, value.entry, Arc::new(tag))
             }
-            _ => (value.fingerprint, value.entry, value.tag),
-        },
-    );
-    values.collect()
+            None => (value.fingerprint, value.entry, value.tag),
+        }
+    })
 }
 
 impl Tracker {
