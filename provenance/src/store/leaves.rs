@@ -205,6 +205,8 @@ thread_local! {
 }
 
 mod sql {
+    #![allow(clippy::too_many_arguments, reason = "the columns of a row")]
+
     use diesel::sql_types::{BigInt, Binary, Nullable};
 
     // SQLite calls it with the row at hand; as columns of an answer, each value would be asked for under a lock.

@@ -3,7 +3,7 @@
 //!
 //! `scripts/bench store-postgres`, with EVENTS in the environment; the server is one that does not sync, so that what is
 //! compared is work, not waiting.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
 
