@@ -24,9 +24,13 @@ const SPILL_BATCH: usize = 8 * BATCH;
 /// How long a record may wait for others to share its commit. Nobody wakes the writer meanwhile:
 /// on a busy machine that costs more than what is sent.
 const LINGER: Duration = Duration::from_millis(100);
-/// How long the writer looks for more by itself once it has told somebody: who sends one record after the other has the
-/// next one by then, and to be woken costs more than that. It is tried again only where it would have helped.
+/// How long the writer looks for more by itself once it has told the one who waited: who sends one record after the other
+/// has the next one by then, and to be woken costs more than that. It is tried again only where it would have helped.
 const ATTENTIVE: Duration = Duration::from_micros(120);
+/// Meanwhile it leaves its processor to others. One that was gone for so long had work of its own: then the writer does not
+/// look for more for a while, as one that sleeps is let in at once.
+const CROWDED: Duration = Duration::from_micros(50);
+const UNCROWDED: Duration = Duration::from_secs(1);
 /// With nothing to write for so long, the index is brought up to date.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a commit may fail before its records go to the spill file, or to a fresh one where this one is lost.
@@ -57,6 +61,8 @@ pub(super) struct Scribe<'a> {
     told_at: Option<Instant>,
     /// The next record came soon after, the last time.
     is_attentive: bool,
+    /// Until when it does not look for more.
+    crowded_until: Option<Instant>,
     messages: &'a Receiver<Message>,
     shared: &'a Shared,
 }
@@ -81,6 +87,7 @@ impl<'a> Scribe<'a> {
             numbered: 0,
             told_at: None,
             is_attentive: true,
+            crowded_until: None,
             messages,
             shared,
         }
@@ -145,11 +152,17 @@ impl<'a> Scribe<'a> {
     /// The first of the next messages; the error says whether there will be none.
     fn wait(&mut self) -> Result<Message, bool> {
         let told_at = self.told_at.take();
-        if let Some(told_at) = told_at.filter(|_| self.is_attentive) {
-            while told_at.elapsed() < ATTENTIVE {
+        let is_crowded = |told: Instant| self.crowded_until.is_some_and(|until| told < until);
+        if let Some(told_at) = told_at.filter(|told| self.is_attentive && !is_crowded(*told)) {
+            let mut now = Instant::now();
+            while now < told_at + ATTENTIVE {
                 match self.messages.try_recv() {
                     Err(TryRecvError::Empty) => std::thread::yield_now(),
                     told => return told.map_err(|_| true),
+                }
+                let before = std::mem::replace(&mut now, Instant::now());
+                if now > before + CROWDED {
+                    self.crowded_until = Some(now + UNCROWDED);
                 }
             }
         }

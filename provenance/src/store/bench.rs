@@ -556,6 +556,7 @@ fn durable() {
     let rounds = number("TIMES", 9);
     let mut ratios: [Vec<f64>; NAMES.len()] = Default::default();
     let (mut floors, mut spent) = (Vec::new(), Vec::new());
+    let mut waits: [Vec<f64>; 2] = Default::default();
     for _ in 0..rounds {
         let folder = Folder::new();
         let mut file = std::fs::File::create(folder.db().with_extension("floor")).unwrap();
@@ -574,6 +575,7 @@ fn durable() {
             writer.append(record, None).unwrap();
         }
         spent.push(cpu.elapsed() / 1000);
+        waits[0].push(1000.0 * start.elapsed().as_secs_f64());
         ratios[0].push(1000.0 / start.elapsed().as_secs_f64() / floor);
         drop(writer);
         for (ratios, (threads, each)) in ratios[1..].iter_mut().zip([(1, 1000), (8, 400), (64, 200)]) {
@@ -584,7 +586,11 @@ fn durable() {
                     .send_durable(record(n, 1000, at(n)), Duration::from_secs(10))
                     .unwrap()
             };
-            ratios.push(rate(threads, each, send) / floor);
+            let rate = rate(threads, each, send);
+            ratios.push(rate / floor);
+            if threads == 1 {
+                waits[1].push(1e6 / rate);
+            }
             recorder.stop(Duration::from_secs(10));
         }
         let file = std::fs::File::create(folder.db().with_extension("json")).unwrap();
@@ -605,6 +611,8 @@ fn durable() {
         middle(floors)
     );
     println!("  a commit of the writer takes {} us of CPU", median(spent).as_micros());
+    let [alone, handed] = waits.map(middle);
+    println!("  a record takes {alone:.0} us by the writer alone, {handed:.0} us handed over to it");
     for (name, ratios) in NAMES.iter().zip(ratios) {
         println!("  {name}: {:.2}", middle(ratios));
     }

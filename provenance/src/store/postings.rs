@@ -37,9 +37,9 @@ pub(super) struct Term(i64);
 
 impl Term {
     /// It is a hash already.
-    pub(super) fn fingerprint(fingerprint: &[u8; 32]) -> Self {
-        let [first, second, third, fourth, fifth, sixth, ..] = *fingerprint;
-        Term(i64::from_be_bytes([0, 0, first, second, third, fourth, fifth, sixth]))
+    pub(super) fn fingerprint(fingerprint: &[u8]) -> Self {
+        let first = fingerprint.first_chunk().copied().unwrap_or_default();
+        Term((u64::from_be_bytes(first) >> 16).cast_signed())
     }
 
     /// `owner` is a packed text.
