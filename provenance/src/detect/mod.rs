@@ -58,6 +58,7 @@
 //! than 16 places of a message.
 
 mod anchor;
+mod arena;
 #[cfg(test)]
 mod bench;
 mod classify;

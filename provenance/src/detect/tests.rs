@@ -799,14 +799,14 @@ fn the_filter_grows_and_forgets_while_all_else_is_found() {
     let email = |n: usize| format!("user{n}@example.com");
     let found = |n: usize| hits(&detector, Media::Text, email(n)).len();
     // More than it has room for at first, so that it is built anew more than once.
-    let entries: Vec<Entry> = (0..10_000).map(|n| add(&detector, Kind::Email, &email(n), n)).collect();
-    assert!(detector.index.filter().has_room(30_000));
-    assert!((0..10_000).step_by(7).all(|n| found(n) == 1));
-    for (n, entry) in entries.iter().enumerate().skip(3_000) {
+    let entries: Vec<Entry> = (0..20_000).map(|n| add(&detector, Kind::Email, &email(n), n)).collect();
+    assert!(detector.index.filter().has_room(60_000));
+    assert!((0..20_000).step_by(7).all(|n| found(n) == 1));
+    for (n, entry) in entries.iter().enumerate().skip(1_000) {
         detector.remove(entry, mark(n));
     }
-    assert!(!detector.index.filter().has_room(30_000));
-    assert!((0..10_000).step_by(7).all(|n| found(n) == usize::from(n < 3_000)));
+    assert!(!detector.index.filter().has_room(60_000));
+    assert!((0..20_000).step_by(7).all(|n| found(n) == usize::from(n < 1_000)));
 }
 
 /// Every text value at every boundary, the slow way, over folded text.
