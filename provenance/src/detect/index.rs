@@ -88,6 +88,8 @@ struct Next {
     filter: Arc<Filter>,
     values: Range<u32>,
     spellings: Range<u32>,
+    /// Asked for, and put in at the next step.
+    waiting: Vec<Anchor>,
 }
 
 /// Words of a record. A spelling is the rest of its hash, packed with what else is known, and its anchor; a value is its
@@ -421,7 +423,8 @@ impl Index {
             each(self.table.spot(Key::new(further.hash)));
         }
         for anchor in &entry.anchors {
-            writer.filter.prefetch(*anchor);
+            let next = writer.next.iter().map(|next| &next.filter);
+            next.chain([&writer.filter]).for_each(|filter| filter.prefetch(*anchor));
         }
     }
 
@@ -584,15 +587,14 @@ impl Index {
             filter: Arc::new(Filter::new(grown.max(writer.keys.saturating_add(more)), &writer.begins)),
             values: 0..writer.values.made,
             spellings: 0..writer.spellings.made,
+            waiting: Vec::with_capacity(STEP),
         });
     }
 
     /// Takes some of what is there over into the filter that is to follow, which takes its place when it has all.
     fn follow(&self, writer: &mut Writer) {
         let Some(next) = &mut writer.next else { return };
-        let mut batch = [Anchor::default(); STEP];
-        let mut seen = 0;
-        let mut found = 0;
+        next.waiting.drain(..).for_each(|anchor| next.filter.add(anchor));
         let values = next
             .values
             .by_ref()
@@ -601,18 +603,15 @@ impl Index {
             .spellings
             .by_ref()
             .map(|n| self.spellings.get(arena::place(n)).map(|words| &words[..]));
+        let mut seen = 0;
         for words in values.chain(spellings).take(STEP) {
             seen += 1;
-            if let Some(anchor) = words.and_then(anchor)
-                && let Some(to) = batch.get_mut(found)
-            {
+            if let Some(anchor) = words.and_then(anchor) {
                 next.filter.prefetch(anchor);
-                *to = anchor;
-                found += 1;
+                next.waiting.push(anchor);
             }
         }
-        batch.iter().take(found).for_each(|anchor| next.filter.add(*anchor));
-        if seen < STEP {
+        if seen == 0 {
             writer.filter = next.filter.clone();
             writer.next = None;
             *self.filter.write().unwrap_or_else(PoisonError::into_inner) = writer.filter.clone();

@@ -87,7 +87,7 @@ impl Layout {
     fn home(self, place: u64) -> (usize, usize) {
         let lines = self.pages as usize * LINES;
         let within = (place << (u64::BITS - PLACE)).wrapping_shl(self.depth) >> 32;
-        (lines, (within as usize * lines) >> 32)
+        (lines, ((within * lines as u64) >> 32) as usize)
     }
 
     /// Slots that are used at most.
