@@ -194,7 +194,7 @@ impl Table {
     pub(super) fn read<R>(&self, mut look: impl FnMut() -> R) -> Option<R> {
         (0..TRIES).find_map(|_| {
             let before = self.version.load(Ordering::Acquire);
-            let seen = (before % 2 == 0).then(&mut look);
+            let seen = before.is_multiple_of(2).then(&mut look);
             fence(Ordering::Acquire);
             if seen.is_none() || self.version.load(Ordering::Relaxed) != before {
                 std::hint::spin_loop();
