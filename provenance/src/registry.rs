@@ -15,6 +15,9 @@ const UNCONFIRMED_MICROS: i64 = 3_600_000_000;
 /// Most people whom one value is known as; a value of more (a currency, a gender) tells nobody apart.
 const MAX_TAGS: usize = 1024;
 
+/// Values that go from one thread to another at once.
+const SOME: usize = 4_096;
+
 /// The registry. Nothing here waits for the writer.
 ///
 /// Locks are taken in this order, and no code of others runs while one is held: a shard of
@@ -150,6 +153,66 @@ impl Registry {
         }
     }
 
+    /// One that knows these values from the start, all of them confirmed: the first is the first to be evicted.
+    pub(crate) fn holding(
+        detector: Detector,
+        max_values: usize,
+        values: impl ExactSizeIterator<Item = (Fingerprint, Entry, Arc<Tag>)> + Send,
+    ) -> Self {
+        let count = values.len();
+        let registry = Registry {
+            values: DashMap::with_capacity(count.min(max_values)),
+            ..Registry::new(detector, max_values)
+        };
+        registry.detector.reserve(count);
+        let mut arrivals = lock(&registry.arrivals);
+        arrivals.confirmed.reserve(count);
+        let mut last = Timestamp(i64::MIN);
+        // Nobody else knows it yet: one thread makes that they are found, another whose they are.
+        let values = Mutex::new(values);
+        let find = || {
+            let some: Vec<_> = lock(&values).by_ref().take(SOME).collect();
+            let entries = some.iter().map(|(fingerprint, entry, _)| (entry, *fingerprint));
+            registry.detector.insert_all(entries);
+            (!some.is_empty()).then_some(some)
+        };
+        std::thread::scope(|scope| {
+            let (found, hold) = std::sync::mpsc::sync_channel(4);
+            let thread = std::thread::Builder::new().name("provenance-start".into());
+            if count > SOME {
+                // Without a thread it is done below.
+                let _ = thread.spawn_scoped(
+                    scope,
+                    move || while find().is_some_and(|some| found.send(some).is_ok()) {},
+                );
+            } else {
+                drop(found);
+            }
+            while let Some(some) = hold.recv().ok().or_else(find) {
+                for (fingerprint, entry, tag) in some {
+                    last = tag.created_at;
+                    let mut held = registry.values.entry(fingerprint).or_insert_with(|| {
+                        arrivals.held += 1;
+                        arrivals.confirmed.push_back((fingerprint, last));
+                        Held {
+                            entries: Vec::with_capacity(1),
+                            since: last,
+                            confirmed: true,
+                            tags: Tags::default(),
+                        }
+                    });
+                    if !held.entries.contains(&entry) {
+                        held.entries.push(entry);
+                    }
+                    registry.hold(&mut held.tags, tag, true);
+                }
+            }
+        });
+        registry.make_room(&mut arrivals, last);
+        drop(arrivals);
+        registry
+    }
+
     pub(crate) fn detector(&self) -> &Detector {
         &self.detector
     }
@@ -175,7 +238,14 @@ impl Registry {
     }
 
     /// Makes a value known under `tag`; the first tag of a (value, category, person) stays.
-    pub(crate) fn register(&self, fingerprint: Fingerprint, entry: &Entry, tag: Tag, confirmed: bool) -> Registered {
+    pub(crate) fn register(
+        &self,
+        fingerprint: Fingerprint,
+        entry: &Entry,
+        tag: impl Into<Arc<Tag>>,
+        confirmed: bool,
+    ) -> Registered {
+        let tag = tag.into();
         let now = tag.created_at;
         let mut arrived = false;
         let (registered, newly_confirmed) = {
@@ -244,7 +314,7 @@ impl Registry {
     }
 
     /// Adds a tag to those of a value, unless it is known.
-    fn hold(&self, tags: &mut Tags, tag: Tag, confirmed: bool) -> Registered {
+    fn hold(&self, tags: &mut Tags, tag: Arc<Tag>, confirmed: bool) -> Registered {
         if let Some(at) = self.position(tags, &tag)
             && let Some(known) = tags.held.get(at)
         {
@@ -254,7 +324,6 @@ impl Registry {
             }
             return Registered { tag, fresh: false };
         }
-        let tag = Arc::new(tag);
         if tags.held.len() >= MAX_TAGS {
             self.evicted.fetch_add(1, Ordering::Relaxed);
             // What an input claims does not drive out what the database has.

@@ -1,6 +1,6 @@
 //! Ties registry, recorder and configuration together. An ordinary value; the global is one of them.
 
-mod continued;
+pub(crate) mod continued;
 mod erasure;
 mod keeping;
 
@@ -440,8 +440,12 @@ impl Tracker {
         }
 
         let shapes = config.egress.unregistered != Unregistered::Ignore;
-        let registry = Registry::new(Detector::new(&keys.detection).with_shapes(shapes), config.max_values);
-        continued::take_in(&registry, &erased, !keys.earlier.is_empty(), restored);
+        let values = continued::values(&erased, !keys.earlier.is_empty(), restored.values);
+        let detector = Detector::new(&keys.detection).with_shapes(shapes);
+        let registry = Registry::holding(detector, config.max_values, values);
+        for (a, b) in &restored.links {
+            registry.link(a, b);
+        }
         let inputs = config
             .input_fields
             .iter()

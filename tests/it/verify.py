@@ -45,10 +45,6 @@ class Input:
             if byte < 128:
                 return number
 
-    def signed(self):
-        number = self.varint()
-        return (number >> 1) ^ -(number & 1)
-
     def rest(self):
         return self.take(len(self.data) - self.at)
 
@@ -65,7 +61,6 @@ class Instance:
         self.chain = H(one(4), i64(self.instance), i64(started_at), *prefixed)
         self.texts = dict(db.execute("SELECT id, text FROM texts WHERE n = ?", [self.n]))
         self.types = dict(db.execute("SELECT DISTINCT event_type, name FROM event_counts"))
-        self.types[5] = "DATA_SHARE"
 
     def T(self, number):
         return H(self.texts[number].encode())
@@ -78,7 +73,6 @@ class Instance:
     def leaf(self, row):
         (seq, at, after, event_type, actor, target, recipient, outcome_of,
          owner, user_id, request_id, payload, extras, tags, proof) = row
-        created_at = 1000 * at + after
         if len(proof) == 64:
             # A stub. Which ones a record covers is not looked at here.
             assert tags == b"\x40" and not payload and not extras and target is owner is user_id is request_id is None
@@ -117,14 +111,15 @@ class Instance:
             if flags == 1:
                 commitments[item] = packed.take(32)
             else:
-                kind = packed.varint()
-                fingerprint = packed.take(32) if flags & 2 else None
-                whose = packed.take(packed.varint()) if flags & 4 else owner if flags & 8 else None
-                seen = created_at if flags & 16 else created_at - packed.signed()
-                detail = self.json(packed.take(packed.varint())) if flags & 32 else one(0)
-                whose = None if whose is None else i64(len(whose)) + whose
-                content = opt(fingerprint) + self.T(kind) + opt(whose) + i64(seen) + detail
-                commitments[item] = H(one(1), salt(item), content)
+                assert not flags & 8 or owner is not None
+                kind, start = packed.varint(), packed.at
+                packed.take(32 if flags & 2 else 0)
+                packed.take(packed.varint() if flags & 4 else 0)
+                if not flags & 16:
+                    packed.varint()
+                middle = tags[start : packed.at]
+                detail = self.json(packed.take(packed.varint())) if flags & 32 else b""
+                commitments[item] = H(one(1), salt(item), one(flags), self.T(kind), middle, detail)
             item += 1
         body = H(one(2), *(u16(item) + commitments[item] for item in sorted(commitments)))
         leaf = self.header(row, body)
@@ -133,8 +128,9 @@ class Instance:
 
     def header(self, row, body):
         seq, at, after, event_type, actor, _, recipient, outcome_of = row[:8]
+        name = one(event_type) if 1 <= event_type <= 8 else one(0) + H(self.types[event_type].encode())
         return H(
-            one(3), i64(self.instance), i64(seq), i64(at), i64(1000 * at + after), H(self.types[event_type].encode()),
+            one(3), i64(self.instance), i64(seq), i64(at), i64(1000 * at + after), name,
             self.T(actor), opt(None if recipient is None else self.T(recipient)),
             opt(None if outcome_of is None else i64(outcome_of)), body,
         )

@@ -1,7 +1,7 @@
 //! What a scan and a registration cost: `scripts/bench detect`.
 //!
 //! A test that is not run with the others, so that nothing internal is opened for it. Words that follow
-//! the script's name choose parts: `scans`, `growth`, `values`, and numbers of values, `1e5`; `spin` scans one set
+//! the script's name choose parts: `scans`, `memory`, `growth`, `values`, and numbers of values, `1e5`; `spin` scans one set
 //! of bodies for ten seconds, for a profiler. Times are CPU times of the thread: what else the machine does
 //! counts only as far as it takes caches away.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -12,6 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use super::classify::{Level, force};
+use super::index::Lane;
 use super::*;
 use crate::key::{Keys, Origin};
 use crate::tracked::Value;
@@ -434,29 +435,80 @@ fn scans(counts: &[usize]) {
     println!();
 }
 
-/// What the tables take, what an insertion takes beside one into a plain table, and what scans pay for insertions that
-/// go on meanwhile.
-fn growth(counts: &[usize]) {
+/// An entry as it would be without digests: what they take is told apart.
+fn without_digests(entry: &Entry) -> Entry {
+    let further = entry.further.iter().filter(|further| further.lane != Lane::Digest);
+    Entry {
+        further: further.copied().collect(),
+        ..entry.clone()
+    }
+}
+
+/// Nanoseconds that each of `count` insertions takes, at best of a few rounds; each begins with nothing.
+fn filled<T>(count: usize, new: impl Fn() -> T, fill: impl Fn(&T)) -> usize {
+    let rounds = (0..3).map(|_| {
+        let table = new();
+        let begin = now();
+        fill(&table);
+        (now() - begin).as_nanos() as usize / count
+    });
+    rounds.min().unwrap_or(0)
+}
+
+/// What the tables take, and what an insertion takes, one by one and all at once, beside insertions into a plain table: one
+/// a value, and as many as the value has hashes. With digests and without.
+fn memory(counts: &[usize]) {
     println!(
-        "| values | bytes a value | insert ns | DashMap ns | JSON idle ns | under inserts ns | inserts a second |"
+        "| values | digests | hashes a value | bytes a value | insert ns | all at once ns | DashMap, one ns | as many ns |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
+    let new = || Detector::new(&[7; 32]);
     for count in counts {
-        let detector = Detector::new(&[7; 32]);
-        let entries: Vec<Entry> = (0..*count).map(|n| entry(&detector, n)).collect();
-        let before = resident();
-        let begin = now();
-        for (n, entry) in entries.iter().enumerate() {
-            detector.insert(entry, fingerprint(n));
+        for digests in [false, true] {
+            let detector = new();
+            let entries = (0..*count).map(|n| entry(&detector, n));
+            let entries: Vec<Entry> = entries
+                .map(|entry| if digests { entry } else { without_digests(&entry) })
+                .collect();
+            let numbered = || {
+                let entries = entries.iter().enumerate();
+                entries.map(|(n, entry)| (entry, fingerprint(n)))
+            };
+            let before = resident();
+            numbered().for_each(|(entry, fingerprint)| detector.insert(entry, fingerprint));
+            let bytes = resident().saturating_sub(before) / count;
+            drop(detector);
+            let insert = filled(*count, new, |detector| {
+                numbered().for_each(|(entry, fingerprint)| detector.insert(entry, fingerprint));
+            });
+            let at_once = filled(*count, new, |detector| detector.insert_all(numbered()));
+            let plain = dashmap::DashMap::<u128, Fingerprint>::new;
+            let one = filled(*count, plain, |plain| {
+                numbered().for_each(|(entry, fingerprint)| {
+                    plain.insert(entry.hash, fingerprint);
+                });
+            });
+            let as_many = filled(*count, plain, |plain| {
+                for (entry, fingerprint) in numbered() {
+                    plain.insert(entry.hash, fingerprint);
+                    for further in &entry.further {
+                        plain.insert(further.hash, fingerprint);
+                    }
+                }
+            });
+            let hashes = entries.iter().map(|entry| 1 + entry.further.len()).sum::<usize>() as f64 / *count as f64;
+            println!("| {count} | {digests} | {hashes:.2} | {bytes} | {insert} | {at_once} | {one} | {as_many} |");
         }
-        let insert = (now() - begin).as_nanos() as usize / count;
-        let bytes = resident().saturating_sub(before) / count;
-        let plain: dashmap::DashMap<u128, Fingerprint> = dashmap::DashMap::new();
-        let begin = now();
-        for (n, entry) in entries.iter().enumerate() {
-            plain.insert(entry.hash, fingerprint(n));
-        }
-        let dashmap = (now() - begin).as_nanos() as usize / count;
+    }
+    println!();
+}
+
+/// What scans pay for insertions that go on meanwhile.
+fn growth(counts: &[usize]) {
+    println!("| values | JSON idle ns | under inserts ns | inserts a second |");
+    println!("|---|---|---|---|");
+    for count in counts {
+        let detector = knows(*count, |_| true);
         let sets = bodies();
         let json = &sets[0];
         let mut scans: [Contender<'_>; 1] = [(
@@ -487,7 +539,7 @@ fn growth(counts: &[usize]) {
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             (busy, writer.join().unwrap())
         });
-        println!("| {count} | {bytes} | {insert} | {dashmap} | {idle:.0} | {busy:.0} | {inserted:.0} |");
+        println!("| {count} | {idle:.0} | {busy:.0} | {inserted:.0} |");
     }
     println!();
 }
@@ -566,11 +618,14 @@ fn figures() {
         spin(counts[0], words.last().unwrap_or(&"JSON"));
         return;
     }
-    let parts = ["scans", "growth", "values"];
+    let parts = ["scans", "memory", "growth", "values"];
     let asked = |part: &str| words.contains(&part) || !parts.iter().any(|part| words.contains(part));
     println!();
     if asked("scans") {
         scans(&counts);
+    }
+    if asked("memory") {
+        memory(&counts);
     }
     if asked("growth") {
         growth(&counts);

@@ -121,14 +121,12 @@ pub(super) fn prefetch<T>(wanted: &T) {
     let _ = wanted;
 }
 
-/// An empty vector with room for so many, in large pages where there are many.
-pub(super) fn reserve<T>(count: usize) -> Vec<T> {
-    let mut room: Vec<T> = Vec::with_capacity(count);
+/// Asks for large pages for what nobody has written to yet.
+pub(super) fn in_large_pages<T>(room: &mut [T]) {
     #[cfg(target_os = "linux")]
     {
         const PAGE: usize = 1 << 21;
-        let spare = room.spare_capacity_mut();
-        let (first, bytes) = (spare.as_mut_ptr().cast::<u8>(), size_of_val(spare));
+        let (first, bytes) = (room.as_mut_ptr().cast::<u8>(), size_of_val(room));
         let before = first.align_offset(PAGE);
         if let Some(within) = bytes
             .checked_sub(before)
@@ -141,7 +139,8 @@ pub(super) fn reserve<T>(count: usize) -> Vec<T> {
             let _ = unsafe { madvise(first.add(before).cast(), within, Advice::LinuxHugepage) };
         }
     }
-    room
+    #[cfg(not(target_os = "linux"))]
+    let _ = room;
 }
 
 /// Calls `one` for every whole block, and once for a copy of what is left, padded with zeros.

@@ -105,24 +105,27 @@ impl Entry {
         let length = u32::from_le_bytes(take(&mut rest)?);
         let needle = u32::from_le_bytes(take(&mut rest)?);
         let hash = u128::from_le_bytes(take(&mut rest)?);
-        let further = (0..*further).map(|_| {
+        // As long as they are: to collect options would grow them, and cut them.
+        let mut all = Vec::with_capacity(usize::from(*further));
+        for _ in 0..*further {
             let [lane, length] = take(&mut rest)?;
-            Some(Further {
+            all.push(Further {
                 lane: *FURTHER.get(usize::from(lane))?,
                 length,
                 hash: u128::from_le_bytes(take(&mut rest)?),
-            })
-        });
-        let further = further.collect::<Option<_>>()?;
-        let anchors = (0..*anchors).map(|_| {
-            Some(Anchor {
+            });
+        }
+        let further = all.into();
+        let mut all = Vec::with_capacity(usize::from(*anchors));
+        for _ in 0..*anchors {
+            all.push(Anchor {
                 hash: u32::from_le_bytes(take(&mut rest)?),
                 length: u32::from_le_bytes(take(&mut rest)?),
                 begin: u16::from_le_bytes(take(&mut rest)?),
                 whole: u32::from_le_bytes(take(&mut rest)?),
-            })
-        });
-        let anchors = anchors.collect::<Option<_>>()?;
+            });
+        }
+        let anchors = all.into();
         let entry = Entry {
             kind: *KINDS.get(usize::from(*kind))?,
             lane: *LANES.get(usize::from(*lane))?,

@@ -3,10 +3,12 @@
 //! Words of 64 bits, each a small Bloom filter, and beside each the lengths of all that fell into it. What was
 //! added is never denied; what was taken away is, once the index builds a new filter.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::anchor::{ANCHOR, Anchor, AnchorKey, BARE, BEGINS, length_bit};
-use super::classify::{prefetch, reserve};
+use super::arena;
+use super::classify::{in_large_pages, prefetch};
 
 /// Keys that share a word when the filter is full: 16 bits each.
 const KEYS_PER_WORD: usize = 4;
@@ -23,7 +25,7 @@ pub(super) struct Filter {
     lengths_of: Box<[AtomicU64]>,
     /// The bits of the lengths of short keys by their first two bytes: small enough to stay near
     /// the processor, and enough for most words.
-    begins: Box<[AtomicU8; BEGINS]>,
+    begins: Arc<[AtomicU8; BEGINS]>,
     /// The whole of all long keys: what begins like one is seldom one.
     wholes: Bloom,
     /// All lengths there are.
@@ -53,13 +55,14 @@ impl Probe<'_> {
 }
 
 impl Filter {
-    pub(super) fn new(keys: usize) -> Self {
+    /// With room for so many keys.
+    pub(super) fn new(keys: usize, begins: &Begins) -> Self {
         let words = (keys / KEYS_PER_WORD).next_power_of_two().clamp(WORDS, 1 << 31);
         Filter {
             anchors: Bloom::new(words),
             lengths_of: zeros(words),
             wholes: Bloom::new(words),
-            begins: Box::new([const { AtomicU8::new(0) }; BEGINS]),
+            begins: begins.bits.clone(),
             lengths: AtomicU64::new(0),
         }
     }
@@ -129,13 +132,9 @@ impl Filter {
         self.wholes.prefetch(anchor.whole);
     }
 
+    /// Only one may be at it. The beginning is counted in [`Begins`].
     pub(super) fn add(&self, anchor: Anchor) {
         let length = length_bit(anchor.length as usize);
-        let short = (length & 0x7f) as u8;
-        if short != 0 || anchor.begin & BARE != 0 {
-            let bits = short | if anchor.begin & BARE != 0 { BARE_BIT } else { 0 };
-            self.begins[usize::from(anchor.begin) % BEGINS].fetch_or(bits, Ordering::AcqRel);
-        }
         if anchor.length >= ANCHOR as u32 {
             self.wholes.add(anchor.whole);
         }
@@ -145,6 +144,43 @@ impl Filter {
         }
         self.anchors.add(anchor.hash);
         set(&self.lengths, length);
+    }
+}
+
+/// How many short keys and ids without separators have a beginning. Filters that follow each other share the bits.
+pub(super) struct Begins {
+    bits: Arc<[AtomicU8; BEGINS]>,
+    /// One for each bit; what is as high as it goes stays.
+    counts: Vec<[u8; 8]>,
+}
+
+impl Begins {
+    pub(super) fn new() -> Self {
+        Begins {
+            bits: Arc::new([const { AtomicU8::new(0) }; BEGINS]),
+            counts: vec![[0; 8]; BEGINS],
+        }
+    }
+
+    pub(super) fn count(&mut self, anchor: Anchor, more: bool) {
+        let bit = match anchor.begin & BARE {
+            0 => (length_bit(anchor.length as usize) & 0x7f) as u8,
+            _ => BARE_BIT,
+        };
+        let place = usize::from(anchor.begin) % BEGINS;
+        let counts = self.counts.get_mut(place);
+        let Some(count) = counts.and_then(|counts| counts.get_mut(bit.trailing_zeros() as usize)) else {
+            return;
+        };
+        *count = match more {
+            true => count.saturating_add(1),
+            false if *count == u8::MAX => u8::MAX,
+            false => count.saturating_sub(1),
+        };
+        match *count {
+            0 => self.bits[place].fetch_and(!bit, Ordering::AcqRel),
+            _ => self.bits[place].fetch_or(bit, Ordering::AcqRel),
+        };
     }
 }
 
@@ -197,16 +233,17 @@ pub(super) fn bloom(hash: u32) -> u64 {
 }
 
 fn set(word: &AtomicU64, bits: u64) {
-    // Most are set already, and to look costs others nothing.
-    if word.load(Ordering::Acquire) & bits != bits {
-        word.fetch_or(bits, Ordering::AcqRel);
+    // One writes at a time.
+    let set = word.load(Ordering::Relaxed);
+    if set & bits != bits {
+        word.store(set | bits, Ordering::Release);
     }
 }
 
 fn zeros(count: usize) -> Box<[AtomicU64]> {
-    let mut words = reserve(count);
-    words.resize_with(count, AtomicU64::default);
-    words.into()
+    let mut words = arena::zeros(count);
+    in_large_pages(&mut words);
+    words
 }
 
 #[cfg(test)]
@@ -216,7 +253,7 @@ mod tests {
     #[test]
     fn what_was_added_is_never_denied() {
         let key = AnchorKey::new(b"0123456789abcdef");
-        let filter = Filter::new(10_000);
+        let filter = Filter::new(10_000, &Begins::new());
         let text = |n: u32| format!("{n:x}{}", "-".repeat(n as usize % 80)).into_bytes();
         let anchor = |n: u32| key.of(&text(n));
         let has = |filter: &Filter, anchor: Anchor| {

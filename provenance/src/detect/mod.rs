@@ -47,8 +47,9 @@
 //! (`words`, `digits`), and only there are JSON leaves located and places written. The sieve never holds back what
 //! the exact rules would find; a test compares the two.
 //!
-//! Hashes stand in packed tables (`table`) in shards with a lock each, which only what passed the sieve waits for; what
-//! is kept of an anchor stands beside its hash, so that filters can grow and forget while scans go on.
+//! Hashes stand in a packed table (`table`), what they lead to in records that never move (`arena`). A scan takes no lock for
+//! them: who writes is one at a time, and what was read while something moved is read again. What a filter has of a
+//! spelling stands in its record, so that filters can grow and forget while scans go on.
 //!
 //! # Strength
 //! Strong are emails, phones of at least 7 digits, dates, numbers of at least 6 significant digits,
@@ -58,6 +59,7 @@
 //! than 16 places of a message.
 
 mod anchor;
+mod arena;
 #[cfg(test)]
 mod bench;
 mod classify;
@@ -229,6 +231,18 @@ impl Detector {
     /// Makes a value known; idempotent.
     pub(crate) fn insert(&self, entry: &Entry, fingerprint: Fingerprint) {
         self.index.insert(entry, fingerprint);
+    }
+
+    /// Makes room for so many more values, so that tables need not grow while they come.
+    #[allow(dead_code, reason = "for a start that reads them from the store")]
+    pub(crate) fn reserve(&self, values: usize) {
+        self.index.reserve(values);
+    }
+
+    /// Makes many values known: quicker than one by one. Scans and other insertions go on meanwhile.
+    #[allow(dead_code, reason = "for a start that reads them from the store")]
+    pub(crate) fn insert_all<'e>(&self, values: impl IntoIterator<Item = (&'e Entry, Fingerprint)>) {
+        self.index.insert_all(values);
     }
 
     /// Forgets a value; idempotent.

@@ -484,7 +484,7 @@ impl<'d> Scanner<'d> {
     fn run(&mut self, at: &mut At<'_>, range: &Range<usize>, run: &[u8]) -> bool {
         let mut understood = false;
         if let Some(hash) = self.index.digest(run) {
-            for known in self.index.find(Lane::Digest, hash) {
+            for known in self.index.find(hash) {
                 let find = Find {
                     range: range.clone(),
                     whole: false,
@@ -574,7 +574,7 @@ impl<'d> Scanner<'d> {
     /// Looks a canonical form up.
     pub(super) fn lookup(&mut self, at: &mut At<'_>, lane: Lane, canonical: &str, find: impl Fn() -> Find) {
         if self.index.has_length(lane, canonical.len()) && self.spend(LOOKUP) {
-            for known in self.index.find(lane, self.index.hash(lane, canonical.as_bytes())) {
+            for known in self.index.find(self.index.hash(lane, canonical.as_bytes())) {
                 self.report(at, &known, find());
             }
         }

@@ -799,14 +799,51 @@ fn the_filter_grows_and_forgets_while_all_else_is_found() {
     let email = |n: usize| format!("user{n}@example.com");
     let found = |n: usize| hits(&detector, Media::Text, email(n)).len();
     // More than it has room for at first, so that it is built anew more than once.
-    let entries: Vec<Entry> = (0..10_000).map(|n| add(&detector, Kind::Email, &email(n), n)).collect();
-    assert!(detector.index.filter().has_room(30_000));
-    assert!((0..10_000).step_by(7).all(|n| found(n) == 1));
-    for (n, entry) in entries.iter().enumerate().skip(3_000) {
+    let entries: Vec<Entry> = (0..20_000).map(|n| add(&detector, Kind::Email, &email(n), n)).collect();
+    assert!(detector.index.filter().has_room(60_000));
+    assert!((0..20_000).step_by(7).all(|n| found(n) == 1));
+    for (n, entry) in entries.iter().enumerate().skip(1_000) {
         detector.remove(entry, mark(n));
     }
-    assert!(!detector.index.filter().has_room(30_000));
-    assert!((0..10_000).step_by(7).all(|n| found(n) == usize::from(n < 3_000)));
+    assert!(!detector.index.filter().has_room(60_000));
+    assert!((0..20_000).step_by(7).all(|n| found(n) == usize::from(n < 1_000)));
+}
+
+#[test]
+fn many_values_come_at_once_and_some_of_them_twice() {
+    let detector = Detector::new(&KEY);
+    let email = |n: usize| format!("user{n}@example.com");
+    let entries: Vec<Entry> = (0..5000).map(|n| detector.entry(Kind::Email, &email(n))).collect();
+    let values = || entries.iter().enumerate().map(|(n, entry)| (entry, mark(n)));
+    detector.reserve(5000);
+    assert!(detector.index.filter().has_room(5000));
+    detector.insert_all(values().take(3000));
+    detector.insert_all(values());
+    assert!(
+        (0..5000)
+            .step_by(7)
+            .all(|n| hits(&detector, Media::Text, email(n)).len() == 1)
+    );
+    values().for_each(|(entry, mark)| detector.remove(entry, mark));
+    assert_eq!(detector.index.held(), 0);
+}
+
+#[test]
+fn values_that_share_a_spelling_are_all_found() {
+    let detector = Detector::new(&KEY);
+    // With a separator after some of the digits: the same id without any.
+    let id = |n: usize| {
+        let digits = (0..9).map(|place| format!("{place}{}", if n >> place & 1 != 0 { "-" } else { "" }));
+        format!("C{}9", digits.collect::<String>())
+    };
+    let entries: Vec<Entry> = (0..400).map(|n| add(&detector, Kind::Id, &id(n), n)).collect();
+    assert_eq!(hits(&detector, Media::Text, "C 0123456789").len(), 400);
+    for (n, entry) in entries.iter().enumerate().skip(1) {
+        detector.remove(entry, mark(n));
+    }
+    assert_eq!(hits(&detector, Media::Text, "C 0123456789").len(), 1);
+    detector.remove(&entries[0], mark(0));
+    assert_eq!(detector.index.held(), 0);
 }
 
 /// Every text value at every boundary, the slow way, over folded text.

@@ -77,8 +77,9 @@ impl Scanner<'_> {
             whole: true,
             form,
         };
-        for known in self.known(needle(text).as_bytes()) {
-            let form = if usize::try_from(known.length) == Ok(text.len()) {
+        let needle = needle(text);
+        for known in self.known(needle.as_bytes()) {
+            let form = if known.is_all_of(text.len() - needle.len()) {
                 Form::Exact
             } else {
                 Form::Embedded
@@ -165,7 +166,7 @@ impl Scanner<'_> {
                 .last()
                 .is_some_and(|last| last.is_ascii_alphanumeric() || !last.is_ascii());
             if ends && self.sieve.has(word) && is_boundary(text, end) {
-                self.candidates(at, view, start..end, Lane::Text, self.index.hash(Lane::Text, word));
+                self.candidates(at, view, start..end, self.index.hash(Lane::Text, word));
             }
         }
     }
@@ -193,7 +194,7 @@ impl Scanner<'_> {
                 return false;
             }
             if is_boundary(text, end) && self.sieve.has(needle) {
-                self.candidates(at, view, start..end, Lane::Text, self.index.hash(Lane::Text, needle));
+                self.candidates(at, view, start..end, self.index.hash(Lane::Text, needle));
             }
         }
         if likely & length_bit(LONGEST) == 0 {
@@ -223,7 +224,7 @@ impl Scanner<'_> {
             std::hash::Hasher::write(&mut hasher, &text.as_bytes()[hashed..end]);
             hashed = end;
             let hash = siphasher::sip128::Hasher128::finish128(&hasher).as_u128();
-            self.candidates(at, view, start..end, Lane::Text, hash);
+            self.candidates(at, view, start..end, hash);
         }
         true
     }
@@ -257,7 +258,7 @@ impl Scanner<'_> {
                 }
                 hashed += 1;
                 let hash = self.index.hash(Lane::Bare, buffer.get(..count).unwrap_or_default());
-                self.candidates(at, view, start..end, Lane::Bare, hash);
+                self.candidates(at, view, start..end, hash);
             }
             if hashed > BARE_TRIED {
                 return;
@@ -268,13 +269,13 @@ impl Scanner<'_> {
     /// What is registered as this text.
     fn known(&self, needle: &[u8]) -> Vec<Known> {
         match self.sieve.has(needle) {
-            true => self.index.find(Lane::Text, self.index.hash(Lane::Text, needle)),
+            true => self.index.find(self.index.hash(Lane::Text, needle)),
             false => Vec::new(),
         }
     }
 
-    fn candidates(&mut self, at: &mut At<'_>, view: &Folded, range: Range<usize>, lane: Lane, hash: u128) {
-        for known in self.index.find(lane, hash) {
+    fn candidates(&mut self, at: &mut At<'_>, view: &Folded, range: Range<usize>, hash: u128) {
+        for known in self.index.find(hash) {
             let find = Find {
                 range: view.source(range.clone()),
                 whole: false,

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::written::Done;
 use super::{Message, Shared, lock};
@@ -24,6 +24,13 @@ const SPILL_BATCH: usize = 8 * BATCH;
 /// How long a record may wait for others to share its commit. Nobody wakes the writer meanwhile:
 /// on a busy machine that costs more than what is sent.
 const LINGER: Duration = Duration::from_millis(100);
+/// How long the writer looks for more by itself once it has told the one who waited: who sends one record after the other
+/// has the next one by then, and to be woken costs more than that. It is tried again only where it would have helped.
+const ATTENTIVE: Duration = Duration::from_micros(120);
+/// Meanwhile it leaves its processor to others. One that was gone for so long had work of its own: then the writer does not
+/// look for more for a while, as one that sleeps is let in at once.
+const CROWDED: Duration = Duration::from_micros(50);
+const UNCROWDED: Duration = Duration::from_secs(1);
 /// With nothing to write for so long, the index is brought up to date.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a commit may fail before its records go to the spill file, or to a fresh one where this one is lost.
@@ -50,6 +57,12 @@ pub(super) struct Scribe<'a> {
     generation: Generation,
     /// The number of the last record.
     numbered: u64,
+    /// When somebody who waited was told, if that was the last thing done.
+    told_at: Option<Instant>,
+    /// The next record came soon after, the last time.
+    is_attentive: bool,
+    /// Until when it does not look for more.
+    crowded_until: Option<Instant>,
     messages: &'a Receiver<Message>,
     shared: &'a Shared,
 }
@@ -72,6 +85,9 @@ impl<'a> Scribe<'a> {
             lost_since: None,
             generation: 0,
             numbered: 0,
+            told_at: None,
+            is_attentive: true,
+            crowded_until: None,
             messages,
             shared,
         }
@@ -135,6 +151,27 @@ impl<'a> Scribe<'a> {
 
     /// The first of the next messages; the error says whether there will be none.
     fn wait(&mut self) -> Result<Message, bool> {
+        let told_at = self.told_at.take();
+        let is_crowded = |told: Instant| self.crowded_until.is_some_and(|until| told < until);
+        if let Some(told_at) = told_at.filter(|told| self.is_attentive && !is_crowded(*told)) {
+            let mut now = Instant::now();
+            while now < told_at + ATTENTIVE {
+                match self.messages.try_recv() {
+                    Err(TryRecvError::Empty) => std::thread::yield_now(),
+                    told => return told.map_err(|_| true),
+                }
+                let before = std::mem::replace(&mut now, Instant::now());
+                if now > before + CROWDED {
+                    self.crowded_until = Some(now + UNCROWDED);
+                }
+            }
+        }
+        let message = self.sleep();
+        self.is_attentive = told_at.is_some_and(|told_at| told_at.elapsed() < 3 * ATTENTIVE / 2);
+        message
+    }
+
+    fn sleep(&mut self) -> Result<Message, bool> {
         if !self.is_behind() {
             if self.writer.is_behind() {
                 match self.messages.recv_timeout(QUIET) {
@@ -220,6 +257,8 @@ impl<'a> Scribe<'a> {
         self.shared
             .written
             .fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+        // Of several, each would have a commit of its own.
+        self.told_at = (batch.waiting.len() == 1).then(Instant::now);
         batch.tell();
         *batch = Batch::default();
         // Nobody waits for the index.

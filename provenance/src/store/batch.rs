@@ -2,17 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write;
 
 use diesel::prelude::*;
+use foldhash::quality::FixedState;
 
-use super::chain::{self, Body, Hash, Header, JsonItem, Salt, Salts, TagItem};
-use super::index;
+use super::chain::{self, Hash, Header, JsonItem, Salt, Sealer, TagItem};
+use super::draft::Draft;
 use super::pack::{self, Packed, PackedTag};
+use super::record::{Record, Value};
+use super::rows::{self, EventRow, LinkRow, Part, ValueRow};
 use super::schema::{self, owner_links};
-use super::statement::{Column, Row, insert, statement};
+use super::statement::{insert, statement};
 use super::texts::Texts;
-use super::write::{Record, Value};
 use crate::Error;
 use crate::error::ErrorKind;
 use crate::ticket::Ticket;
@@ -34,18 +35,12 @@ pub(super) struct Place {
 }
 
 /// The values that are in the store: a hash of each, and its row.
-pub(super) type KnownValues = HashMap<u64, (i64, i64)>;
+pub(super) type KnownValues = HashMap<u64, (i64, i64), foldhash::fast::RandomState>;
 
 /// Tells values of the same person and category from others, in memory.
 pub(super) fn value_key(fingerprint: &[u8; 32], canonical: &str, owner: Option<&[u8]>) -> u64 {
-    use std::hash::Hasher;
-    // A fingerprint is random already.
-    let mut hash = siphasher::sip::SipHasher13::new();
-    hash.write(fingerprint);
-    hash.write(canonical.as_bytes());
-    hash.write(&[0]);
-    hash.write(owner.unwrap_or_default());
-    hash.finish()
+    use std::hash::BuildHasher;
+    FixedState::with_seed(0x7072_6f76).hash_one((fingerprint, canonical, owner))
 }
 
 /// A batch as rows.
@@ -62,7 +57,50 @@ pub(super) struct Prepared<'a> {
     /// After this batch.
     pub(super) at: i64,
     pub(super) late: i64,
+    /// Of the rows that have no leaf yet, in their order.
+    types: Vec<Hash>,
+    scratch: Scratch,
 }
+
+/// What is used again for each row.
+#[derive(Default)]
+struct Scratch {
+    sealer: Sealer,
+    draft: Draft,
+    bytes: Vec<u8>,
+    tags: Vec<u8>,
+    detail: Vec<u8>,
+    owner: Vec<u8>,
+}
+
+/// The columns of a row, which follow each other.
+struct Columns<'r> {
+    bytes: &'r mut Vec<u8>,
+    ends: &'r mut [usize; 6],
+}
+
+impl Columns<'_> {
+    fn text(&mut self, part: Part, text: Option<&str>) {
+        if let Some(text) = text {
+            pack::put_text(self.bytes, text);
+        }
+        self.end(part);
+    }
+
+    fn json(&mut self, part: Part, draft: &Draft, texts: &mut Texts) {
+        texts.json(draft, self.bytes);
+        self.end(part);
+    }
+
+    fn end(&mut self, part: Part) {
+        if let Some(end) = self.ends.get_mut(part as usize) {
+            *end = self.bytes.len();
+        }
+    }
+}
+
+/// Events whose leaves are made together: what that takes stays in the processor's first cache.
+const TOGETHER: usize = 16;
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(
@@ -86,7 +124,11 @@ impl<'a> Prepared<'a> {
             counts: BTreeMap::new(),
             at: place.at,
             late: place.late,
+            types: Vec::new(),
+            scratch: Scratch::default(),
         };
+        // Shares are looked for where an outcome names one.
+        let has_outcomes = batch.iter().any(|record| matches!(record, Record::Outcome { .. }));
         let mut here = HashMap::new();
         let mut new = HashSet::new();
         for (record, salt) in batch.iter().zip(salts) {
@@ -95,7 +137,9 @@ impl<'a> Prepared<'a> {
                 Record::Event(event, ticket) => {
                     prepared.event(event, texts, seq, *salt);
                     prepared.tickets.push((ticket, seq));
-                    here.insert(ticket.identity(), seq);
+                    if has_outcomes {
+                        here.insert(ticket.identity(), seq);
+                    }
                 }
                 Record::Outcome {
                     of,
@@ -112,7 +156,11 @@ impl<'a> Prepared<'a> {
                 Record::Value(value) => prepared.value(value, texts, known, &mut new),
                 Record::Link(a, b) => prepared.links.push(if a < b { (a, b) } else { (b, a) }),
             }
+            if prepared.types.len() >= TOGETHER {
+                prepared.seal(texts);
+            }
         }
+        prepared.seal(texts);
         Ok(prepared)
     }
 
@@ -137,11 +185,19 @@ impl<'a> Prepared<'a> {
             .recipient
             .as_deref()
             .map(|recipient| small(texts.number(recipient)));
-        row.owner = event.owner.as_ref().map(|owner| pack::pack_text(owner.as_str()));
-        row.user_id = event.user_id.as_deref().map(pack::pack_text);
-        row.request_id = event.request_id.as_deref().map(pack::pack_text);
-        row.payload = texts.json(&payload(event));
-        row.extras = texts.json(&extras(event));
+        let Scratch { draft, bytes, .. } = &mut self.scratch;
+        bytes.clear();
+        let mut columns = Columns {
+            bytes,
+            ends: &mut row.ends,
+        };
+        columns.text(Part::Owner, event.owner.as_ref().map(Owner::as_str));
+        columns.text(Part::User, event.user_id.as_deref());
+        columns.text(Part::Request, event.request_id.as_deref());
+        draft.payload(event);
+        columns.json(Part::Payload, draft, texts);
+        draft.extras(event);
+        columns.json(Part::Extras, draft, texts);
         self.push(row, event_type, &event.tags, event.created_at, texts, salt);
     }
 
@@ -168,19 +224,28 @@ impl<'a> Prepared<'a> {
         let event_type = event_type.as_str();
         let mut row = self.row(seq, created_at, schema::type_code(event_type), texts.number(&words));
         row.outcome_of = Some(of);
-        let mut tags: &[EventTag] = &[];
-        row.payload = texts.json(&late.map_or(Cow::Borrowed("{}"), |late| json(&late.payload)));
-        row.extras = texts.json(&late.map_or(Cow::Borrowed("{}"), |late| json(&late.extras)));
-        if let Some(late) = late {
-            // For those who ask by one of these, and find only the late tags.
-            row.recipient = late
-                .recipient
-                .as_deref()
-                .map(|recipient| small(texts.number(recipient)));
-            row.request_id = late.request_id.as_deref().map(pack::pack_text);
-            row.owner = late.owner.as_ref().map(|owner| pack::pack_text(owner.as_str()));
-            tags = &late.tags;
-        }
+        row.recipient = late
+            .and_then(|late| late.recipient.as_deref())
+            .map(|recipient| small(texts.number(recipient)));
+        let nothing = serde_json::Map::new();
+        let Scratch { draft, bytes, .. } = &mut self.scratch;
+        bytes.clear();
+        let mut columns = Columns {
+            bytes,
+            ends: &mut row.ends,
+        };
+        // For those who ask by one of these, and find only the late tags.
+        columns.text(
+            Part::Owner,
+            late.and_then(|late| late.owner.as_ref()).map(Owner::as_str),
+        );
+        columns.text(Part::User, None);
+        columns.text(Part::Request, late.and_then(|late| late.request_id.as_deref()));
+        draft.object(late.map_or(&nothing, |late| &late.payload));
+        columns.json(Part::Payload, draft, texts);
+        draft.object(late.map_or(&nothing, |late| &late.extras));
+        columns.json(Part::Extras, draft, texts);
+        let tags = late.map_or(&[] as &[EventTag], |late| &late.tags);
         self.push(row, event_type, tags, created_at, texts, salt);
     }
 
@@ -197,16 +262,13 @@ impl<'a> Prepared<'a> {
             target: None,
             recipient: None,
             outcome_of: None,
-            owner: None,
-            user_id: None,
-            request_id: None,
-            payload: Vec::new(),
-            extras: Vec::new(),
-            tags: Vec::new(),
-            proof: Vec::new(),
+            bytes: Box::default(),
+            ends: [0; 6],
+            proof: [0; 48],
         }
     }
 
+    /// Adds the tags to a row whose other columns stand in the scratch; its leaf comes later.
     fn push(
         &mut self,
         mut row: EventRow,
@@ -216,90 +278,101 @@ impl<'a> Prepared<'a> {
         texts: &mut Texts,
         salt: Salt,
     ) {
-        let mut body = Body::new(Salts::of_event(salt));
-        let hash = |id: Option<i32>| id.map(|id| texts.hash(id.cast_unsigned()));
-        let target = hash(row.target);
-        let parts = [
-            (chain::OWNER, row.owner.as_deref()),
-            (chain::USER, row.user_id.as_deref()),
-            (chain::TARGET, target.as_ref().map(<[u8; 32]>::as_slice)),
-        ];
-        for (number, part) in parts {
-            if let Some(part) = part {
-                body.part(number, part);
+        let Scratch {
+            sealer,
+            draft,
+            bytes,
+            tags: packed,
+            detail,
+            owner,
+        } = &mut self.scratch;
+        let part = |part| rows::part(bytes, &row.ends, part);
+        let text = |of| Some(part(of)).filter(|text| !text.is_empty());
+        let event_owner = text(Part::Owner);
+        sealer.event(salt);
+        let plain = |sealer: &mut Sealer, number, of| {
+            if let Some(text) = text(of) {
+                sealer.part(number, text);
             }
+        };
+        plain(sealer, chain::OWNER, Part::Owner);
+        plain(sealer, chain::USER, Part::User);
+        if let Some(target) = row.target {
+            sealer.part(chain::TARGET, texts.hash(target.cast_unsigned()));
         }
-        json_part(&mut body, chain::PAYLOAD, &row.payload, texts);
-        if let Some(request_id) = &row.request_id {
-            body.part(chain::REQUEST, request_id);
-        }
-        json_part(&mut body, chain::EXTRAS, &row.extras, texts);
-        row.tags.reserve(48 * tags.len());
+        sealer.json(chain::PAYLOAD, json_item(part(Part::Payload), texts));
+        plain(sealer, chain::REQUEST, Part::Request);
+        sealer.json(chain::EXTRAS, json_item(part(Part::Extras), texts));
+        packed.clear();
         // Of most events all tags have one owner.
-        let mut packed: Option<(&Owner, Vec<u8>)> = None;
-        for (number, EventTag { tag, detail }) in (chain::FIRST_TAG..).zip(tags) {
-            let kind = texts.kind(tag);
-            if let Some(owner) = &tag.owner
-                && packed.as_ref().is_none_or(|(last, _)| *last != owner)
+        let mut last: Option<&Owner> = None;
+        for (at, (number, EventTag { tag, detail: more })) in (chain::FIRST_TAG..).zip(tags).enumerate() {
+            let kind = texts.kind(tag, at);
+            if let Some(new) = &tag.owner
+                && last != Some(new)
             {
-                packed = Some((owner, pack::pack_text(owner.as_str())));
+                owner.clear();
+                pack::put_text(owner, new.as_str());
+                last = Some(new);
             }
-            let owner = packed
-                .as_ref()
-                .filter(|_| tag.owner.is_some())
-                .map(|(_, packed)| packed.as_slice());
-            let detail = match detail.is_empty() {
-                true => Vec::new(),
-                false => texts.json(&json(detail)),
-            };
-            let fingerprint = tag.fingerprint.as_ref().map(|fingerprint| &fingerprint.0);
-            let tag_row = PackedTag::Tag {
+            detail.clear();
+            if !more.is_empty() {
+                draft.object(more);
+                texts.json(draft, detail);
+            }
+            let tag = PackedTag::Tag {
                 kind,
-                fingerprint,
-                owner: owner.map(Cow::Borrowed),
+                fingerprint: tag.fingerprint.as_ref().map(|fingerprint| &fingerprint.0),
+                owner: tag.owner.is_some().then_some(Cow::Borrowed(owner.as_slice())),
                 created_at: tag.created_at.0,
-                detail: &detail,
+                detail,
             };
-            pack::put_tag(&mut row.tags, &tag_row, row.owner.as_deref(), created_at.0);
-            let template;
-            let detail = match Packed::read(&detail) {
-                _ if detail.is_empty() => JsonItem::Nothing,
-                Some(Packed::Template { id, arguments }) => {
-                    template = texts.hash(id);
-                    JsonItem::Template {
-                        template: &template,
-                        arguments,
-                    }
-                }
-                Some(Packed::Text(text)) => JsonItem::Text(text),
-                None => JsonItem::Nothing,
-            };
-            body.tag(
+            pack::put_tag(packed, &tag, event_owner, created_at.0);
+            let item = json_item(detail, texts);
+            sealer.tag(
                 number,
-                &TagItem {
-                    fingerprint,
-                    kind: &texts.hash(kind),
-                    owner,
-                    created_at: tag.created_at.0,
-                    detail,
-                },
+                &TagItem::of(&tag, event_owner, created_at.0, texts.hash(kind), item),
             );
         }
-        let type_hash = texts.type_hash(row.event_type, event_type);
-        let hash = |id: Option<i32>| id.map(|id| texts.hash(id.cast_unsigned()));
-        let leaf = body.leaf(&Header {
+        bytes.extend_from_slice(packed);
+        if let Some(end) = row.ends.last_mut() {
+            *end = bytes.len();
+        }
+        row.bytes = bytes.as_slice().into();
+        if let Some((start, _)) = row.proof.split_first_chunk_mut() {
+            *start = salt;
+        }
+        self.types.push(match row.event_type > 0 {
+            // Its number stands in the leaf.
+            true => Hash::default(),
+            false => texts.type_hash(row.event_type, event_type),
+        });
+        self.events.push(row);
+    }
+
+    /// Makes the leaves of the last rows.
+    fn seal(&mut self, texts: &Texts) {
+        let from = self.events.len().saturating_sub(self.types.len());
+        let rows = self.events.get_mut(from..).unwrap_or_default();
+        let headers = rows.iter().zip(&self.types).map(|(row, type_name)| Header {
             instance: self.place.instance,
             seq: row.seq,
             at: row.at,
-            created_at: created_at.0,
-            event_type: &type_hash,
-            actor: &hash(Some(row.actor)).unwrap_or_default(),
-            recipient: hash(row.recipient).as_ref(),
+            created_at: row.created_at(),
+            event_type: row.event_type,
+            type_name,
+            actor: texts.hash(row.actor.cast_unsigned()),
+            recipient: row.recipient.map(|id| texts.hash(id.cast_unsigned())),
             outcome_of: row.outcome_of,
         });
-        row.proof = [salt.as_slice(), leaf.as_slice()].concat();
-        self.leaves.push(leaf);
-        self.events.push(row);
+        let leaves = self.scratch.sealer.leaves(headers);
+        self.leaves.extend_from_slice(leaves);
+        for (row, leaf) in rows.iter_mut().zip(leaves) {
+            if let Some((_, end)) = row.proof.split_last_chunk_mut() {
+                *end = *leaf;
+            }
+        }
+        self.types.clear();
     }
 
     fn value(&mut self, value: &Value, texts: &mut Texts, known: &KnownValues, new: &mut HashSet<u64>) {
@@ -315,8 +388,8 @@ impl<'a> Prepared<'a> {
         self.values.push(ValueRow {
             n: self.place.n,
             id,
-            fingerprint: value.fingerprint.0.to_vec(),
-            tag: small(texts.kind(tag)),
+            fingerprint: value.fingerprint.0,
+            tag: small(texts.kind(tag, usize::MAX)),
             category: schema::category_code(&canonical),
             owner,
             kind: value.kind.code(),
@@ -380,212 +453,19 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn json_part(body: &mut Body, number: u16, column: &[u8], texts: &Texts) {
+/// The item of a JSON column; of an empty one, nothing.
+fn json_item<'a>(column: &'a [u8], texts: &'a Texts) -> JsonItem<'a> {
     match Packed::read(column) {
-        Some(Packed::Template { id, arguments }) => {
-            let template = texts.hash(id);
-            body.json(
-                number,
-                JsonItem::Template {
-                    template: &template,
-                    arguments,
-                },
-            );
-        }
-        Some(Packed::Text(text)) => body.json(number, JsonItem::Text(text)),
-        None => body.json(number, JsonItem::Nothing),
+        Some(Packed::Template { id, arguments }) => JsonItem::Template {
+            template: texts.hash(id),
+            arguments,
+        },
+        Some(Packed::Text(text)) => JsonItem::Text(text),
+        None => JsonItem::Nothing,
     }
 }
 
 /// The number of a text as a column has it.
 fn small(number: u32) -> i32 {
     number.cast_signed()
-}
-
-/// The payload with the shapes of its fields.
-fn payload(event: &Event) -> Cow<'static, str> {
-    if event.shapes.is_empty() {
-        return json(&event.payload);
-    }
-    let mut text = String::with_capacity(64 * event.shapes.len());
-    text.push_str("{\"fields\":{");
-    for (at, shape) in event.shapes.iter().enumerate() {
-        text.push_str(if at == 0 { "" } else { "," });
-        quote(&mut text, &shape.name);
-        text.push_str(":{\"type\":\"");
-        text.push_str(shape.json_type);
-        text.push('"');
-        if shape.count > 1 {
-            text.push_str(",\"count\":");
-            push_number(&mut text, shape.count);
-        }
-        if let Some(length) = shape.length {
-            text.push_str(",\"length\":");
-            push_number(&mut text, length);
-        }
-        if let Some(part) = shape.part {
-            text.push_str(",\"in\":\"");
-            text.push_str(part);
-            text.push('"');
-        }
-        text.push('}');
-    }
-    text.push_str("}}");
-    with_members(text, &event.payload).into()
-}
-
-/// The extras with the site.
-fn extras(event: &Event) -> Cow<'static, str> {
-    let Some(site) = event.site else {
-        return json(&event.extras);
-    };
-    let mut text = String::from("{\"site\":{\"path\":");
-    quote(&mut text, site.path);
-    text.push_str(",\"file\":");
-    quote(&mut text, site.file);
-    let _ = write!(text, ",\"line\":{}}}}}", site.line);
-    with_members(text, &event.extras).into()
-}
-
-/// A JSON object's text with further members, which it does not have yet.
-fn with_members(mut text: String, members: &serde_json::Map<String, serde_json::Value>) -> String {
-    if !members.is_empty() {
-        text.pop();
-        text.push(',');
-        text.push_str(json(members).strip_prefix('{').unwrap_or("}"));
-    }
-    text
-}
-
-fn quote(text: &mut String, word: &str) {
-    if word
-        .bytes()
-        .all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
-    {
-        text.push('"');
-        text.push_str(word);
-        text.push('"');
-        return;
-    }
-    text.push_str(&serde_json::to_string(word).unwrap_or_else(|_| "\"\"".to_owned()));
-}
-
-fn push_number(text: &mut String, number: usize) {
-    text.push_str(itoa::Buffer::new().format(number));
-}
-
-fn json(map: &serde_json::Map<String, serde_json::Value>) -> Cow<'static, str> {
-    if map.is_empty() {
-        return "{}".into();
-    }
-    // A map of JSON values is always JSON.
-    serde_json::to_string(map).map_or("{}".into(), Cow::Owned)
-}
-
-/// An event's row.
-pub(super) struct EventRow {
-    pub(super) n: i64,
-    pub(super) seq: i64,
-    pub(super) at: i64,
-    pub(super) after: i64,
-    pub(super) event_type: i32,
-    pub(super) actor: i32,
-    pub(super) target: Option<i32>,
-    pub(super) recipient: Option<i32>,
-    pub(super) outcome_of: Option<i64>,
-    pub(super) owner: Option<Vec<u8>>,
-    pub(super) user_id: Option<Vec<u8>>,
-    pub(super) request_id: Option<Vec<u8>>,
-    pub(super) payload: Vec<u8>,
-    pub(super) extras: Vec<u8>,
-    pub(super) tags: Vec<u8>,
-    pub(super) proof: Vec<u8>,
-}
-
-impl EventRow {
-    /// What the index looks at.
-    pub(super) fn into_index(self) -> index::Row {
-        index::Row {
-            n: self.n,
-            seq: self.seq,
-            at: self.at,
-            after: self.after,
-            event_type: self.event_type,
-            actor: self.actor,
-            target: self.target,
-            recipient: self.recipient,
-            outcome_of: self.outcome_of,
-            owner: self.owner,
-            user_id: self.user_id,
-            request_id: self.request_id,
-            tags: self.tags,
-        }
-    }
-}
-
-impl Row for EventRow {
-    type Name = EventRow;
-    const INTO: &'static str = "INSERT OR ROLLBACK INTO events (n, seq, at, after, event_type, actor, target, recipient, \
-        outcome_of, owner, user_id, request_id, payload, extras, tags, proof) VALUES";
-
-    fn columns<'b>(&'b self, column: &mut dyn FnMut(Column<'b>) -> QueryResult<()>) -> QueryResult<()> {
-        column(Column::Big(&self.n))?;
-        column(Column::Big(&self.seq))?;
-        column(Column::Big(&self.at))?;
-        column(Column::Big(&self.after))?;
-        column(Column::Int(&self.event_type))?;
-        column(Column::Int(&self.actor))?;
-        column(Column::OptInt(&self.target))?;
-        column(Column::OptInt(&self.recipient))?;
-        column(Column::OptBig(&self.outcome_of))?;
-        column(Column::OptBytes(&self.owner))?;
-        column(Column::OptBytes(&self.user_id))?;
-        column(Column::OptBytes(&self.request_id))?;
-        column(Column::Bytes(&self.payload))?;
-        column(Column::Bytes(&self.extras))?;
-        column(Column::Bytes(&self.tags))?;
-        column(Column::Bytes(&self.proof))
-    }
-}
-
-/// Two identifiers of one person.
-#[derive(Insertable)]
-#[diesel(table_name = owner_links, treat_none_as_default_value = false)]
-pub(super) struct LinkRow<'a> {
-    pub(super) a: &'a str,
-    pub(super) b: &'a str,
-    pub(super) created_at: i64,
-    pub(super) n: i64,
-    pub(super) id: i64,
-}
-
-/// A registered value's row.
-pub(super) struct ValueRow {
-    pub(super) n: i64,
-    pub(super) id: i64,
-    fingerprint: Vec<u8>,
-    tag: i32,
-    category: i32,
-    owner: Option<Vec<u8>>,
-    kind: i16,
-    entry: Vec<u8>,
-    created_at: i64,
-}
-
-impl Row for ValueRow {
-    type Name = ValueRow;
-    const INTO: &'static str = "INSERT OR ROLLBACK INTO fingerprints \
-        (n, id, fingerprint, tag, category, owner, kind, entry, created_at) VALUES";
-
-    fn columns<'b>(&'b self, column: &mut dyn FnMut(Column<'b>) -> QueryResult<()>) -> QueryResult<()> {
-        column(Column::Big(&self.n))?;
-        column(Column::Big(&self.id))?;
-        column(Column::Bytes(&self.fingerprint))?;
-        column(Column::Int(&self.tag))?;
-        column(Column::Int(&self.category))?;
-        column(Column::OptBytes(&self.owner))?;
-        column(Column::Small(&self.kind))?;
-        column(Column::Bytes(&self.entry))?;
-        column(Column::Big(&self.created_at))
-    }
 }

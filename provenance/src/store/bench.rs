@@ -12,11 +12,14 @@ use super::read::{EventQuery, FingerprintQuery};
 use super::tests::{Folder, keys};
 use super::write::{Instance, Record, Value, Writer};
 use crate::detect::Detector;
+use crate::erased::Erased;
 use crate::recorder::Recorder;
+use crate::registry::Registry;
 use crate::ticket::Ticket;
+use crate::tracker::continued;
 use crate::vocabulary::{Event, EventTag, EventType, Fingerprint, Kind, Outcome, Owner, Tag, Timestamp};
 
-fn number(name: &str, default: u64) -> u64 {
+pub(super) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name)
         .ok()
         .and_then(|text| text.parse().ok())
@@ -108,7 +111,7 @@ fn event(n: u64, people: u64, at: i64) -> Event {
     event
 }
 
-fn record(n: u64, people: u64, at: i64) -> Record {
+pub(super) fn record(n: u64, people: u64, at: i64) -> Record {
     Record::Event(Box::new(event(n, people, at)), Ticket::default())
 }
 
@@ -168,6 +171,21 @@ impl Spent {
     }
 }
 
+/// What the work on batches takes. Each is made just before, as the rows of the other side are: records come to the writer from
+/// those who have just made them, not from memory that nobody has touched for long.
+fn in_batches(events: u64, mut work: impl FnMut(&[Record])) -> Duration {
+    let mut spent = Duration::ZERO;
+    for first in (0..events).step_by(2048) {
+        let records: Vec<Record> = (first..(first + 2048).min(events))
+            .map(|n| record(n, 50_000, 1_700_000_000_000_000 + i64::try_from(n).unwrap() * 1000))
+            .collect();
+        let start = Spent::now();
+        work(&records);
+        spent += start.elapsed();
+    }
+    spent
+}
+
 fn median(mut all: Vec<Duration>) -> Duration {
     all.sort_unstable();
     all[all.len() / 2]
@@ -186,13 +204,7 @@ fn writing() {
     let (mut ours, mut theirs, mut bare, mut made) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut bytes = 0.0;
     for _ in 0..5 {
-        let folder = Folder::new();
-        let mut writer = folder.writer(1);
-        writer.restore(0).unwrap();
-        let records: Vec<Record> = (0..events)
-            .map(|n| record(n, 50_000, 1_700_000_000_000_000 + i64::try_from(n).unwrap() * 1000))
-            .collect();
-        let (mut texts, known) = (super::texts::Texts::default(), super::batch::KnownValues::new());
+        let (mut texts, known) = (super::texts::Texts::default(), super::batch::KnownValues::default());
         let place = super::batch::Place {
             instance: 1,
             n: 1,
@@ -201,23 +213,22 @@ fn writing() {
             at: 0,
             late: 0,
         };
-        let start = Spent::now();
-        for batch in records.chunks(2048) {
-            std::hint::black_box(
-                super::batch::Prepared::new(&place, &mut texts, &known, batch)
-                    .unwrap()
-                    .count(),
-            );
-        }
-        made.push(start.elapsed());
+        made.push(in_batches(events, |batch| {
+            let prepared = super::batch::Prepared::new(&place, &mut texts, &known, batch).unwrap();
+            std::hint::black_box(prepared.count());
+        }));
         // The writer by itself, with and without what it makes for questions.
-        let start = Spent::now();
-        for batch in records.chunks(2048) {
+        let folder = Folder::new();
+        let mut writer = folder.writer(1);
+        writer.restore(0).unwrap();
+        let mut spent = in_batches(events, |batch| {
             writer.append(batch, None).unwrap();
             while writer.maintain(false).unwrap() {}
-        }
+        });
+        let start = Spent::now();
         while writer.maintain(true).unwrap() {}
-        ours.push(start.elapsed());
+        spent += start.elapsed();
+        ours.push(spent);
         drop(writer);
         let mut connection = super::tests::raw(&folder.db());
         diesel::connection::SimpleConnection::batch_execute(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -228,11 +239,7 @@ fn writing() {
 
         let folder = Folder::new();
         let mut writer = folder.writer(1);
-        let start = Spent::now();
-        for batch in records.chunks(2048) {
-            writer.append(batch, None).unwrap();
-        }
-        bare.push(start.elapsed());
+        bare.push(in_batches(events, |batch| writer.append(batch, None).unwrap()));
     }
     let (ours, theirs, bare, made) = (median(ours), median(theirs), median(bare), median(made));
     let each = |all: Duration| all.as_nanos() as f64 / events as f64 / 1000.0;
@@ -280,13 +287,7 @@ fn fill(mut writer: Writer, events: u64) {
             let event = event(n, people, at);
             if n < people {
                 for EventTag { tag, .. } in &event.tags {
-                    let value = Value {
-                        fingerprint: tag.fingerprint.unwrap(),
-                        kind: Kind::Text,
-                        entry: detector.entry(Kind::Text, &format!("value {}", tag.fingerprint.unwrap())),
-                        tag: Arc::new(tag.clone()),
-                    };
-                    batch.push(Record::Value(Box::new(value)));
+                    batch.push(Record::Value(Box::new(value(&detector, tag.clone()))));
                 }
             }
             let ticket = Ticket::default();
@@ -305,6 +306,15 @@ fn fill(mut writer: Writer, events: u64) {
         writer.maintain(false).unwrap();
     }
     writer.end().unwrap();
+}
+
+fn value(detector: &Detector, tag: Tag) -> Value {
+    Value {
+        fingerprint: tag.fingerprint.unwrap(),
+        kind: Kind::Text,
+        entry: detector.entry(Kind::Text, &format!("value {}", tag.fingerprint.unwrap())),
+        tag: Arc::new(tag),
+    }
 }
 
 fn people(events: u64) -> u64 {
@@ -338,20 +348,49 @@ fn verifying() {
 #[test]
 #[ignore = "a benchmark: scripts/bench store"]
 fn starting() {
-    let Kept(path, _folder) = file(number("EVENTS", 500_000));
-    let start = (Instant::now(), Spent::now());
-    let instance = Instance {
-        id: Timestamp::now().0.to_be_bytes(),
-        ..instance()
+    // Three of a person.
+    let values = number("VALUES", 1_000_000) / 3 * 3;
+    let keep = std::env::var("KEEP").ok();
+    let folder = Folder::new();
+    let path = match keep {
+        Some(keep) => PathBuf::from(keep).join(format!("values-{values}.db")),
+        None => folder.db(),
     };
-    let mut writer = Writer::open(&path, &keys(), &instance).unwrap();
-    let restored = writer.restore(1_000_000).unwrap();
-    println!(
-        "start: {} values in {} ms, {} ms of CPU",
-        restored.values.len(),
-        start.0.elapsed().as_millis(),
-        start.1.elapsed().as_millis()
-    );
+    if !path.exists() {
+        let mut writer = Writer::open(&path, &keys(), &instance()).unwrap();
+        writer.restore(0).unwrap();
+        let detector = Detector::new(&[7; 32]);
+        let all: Vec<u64> = (0..values / 3).collect();
+        for some in all.chunks(1024) {
+            let tags = some
+                .iter()
+                .flat_map(|n| event(*n, u64::MAX, 1_700_000_000_000_000 + n.cast_signed()).tags);
+            let values = tags.map(|EventTag { tag, .. }| Record::Value(Box::new(value(&detector, tag))));
+            writer.append(&values.collect::<Vec<_>>(), None).unwrap();
+        }
+        writer.end().unwrap();
+    }
+    for _ in 0..number("TIMES", 5) {
+        let instance = Instance {
+            id: Timestamp::now().0.to_be_bytes(),
+            ..instance()
+        };
+        let start = (Instant::now(), cpu_time(ClockId::ProcessCPUTime));
+        let spent = || {
+            let cpu = cpu_time(ClockId::ProcessCPUTime) - start.1;
+            format!("{} ms, {} ms of CPU", start.0.elapsed().as_millis(), cpu.as_millis())
+        };
+        let mut writer = Writer::open(&path, &keys(), &instance).unwrap();
+        let restored = writer.restore(1_000_000).unwrap();
+        let read = spent();
+        let values = continued::values(&Erased::new(&keys()), false, restored.values);
+        let registry = Registry::holding(Detector::new(&[7; 32]).with_shapes(true), 1_000_000, values);
+        println!(
+            "start: {} values read after {read}, known after {}",
+            registry.len(),
+            spent()
+        );
+    }
 }
 
 /// Time on processors, of this thread or of the process.
@@ -517,6 +556,7 @@ fn durable() {
     let rounds = number("TIMES", 9);
     let mut ratios: [Vec<f64>; NAMES.len()] = Default::default();
     let (mut floors, mut spent) = (Vec::new(), Vec::new());
+    let mut waits: [Vec<f64>; 2] = Default::default();
     for _ in 0..rounds {
         let folder = Folder::new();
         let mut file = std::fs::File::create(folder.db().with_extension("floor")).unwrap();
@@ -535,6 +575,7 @@ fn durable() {
             writer.append(record, None).unwrap();
         }
         spent.push(cpu.elapsed() / 1000);
+        waits[0].push(1000.0 * start.elapsed().as_secs_f64());
         ratios[0].push(1000.0 / start.elapsed().as_secs_f64() / floor);
         drop(writer);
         for (ratios, (threads, each)) in ratios[1..].iter_mut().zip([(1, 1000), (8, 400), (64, 200)]) {
@@ -545,7 +586,11 @@ fn durable() {
                     .send_durable(record(n, 1000, at(n)), Duration::from_secs(10))
                     .unwrap()
             };
-            ratios.push(rate(threads, each, send) / floor);
+            let rate = rate(threads, each, send);
+            ratios.push(rate / floor);
+            if threads == 1 {
+                waits[1].push(1e6 / rate);
+            }
             recorder.stop(Duration::from_secs(10));
         }
         let file = std::fs::File::create(folder.db().with_extension("json")).unwrap();
@@ -566,6 +611,8 @@ fn durable() {
         middle(floors)
     );
     println!("  a commit of the writer takes {} us of CPU", median(spent).as_micros());
+    let [alone, handed] = waits.map(middle);
+    println!("  a record takes {alone:.0} us by the writer alone, {handed:.0} us handed over to it");
     for (name, ratios) in NAMES.iter().zip(ratios) {
         println!("  {name}: {:.2}", middle(ratios));
     }

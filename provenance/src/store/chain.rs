@@ -8,7 +8,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::sha::Sha;
+use super::pack::{self, PackedTag};
+use super::sha::{Absorb, Messages, Sha};
 
 /// A SHA-256.
 pub(crate) type Hash = [u8; 32];
@@ -52,20 +53,75 @@ pub(super) struct Header<'a> {
     pub(super) at: i64,
     /// Microseconds since 1970.
     pub(super) created_at: i64,
-    pub(super) event_type: &'a Hash,
+    /// As rows have it.
+    pub(super) event_type: i32,
+    /// Of the type's name.
+    pub(super) type_name: &'a Hash,
     pub(super) actor: &'a Hash,
     pub(super) recipient: Option<&'a Hash>,
     pub(super) outcome_of: Option<i64>,
 }
 
-/// A tag's item.
+/// A tag's item: the tag as it stands in its row, with hashes for the numbers of texts.
 pub(super) struct TagItem<'a> {
-    pub(super) fingerprint: Option<&'a Hash>,
+    pub(super) flags: u8,
     /// Of the text that names it.
     pub(super) kind: &'a Hash,
+    pub(super) fingerprint: Option<&'a Hash>,
+    /// Where it is not the event's.
     pub(super) owner: Option<&'a [u8]>,
-    pub(super) created_at: i64,
+    /// Where it is not the event's time: that less this.
+    pub(super) ago: Option<i64>,
     pub(super) detail: JsonItem<'a>,
+}
+
+impl<'a> TagItem<'a> {
+    /// Of a tag in an event with this owner and time.
+    #[inline]
+    pub(super) fn of(
+        tag: &'a PackedTag<'_>,
+        event_owner: Option<&[u8]>,
+        event_at: i64,
+        kind: &'a Hash,
+        detail: JsonItem<'a>,
+    ) -> Self {
+        let (fingerprint, owner, ago) = match tag {
+            PackedTag::Tag {
+                fingerprint,
+                owner,
+                created_at,
+                ..
+            } => (*fingerprint, owner.as_deref(), event_at.wrapping_sub(*created_at)),
+            PackedTag::Erased(_) => (None, None, 0),
+        };
+        TagItem {
+            flags: tag.flags(event_owner, event_at),
+            kind,
+            fingerprint,
+            owner: owner.filter(|owner| Some(*owner) != event_owner),
+            ago: (ago != 0).then_some(ago),
+            detail,
+        }
+    }
+
+    #[inline]
+    fn put(&self, hash: &mut impl Absorb) {
+        hash.update(&[self.flags]);
+        hash.update(self.kind);
+        if let Some(fingerprint) = self.fingerprint {
+            hash.update(fingerprint);
+        }
+        if let Some(owner) = self.owner {
+            pack::varint(owner.len() as u64, |byte| hash.update(&[byte]));
+            hash.update(owner);
+        }
+        if let Some(ago) = self.ago {
+            pack::varint(pack::zigzag(ago), |byte| hash.update(&[byte]));
+        }
+        if !matches!(self.detail, JsonItem::Nothing) {
+            json(hash, self.detail);
+        }
+    }
 }
 
 /// A JSON text's item.
@@ -128,26 +184,7 @@ impl Body {
 
     /// A tag.
     pub(super) fn tag(&mut self, number: u16, tag: &TagItem<'_>) {
-        let commitment = self.commitment(number, |hash| {
-            match tag.fingerprint {
-                Some(fingerprint) => {
-                    hash.update(&[1]);
-                    hash.update(fingerprint);
-                }
-                None => hash.update(&[0]),
-            }
-            hash.update(tag.kind);
-            match tag.owner {
-                Some(owner) => {
-                    hash.update(&[1]);
-                    hash.update(&(owner.len() as u64).to_be_bytes());
-                    hash.update(owner);
-                }
-                None => hash.update(&[0]),
-            }
-            hash.update(&tag.created_at.to_be_bytes());
-            json(hash, tag.detail);
-        });
+        let commitment = self.commitment(number, |hash| tag.put(hash));
         self.add(number, &commitment);
     }
 
@@ -181,21 +218,32 @@ impl Body {
 impl Header<'_> {
     /// The leaf of an event whose items come to `body`.
     pub(super) fn leaf(&self, body: &Hash) -> Hash {
-        let header = self;
         let mut leaf = Sha::new(LEAF);
-        for number in [header.instance, header.seq, header.at, header.created_at] {
+        self.put(body, &mut leaf);
+        leaf.finish()
+    }
+
+    #[inline]
+    fn put(&self, body: &Hash, leaf: &mut impl Absorb) {
+        for number in [self.instance, self.seq, self.at, self.created_at] {
             leaf.update(&number.to_be_bytes());
         }
-        leaf.update(header.event_type);
-        leaf.update(header.actor);
-        match header.recipient {
+        match u8::try_from(self.event_type) {
+            Ok(built_in) => leaf.update(&[built_in]),
+            Err(_) => {
+                leaf.update(&[0]);
+                leaf.update(self.type_name);
+            }
+        }
+        leaf.update(self.actor);
+        match self.recipient {
             Some(recipient) => {
                 leaf.update(&[1]);
                 leaf.update(recipient);
             }
             None => leaf.update(&[0]),
         }
-        match header.outcome_of {
+        match self.outcome_of {
             Some(share) => {
                 leaf.update(&[1]);
                 leaf.update(&share.to_be_bytes());
@@ -203,11 +251,106 @@ impl Header<'_> {
             None => leaf.update(&[0]),
         }
         leaf.update(body);
-        leaf.finish()
     }
 }
 
-fn json(hash: &mut Sha, item: JsonItem<'_>) {
+/// The leaves of some events together: what does not wait for another's result is hashed at once.
+#[derive(Default)]
+pub(super) struct Sealer {
+    /// Of the event that items are added to.
+    salt: Salt,
+    pair: Option<u16>,
+    /// Where the items of each event begin.
+    starts: Vec<usize>,
+    /// The number of each item, and which of the hashes over salts its own is in.
+    numbers: Vec<(u16, usize)>,
+    salts: Messages,
+    items: Messages,
+    /// Bodies and leaves, in turn.
+    others: Messages,
+    hashes: Vec<Hash>,
+    commitments: Vec<Hash>,
+}
+
+impl Sealer {
+    /// What follows belongs to the next event; in the order of the items' numbers.
+    pub(super) fn event(&mut self, salt: Salt) {
+        (self.salt, self.pair) = (salt, None);
+        self.starts.push(self.numbers.len());
+    }
+
+    /// A part whose item is these bytes.
+    pub(super) fn part(&mut self, number: u16, item: &[u8]) {
+        self.item(number, |message| message.update(item));
+    }
+
+    /// A part that is a JSON text.
+    pub(super) fn json(&mut self, number: u16, item: JsonItem<'_>) {
+        self.item(number, |message| json(message, item));
+    }
+
+    /// A tag.
+    pub(super) fn tag(&mut self, number: u16, tag: &TagItem<'_>) {
+        self.item(number, |message| tag.put(message));
+    }
+
+    #[inline]
+    fn item(&mut self, number: u16, item: impl FnOnce(&mut Messages)) {
+        if self.pair.replace(number / 2) != Some(number / 2) {
+            self.salts.begin(SALTS);
+            self.salts.update(&self.salt);
+            self.salts.update(&(number / 2).to_be_bytes());
+            self.salts.end();
+        }
+        self.numbers.push((number, self.salts.count() - 1));
+        self.items.begin(ITEM);
+        // Its salt comes later.
+        self.items.update(&[0; 16]);
+        item(&mut self.items);
+        self.items.end();
+    }
+
+    /// The leaves of these events, whose headers are given in their order; then it begins anew.
+    pub(super) fn leaves<'h>(&mut self, headers: impl Iterator<Item = Header<'h>>) -> &[Hash] {
+        self.salts.digest(&mut self.hashes);
+        for (item, (number, salts)) in self.numbers.iter().enumerate() {
+            let salts = self.hashes.get(*salts).map(|salts| salts.as_chunks::<16>().0);
+            let salt = salts.and_then(|halves| halves.get(usize::from(number % 2)));
+            if let (Some(salt), Some(hole)) = (salt, self.items.hole(item)) {
+                *hole = *salt;
+            }
+        }
+        self.items.digest(&mut self.commitments);
+        let ends = self.starts.iter().skip(1).copied().chain([self.numbers.len()]);
+        for (start, end) in self.starts.iter().zip(ends) {
+            self.others.begin(BODY);
+            let numbers = self.numbers.get(*start..end).unwrap_or_default();
+            let commitments = self.commitments.get(*start..end).unwrap_or_default();
+            for ((number, _), commitment) in numbers.iter().zip(commitments) {
+                self.others.update(&number.to_be_bytes());
+                self.others.update(commitment);
+            }
+            self.others.end();
+        }
+        self.others.digest(&mut self.hashes);
+        self.others.clear();
+        for (header, body) in headers.zip(&self.hashes) {
+            self.others.begin(LEAF);
+            header.put(body, &mut self.others);
+            self.others.end();
+        }
+        self.others.digest(&mut self.commitments);
+        self.starts.clear();
+        self.numbers.clear();
+        for messages in [&mut self.salts, &mut self.items, &mut self.others] {
+            messages.clear();
+        }
+        &self.commitments
+    }
+}
+
+#[inline]
+fn json(hash: &mut impl Absorb, item: JsonItem<'_>) {
     match item {
         JsonItem::Nothing => hash.update(&[0]),
         JsonItem::Text(text) => {

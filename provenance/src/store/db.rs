@@ -1,10 +1,19 @@
 //! The databases that evidence is kept in. What is asked of both is written once.
 
+use std::path::Path;
+use std::time::Duration;
+
 use diesel::prelude::*;
 
+use super::leaves;
 #[cfg(feature = "postgres-store")]
 use super::postgres;
 use super::postings::{self, Spot, Term};
+use super::schema::{self, Mode};
+use crate::Error;
+
+/// How long a question waits for a writer. In WAL readers wait only while a file is made.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection to one of them.
 pub(super) enum Db<'c> {
@@ -51,6 +60,47 @@ impl Db<'_> {
             Db::Sqlite(connection) => postings::find(connection, term, before, limit),
             #[cfg(feature = "postgres-store")]
             Db::Postgres(connection) => postgres::terms::find(connection, term, before, limit),
+        }
+    }
+}
+
+/// A connection for questions to a file.
+pub(super) fn reading(path: &Path, mode: Mode) -> Result<SqliteConnection, Error> {
+    let mut connection = schema::connect(path, mode, PATIENCE)?;
+    leaves::prepare(&mut connection).map_err(|e| schema::failed(path, &e))?;
+    Ok(connection)
+}
+
+/// Where a connection leads, so that there can be more of its kind.
+pub(super) enum Beside<'a> {
+    File(&'a Path, Mode),
+    #[cfg(feature = "postgres-store")]
+    Server(&'a postgres::Server),
+}
+
+/// One of them.
+pub(super) enum Own {
+    Sqlite(SqliteConnection),
+    #[cfg(feature = "postgres-store")]
+    Postgres(PgConnection),
+}
+
+impl Beside<'_> {
+    pub(super) fn connect(&self) -> Result<Own, Error> {
+        match self {
+            Beside::File(path, mode) => reading(path, *mode).map(Own::Sqlite),
+            #[cfg(feature = "postgres-store")]
+            Beside::Server(server) => server.reader().map(Own::Postgres),
+        }
+    }
+}
+
+impl Own {
+    pub(super) fn db(&mut self) -> Db<'_> {
+        match self {
+            Own::Sqlite(connection) => Db::Sqlite(connection),
+            #[cfg(feature = "postgres-store")]
+            Own::Postgres(connection) => Db::Postgres(connection),
         }
     }
 }

@@ -154,7 +154,7 @@ impl Full {
         let n = self.event.n;
         let text = |id: i32| catalog.get(n, id).map(|text| &text.hash).ok_or("no text");
         let mut body = Body::keeping(proof.salts.clone());
-        self.items().commit(proof, text, &mut body).ok()?;
+        self.items().commit(&proof.gone, text, &mut body).ok()?;
         Some(body.end())
     }
 

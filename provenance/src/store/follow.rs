@@ -7,10 +7,11 @@ use std::time::Duration;
 use diesel::prelude::*;
 
 use super::db::{Db, on};
+use super::load::{LastOwner, StoredValue, kinds_of};
 use super::schema::{self, Mode, fingerprints, owner_links};
 use super::source::Source;
 use super::statement::statement;
-use super::write::{Learned, StoredValue, Value, kinds_of};
+use super::write::{Learned, Value};
 use crate::Error;
 use crate::config::Storage;
 use crate::vocabulary::Owner;
@@ -103,10 +104,12 @@ impl Follower {
             Ok((rows, kinds, links))
         })?;
         let mut news = News::default();
+        let mut owners = LastOwner::default();
         for row in rows {
+            let place = (row.n, row.id);
             self.seen.entry(row.n).or_default().0 = row.id;
-            if let Some((key, value)) = row.read(&kinds) {
-                self.learned.add(key, (row.n, row.id));
+            if let Some((key, value)) = row.read(&kinds, &mut owners) {
+                self.learned.add(key, place);
                 news.values.push(value);
             }
         }

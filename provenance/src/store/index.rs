@@ -1,21 +1,23 @@
 //! What is made from the events' rows: postings, sights and flows. The writer makes it of what it wrote, a
 //! few thousand events at a time; a reader makes it in memory of what the writer has not come to yet.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diesel::prelude::*;
+use foldhash::fast::RandomState;
 
 use super::batch::{KnownValues, value_key};
 use super::db::{Db, on};
 use super::pack::{PackedTag, Tags};
 use super::postings::{self, Entry, Spot, Term};
+use super::rows::{self, Part};
 use super::schema::{events, instances};
 use super::statement::statement;
 use super::stored::EventRow;
-use super::texts::Catalog;
+use super::texts::{Catalog, StoredText};
 
 /// Events that one round takes in.
-pub(super) const ROUND: i64 = 4_096;
+pub(super) const ROUND: i64 = 8_192;
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
 /// What some events come to.
@@ -23,7 +25,7 @@ const MICROS_A_DAY: i64 = 86_400_000_000;
 pub(super) struct Digest {
     pub(super) postings: Vec<Entry>,
     /// By the key of the value.
-    pub(super) sights: HashMap<u64, Sight>,
+    pub(super) sights: HashMap<u64, Sight, RandomState>,
     pub(super) flows: BTreeMap<FlowIds, i64>,
     /// The last seq that was taken in; 0 for none.
     pub(super) upto: i64,
@@ -85,13 +87,66 @@ pub(super) struct Row {
     pub(super) tags: Vec<u8>,
 }
 
-impl Row {
-    fn created_at(&self) -> i64 {
-        self.at.wrapping_mul(1000).wrapping_add(self.after)
-    }
+/// The same, borrowed: of a row that was read, or of one that was just written.
+pub(super) struct View<'r> {
+    n: i64,
+    seq: i64,
+    at: i64,
+    created_at: i64,
+    event_type: i32,
+    actor: i32,
+    target: Option<i32>,
+    recipient: Option<i32>,
+    outcome_of: Option<i64>,
+    owner: Option<&'r [u8]>,
+    user_id: Option<&'r [u8]>,
+    request_id: Option<&'r [u8]>,
+    tags: &'r [u8],
+}
 
-    fn tags(&self) -> impl Iterator<Item = PackedTag<'_>> {
-        Tags::read(&self.tags, self.owner.as_deref(), self.created_at()).flatten()
+impl<'r> From<&'r Row> for View<'r> {
+    fn from(row: &'r Row) -> Self {
+        View {
+            n: row.n,
+            seq: row.seq,
+            at: row.at,
+            created_at: row.at.wrapping_mul(1000).wrapping_add(row.after),
+            event_type: row.event_type,
+            actor: row.actor,
+            target: row.target,
+            recipient: row.recipient,
+            outcome_of: row.outcome_of,
+            owner: row.owner.as_deref(),
+            user_id: row.user_id.as_deref(),
+            request_id: row.request_id.as_deref(),
+            tags: &row.tags,
+        }
+    }
+}
+
+impl<'r> From<&'r rows::EventRow> for View<'r> {
+    fn from(row: &'r rows::EventRow) -> Self {
+        View {
+            n: row.n,
+            seq: row.seq,
+            at: row.at,
+            created_at: row.created_at(),
+            event_type: row.event_type,
+            actor: row.actor,
+            target: row.target,
+            recipient: row.recipient,
+            outcome_of: row.outcome_of,
+            owner: row.text(Part::Owner),
+            user_id: row.text(Part::User),
+            request_id: row.text(Part::Request),
+            tags: row.tags(),
+        }
+    }
+}
+
+impl<'r> View<'r> {
+    fn tags(&self) -> impl Iterator<Item = PackedTag<'r>> + use<'r> {
+        Tags::read(self.tags, self.owner, self.created_at).flatten()
     }
 }
 
@@ -112,21 +167,26 @@ pub(super) fn digest(
             .select(Row::as_select())
             .load(connection)
     )?;
-    digest_of(connection, catalog, &rows)
+    digest_of(connection, catalog, rows.iter().map(View::from))
 }
 
 /// Takes in these events of an instance.
-fn digest_of(connection: &mut Db<'_>, catalog: &mut Catalog, rows: &[Row]) -> QueryResult<Digest> {
+fn digest_of<'r>(
+    connection: &mut Db<'_>,
+    catalog: &mut Catalog,
+    rows: impl Iterator<Item = View<'r>> + Clone,
+) -> QueryResult<Digest> {
     let mut digest = Digest::default();
-    let mut wanted = HashSet::new();
-    for row in rows {
-        wanted.extend(row.recipient.map(|id| (row.n, id)));
-        wanted.extend(row.tags().filter_map(|tag| match tag {
-            PackedTag::Tag { kind, .. } => Some((row.n, kind.cast_signed())),
+    let wanted = rows.clone().flat_map(|row| {
+        let kinds = row.tags().filter_map(|tag| match tag {
+            PackedTag::Tag { kind, .. } => Some(kind.cast_signed()),
             PackedTag::Erased(_) => None,
-        }));
-    }
+        });
+        let recipient = row.recipient;
+        kinds.chain(recipient).map(move |id| (row.n, id))
+    });
     catalog.load(connection, wanted)?;
+    let mut met = Met::of(rows.size_hint().0);
     for row in rows {
         let n = row.n;
         digest.upto = row.seq;
@@ -136,12 +196,12 @@ fn digest_of(connection: &mut Db<'_>, catalog: &mut Catalog, rows: &[Row]) -> Qu
                 n,
                 seq: row.seq,
             },
-            created_at: row.created_at(),
+            created_at: row.created_at,
             actor: row.actor,
             target: row.target,
         };
         match row.outcome_of {
-            None => digest.row(row, &own, catalog),
+            None => met.row(&row, &own, catalog),
             // What came with an outcome stands where its share does.
             Some(share) if !row.tags.is_empty() => {
                 let found = on!(
@@ -157,12 +217,13 @@ fn digest_of(connection: &mut Db<'_>, catalog: &mut Catalog, rows: &[Row]) -> Qu
                     actor,
                     target,
                 });
-                digest.row(row, &place, catalog);
+                met.row(&row, &place, catalog);
             }
             Some(_) => {}
         }
     }
     catalog.trim();
+    met.put_into(&mut digest);
     Ok(digest)
 }
 
@@ -194,22 +255,45 @@ pub(super) fn terms(row: &EventRow, catalog: &Catalog) -> BTreeSet<Term> {
         terms.extend(owner.as_deref().map(Term::owner));
         let kind = catalog.get(row.n, kind.cast_signed()).and_then(|text| text.kind());
         terms.extend(kind.map(|kind| Term::category(&kind.canonical)));
-        terms.extend(fingerprint.map(|fingerprint| Term::fingerprint(fingerprint)));
+        terms.extend(fingerprint.map(Term::fingerprint));
     }
     terms
 }
 
-impl Digest {
-    fn row(&mut self, row: &Row, place: &Place, catalog: &Catalog) {
-        // Few, and mostly different.
-        let mut terms = Vec::with_capacity(12);
-        let mut values = Vec::with_capacity(8);
-        let mut kinds = Vec::with_capacity(8);
-        terms.extend(row.owner.as_deref().map(Term::owner));
-        terms.extend(row.user_id.as_deref().map(Term::owner));
-        terms.extend(row.request_id.as_deref().map(Term::request));
-        let recipient = row.recipient.and_then(|id| catalog.text(row.n, id));
-        terms.extend(recipient.map(|text| Term::recipient(text)));
+/// What a digest is made of, and what is used again for each row.
+#[derive(Default)]
+struct Met {
+    postings: Vec<Entry>,
+    sights: HashMap<u64, Sight, RandomState>,
+    /// The same flow comes again and again: each is counted where it stands here.
+    flows: HashMap<FlowIds, i64, RandomState>,
+    terms: Vec<Term>,
+    values: Vec<u64>,
+    kinds: Vec<i32>,
+}
+
+impl Met {
+    /// Of so many rows.
+    fn of(rows: usize) -> Self {
+        Met {
+            postings: Vec::with_capacity(8 * rows),
+            sights: HashMap::with_capacity_and_hasher(2 * rows, RandomState::default()),
+            ..Met::default()
+        }
+    }
+
+    fn row(&mut self, row: &View<'_>, place: &Place, catalog: &Catalog) {
+        let Met {
+            terms, values, kinds, ..
+        } = self;
+        terms.clear();
+        values.clear();
+        kinds.clear();
+        terms.extend(row.owner.map(Term::owner));
+        terms.extend(row.user_id.map(Term::owner));
+        terms.extend(row.request_id.map(Term::request));
+        let recipient = row.recipient.and_then(|id| catalog.get(row.n, id));
+        terms.extend(recipient.map(StoredText::recipient));
         for tag in row.tags() {
             let PackedTag::Tag {
                 kind,
@@ -221,29 +305,35 @@ impl Digest {
                 continue;
             };
             kinds.push(kind.cast_signed());
-            terms.extend(owner.as_deref().map(Term::owner));
-            let kind = catalog.get(row.n, kind.cast_signed()).and_then(|text| text.kind());
-            terms.extend(kind.map(|kind| Term::category(&kind.canonical)));
+            terms.extend(
+                owner
+                    .as_deref()
+                    .filter(|owner| Some(*owner) != row.owner)
+                    .map(Term::owner),
+            );
+            let text = catalog.get(row.n, kind.cast_signed());
+            terms.extend(text.and_then(StoredText::category));
             if let Some(fingerprint) = fingerprint {
                 terms.push(Term::fingerprint(fingerprint));
-                let canonical = kind.map_or("", |kind| &*kind.canonical);
+                let canonical = text.and_then(StoredText::kind).map_or("", |kind| &*kind.canonical);
                 values.push(value_key(fingerprint, canonical, owner.as_deref()));
             }
         }
+        // Few, and mostly different.
         terms.sort_unstable();
         terms.dedup();
         values.sort_unstable();
         values.dedup();
         kinds.sort_unstable();
         kinds.dedup();
-        self.postings.extend(terms.into_iter().map(|term| (term, place.spot)));
+        self.postings.extend(terms.iter().map(|term| (*term, place.spot)));
         for key in values {
             let sight = Sight {
                 first: (place.created_at, place.spot.n, place.spot.seq),
                 last_at: place.created_at,
                 events: 1,
             };
-            self.sights.entry(key).and_modify(|s| s.join(&sight)).or_insert(sight);
+            self.sights.entry(*key).and_modify(|s| s.join(&sight)).or_insert(sight);
         }
         for tag in kinds {
             let key = FlowIds {
@@ -253,12 +343,20 @@ impl Digest {
                 actor: place.actor,
                 target: place.target.unwrap_or(0),
                 recipient: row.recipient.unwrap_or(0),
-                tag,
+                tag: *tag,
             };
             *self.flows.entry(key).or_default() += 1;
         }
     }
 
+    fn put_into(self, digest: &mut Digest) {
+        digest.postings = self.postings;
+        digest.sights = self.sights;
+        digest.flows = self.flows.into_iter().collect();
+    }
+}
+
+impl Digest {
     /// Puts it into the file. The caller holds a transaction.
     fn write(self, connection: &mut SqliteConnection, n: i64, known: &KnownValues) -> QueryResult<()> {
         postings::add(connection, self.postings)?;
@@ -311,10 +409,10 @@ pub(super) fn next(
     catalog: &mut Catalog,
     n: i64,
     indexed: i64,
-    fresh: &[Row],
+    fresh: &[rows::EventRow],
 ) -> QueryResult<(Digest, bool)> {
     if fresh.first().is_some_and(|row| row.seq == indexed.saturating_add(1)) {
-        return Ok((digest_of(connection, catalog, fresh)?, false));
+        return Ok((digest_of(connection, catalog, fresh.iter().map(View::from))?, false));
     }
     let digest = digest(connection, catalog, n, indexed, ROUND)?;
     let more = digest.upto.saturating_sub(indexed) >= ROUND;
@@ -327,7 +425,7 @@ pub(super) fn round(
     catalog: &mut Catalog,
     known: &KnownValues,
     n: i64,
-    fresh: &[Row],
+    fresh: &[rows::EventRow],
 ) -> QueryResult<bool> {
     let indexed = instances::table
         .find(n)

@@ -3,10 +3,14 @@
 mod batch;
 mod chain;
 mod db;
+mod draft;
 pub(crate) mod erase;
 pub(crate) mod follow;
 mod index;
+mod lanes;
 mod leaves;
+mod load;
+mod open;
 mod pack;
 mod pages;
 #[cfg(feature = "postgres-store")]
@@ -14,7 +18,9 @@ pub(crate) mod postgres;
 mod postings;
 mod proof;
 mod read;
+mod record;
 pub(crate) mod retention;
+mod rows;
 mod schema;
 mod sha;
 mod source;

@@ -5,18 +5,29 @@ use std::borrow::Cow;
 
 use crate::hex::{hex, push_hex};
 
-/// Writes integers of 7 bits a byte, the low ones first, the top bit set on all but the last (LEB128).
-pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
+/// The bytes of an integer: 7 bits each, the low ones first, the top bit set on all but the last (LEB128).
+#[inline]
+pub(super) fn varint(mut number: u64, mut byte: impl FnMut(u8)) {
     while number >= 0x80 {
-        out.push(number.to_le_bytes()[0] | 0x80);
+        byte(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    out.push(number.to_le_bytes()[0]);
+    byte(number.to_le_bytes()[0]);
 }
 
-/// A signed integer: 0, -1, 1, -2, .. as 0, 1, 2, 3, ..
+/// Writes it.
+pub(super) fn put(out: &mut Vec<u8>, number: u64) {
+    varint(number, |byte| out.push(byte));
+}
+
+/// 0, -1, 1, -2, .. as 0, 1, 2, 3, ..
+pub(super) fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+/// A signed integer, by its [`zigzag`].
 pub(super) fn put_signed(out: &mut Vec<u8>, number: i64) {
-    put(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
+    put(out, zigzag(number));
 }
 
 pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -87,19 +98,42 @@ const HEX: u8 = 3;
 
 /// Packs a text that is often an owner (`email:` and 32 hex digits), a UUID, or hex digits.
 pub(super) fn pack_text(text: &str) -> Vec<u8> {
-    if let Some((kind, value)) = text.split_once(':')
-        && value.len() == 32
-        && let Some(bytes) = from_hex(value)
-    {
-        return [&[KEYED], kind.as_bytes(), &bytes].concat();
+    let mut packed = Vec::with_capacity(40);
+    put_text(&mut packed, text);
+    packed
+}
+
+/// Writes it packed.
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+    let start = out.len();
+    let digits = match text.split_at_checked(text.len().saturating_sub(32)) {
+        Some((kind, digits)) if digits.len() == 32 => kind.strip_suffix(':').map(|kind| (kind, digits)),
+        _ => None,
+    };
+    if let Some((kind, digits)) = digits.filter(|(kind, _)| !kind.contains(':')) {
+        out.push(KEYED);
+        out.extend_from_slice(kind.as_bytes());
+        if put_hex(out, digits) {
+            return;
+        }
+        out.truncate(start);
     }
-    if let Some(bytes) = from_uuid(text) {
-        return [&[UUID], bytes.as_slice()].concat();
+    if let Some(groups) = uuid(text) {
+        out.push(UUID);
+        if groups.iter().all(|group| put_hex(out, group)) {
+            return;
+        }
+        out.truncate(start);
     }
-    match from_hex(text) {
-        Some(bytes) if !bytes.is_empty() => [&[HEX], bytes.as_slice()].concat(),
-        _ => [&[RAW], text.as_bytes()].concat(),
+    if !text.is_empty() {
+        out.push(HEX);
+        if put_hex(out, text) {
+            return;
+        }
+        out.truncate(start);
     }
+    out.push(RAW);
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// Reads what [`pack_text`] wrote.
@@ -132,101 +166,45 @@ pub(super) fn unpack_text(packed: &[u8]) -> Option<String> {
     }
 }
 
-/// Lower-case hex digits of even number; `None` for anything else.
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// Writes the bytes that lower-case hex digits of even number stand for; `false` for anything else, with some written.
+pub(super) fn put_hex(out: &mut Vec<u8>, text: &str) -> bool {
+    const NONE: u8 = 0xff;
+    const VALUES: [u8; 256] = {
+        let mut values = [NONE; 256];
+        let mut digit = 0;
+        while digit < 16 {
+            values[b"0123456789abcdef"[digit] as usize] = digit as u8;
+            digit += 1;
+        }
+        values
+    };
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect()
+    let mut seen = 0;
+    out.extend(pairs.iter().map(|[high, low]| {
+        let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+        seen |= high | low;
+        high << 4 | low
+    }));
+    rest.is_empty() && seen < 16
 }
 
-fn from_uuid(text: &str) -> Option<Vec<u8>> {
-    let bytes = text.as_bytes();
-    let dashes = [8, 13, 18, 23];
-    let has_form = bytes.len() == 36 && dashes.iter().all(|at| bytes.get(*at) == Some(&b'-'));
-    if !has_form {
+/// The groups of digits, where it has the form.
+fn uuid(text: &str) -> Option<[&str; 5]> {
+    let mut groups = text.split('-');
+    let groups =
+        (text.len() == 36).then(|| [8, 4, 4, 4, 12].map(|length| groups.next().filter(|g| g.len() == length)))?;
+    let [Some(a), Some(b), Some(c), Some(d), Some(e)] = groups else {
         return None;
-    }
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
-    (digits.len() == 32).then(|| from_hex(&digits))?
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    }
+    };
+    Some([a, b, c, d, e])
 }
 
 /// Stands for a number in a template.
-const NUMBER: char = '\u{1}';
+pub(super) const NUMBER: char = '\u{1}';
 /// Stands for hex digits in a template.
-const DIGITS: char = '\u{2}';
+pub(super) const DIGITS: char = '\u{2}';
 /// Fewer hex digits than this are part of the template.
-const MIN_DIGITS: usize = 16;
-
-/// A JSON text without what differs from event to event (numbers, ids of hex digits), and that.
-/// The template is `None` where the text holds a template's own marks.
-pub(super) fn template(text: &str) -> (Option<Cow<'_, str>>, Vec<u8>) {
-    let bytes = text.as_bytes();
-    if memchr::memchr2(NUMBER as u8, DIGITS as u8, bytes).is_some() {
-        return (None, Vec::new());
-    }
-    let mut template = String::with_capacity(bytes.len());
-    let mut arguments = Vec::new();
-    // What of the text is in neither yet.
-    let mut from = 0;
-    let mut at = 0;
-    while let Some(colon) = bytes.get(at..).and_then(|rest| memchr::memchr(b':', rest)) {
-        at += colon + 1;
-        let rest = bytes.get(at..).unwrap_or_default();
-        let quoted = rest.first() == Some(&b'"');
-        let value = rest.get(usize::from(quoted)..).unwrap_or_default();
-        let is_part = |byte: &&u8| {
-            if quoted {
-                digit(**byte).is_some()
-            } else {
-                byte.is_ascii_digit()
-            }
-        };
-        let length = value.iter().take_while(is_part).count();
-        let start = at + usize::from(quoted);
-        let Some(found) = text.get(start..start + length) else {
-            continue;
-        };
-        let end = value.get(length);
-        let taken = match quoted {
-            true if end == Some(&b'"') && length >= MIN_DIGITS => from_hex(found).map(|bytes| {
-                put_bytes(&mut arguments, &bytes);
-                DIGITS
-            }),
-            // A number that a JSON writer would write so.
-            false if matches!(end, Some(b',' | b'}')) && (found == "0" || !found.starts_with('0')) => {
-                found.parse().ok().map(|number| {
-                    put(&mut arguments, number);
-                    NUMBER
-                })
-            }
-            _ => None,
-        };
-        if let Some(mark) = taken {
-            template.push_str(text.get(from..start).unwrap_or_default());
-            template.push(mark);
-            from = start + length;
-        }
-        at = start + length;
-    }
-    if from == 0 {
-        return (Some(text.into()), arguments);
-    }
-    template.push_str(text.get(from..).unwrap_or_default());
-    (Some(template.into()), arguments)
-}
+pub(super) const MIN_DIGITS: usize = 16;
 
 /// Puts the arguments back; `None` where they do not fit.
 pub(super) fn fill(template: &str, arguments: &[u8]) -> Option<String> {
@@ -281,6 +259,29 @@ pub(super) enum PackedTag<'a> {
     },
 }
 
+impl PackedTag<'_> {
+    /// What it begins with, in an event with this owner and time.
+    pub(super) fn flags(&self, event_owner: Option<&[u8]>, event_at: i64) -> u8 {
+        let PackedTag::Tag {
+            fingerprint,
+            owner,
+            created_at,
+            detail,
+            ..
+        } = self
+        else {
+            return ERASED;
+        };
+        let same_owner = owner.is_some() && owner.as_deref() == event_owner;
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        flag(fingerprint.is_some(), FINGERPRINT)
+            | flag(owner.is_some() && !same_owner, OWNER)
+            | flag(same_owner, SAME_OWNER)
+            | flag(*created_at == event_at, SAME_TIME)
+            | flag(!detail.is_empty(), DETAIL)
+    }
+}
+
 const ERASED: u8 = 1;
 const FINGERPRINT: u8 = 2;
 const OWNER: u8 = 4;
@@ -305,14 +306,7 @@ pub(super) fn put_tag(out: &mut Vec<u8>, tag: &PackedTag<'_>, event_owner: Optio
             detail,
         } => {
             let same_owner = owner.is_some() && owner.as_deref() == event_owner;
-            let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-            out.push(
-                flag(fingerprint.is_some(), FINGERPRINT)
-                    | flag(owner.is_some() && !same_owner, OWNER)
-                    | flag(same_owner, SAME_OWNER)
-                    | flag(*created_at == event_at, SAME_TIME)
-                    | flag(!detail.is_empty(), DETAIL),
-            );
+            out.push(tag.flags(event_owner, event_at));
             put(out, u64::from(*kind));
             if let Some(fingerprint) = fingerprint {
                 out.extend_from_slice(*fingerprint);
@@ -410,18 +404,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_has_no_numbers_and_no_ids() {
-        let text = r#"{"length":22,"x":{"id":"0123456789abcdef","n":0,"s":"a:1","f":1.5,"z":007}}"#;
-        let (made, arguments) = template(text);
-        assert_eq!(
-            made.as_deref(),
-            Some("{\"length\":\u{1},\"x\":{\"id\":\"\u{2}\",\"n\":\u{1},\"s\":\"a:1\",\"f\":1.5,\"z\":007}}")
-        );
-        assert_eq!(arguments.len(), 1 + 9 + 1);
-        assert_eq!(fill(&made.unwrap(), &arguments).as_deref(), Some(text));
-    }
-
-    #[test]
     fn owners_uuids_and_digits_are_packed() {
         for (text, size) in [
             ("email:00112233445566778899aabbccddeeff", 22),
@@ -438,13 +420,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_comes_back(text in r#"(\PC|[:",}{0-9a-f\x01\x02]){0,60}"#) {
-            prop_assert_eq!(unpack_text(&pack_text(&text)), Some(text.clone()));
-            let (made, arguments) = template(&text);
-            match made {
-                Some(made) => prop_assert_eq!(fill(&made, &arguments), Some(text)),
-                None => prop_assert!(text.contains([NUMBER, DIGITS])),
-            }
+        fn every_text_comes_back(text in r#"(\PC|[:",}{0-9a-f\x01\x02]){0,60}|[a-z]{0,3}:[0-9a-g]{32}|[0-9a-g]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"#) {
+            prop_assert_eq!(unpack_text(&pack_text(&text)), Some(text));
         }
 
         #[test]

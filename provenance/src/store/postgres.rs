@@ -1,5 +1,7 @@
 //! PostgreSQL: connections, tables, and what is asked there in another way than of a file.
 
+#[cfg(test)]
+mod bench;
 mod copy;
 mod script;
 pub(super) mod terms;

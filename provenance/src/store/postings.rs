@@ -7,6 +7,10 @@
 //!
 //! What is here can be made again from the events, and is no evidence by itself.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Integer};
@@ -32,8 +36,10 @@ const DEAD: i32 = 2;
 pub(super) struct Term(i64);
 
 impl Term {
+    /// It is a hash already.
     pub(super) fn fingerprint(fingerprint: &[u8]) -> Self {
-        Term::of(1, fingerprint)
+        let first = fingerprint.first_chunk().copied().unwrap_or_default();
+        Term((u64::from_be_bytes(first) >> 16).cast_signed())
     }
 
     /// `owner` is a packed text.
@@ -281,7 +287,7 @@ pub(super) fn add(connection: &mut SqliteConnection, mut entries: Vec<Entry>) ->
     if entries.is_empty() {
         return Ok(());
     }
-    entries.sort_unstable();
+    sort(&mut entries);
     entries.dedup();
     let id = begin(connection, 0, READY, 0)?;
     let mut blocks = Blocks::new();
@@ -291,6 +297,17 @@ pub(super) fn add(connection: &mut SqliteConnection, mut entries: Vec<Entry>) ->
     blocks.end();
     write(connection, id, blocks.done)?;
     count(connection, id, entries.len())
+}
+
+/// Sorts entries that came in the order of their spots, or nearly: by their terms alone, which takes half the time.
+fn sort(entries: &mut Vec<Entry>) {
+    let mut order: Vec<(i64, usize)> = entries.iter().zip(0..).map(|((term, _), at)| (term.0, at)).collect();
+    order.sort_unstable();
+    let sorted = order.iter().filter_map(|(_, at)| entries.get(*at).copied()).collect();
+    *entries = sorted;
+    if !entries.is_sorted() {
+        entries.sort();
+    }
 }
 
 fn begin(connection: &mut SqliteConnection, level: i32, state: i32, n: i64) -> QueryResult<i64> {
@@ -464,27 +481,32 @@ impl Merge {
         let mut blocks = Blocks::new();
         let mut written = 0;
         let mut last = None;
-        let mut heap = std::collections::BinaryHeap::new();
+        let mut heap = BinaryHeap::new();
         for (at, source) in self.sources.iter_mut().enumerate() {
             if let Some(entry) = source.next(connection)? {
-                heap.push(std::cmp::Reverse((entry, at)));
+                heap.push(Reverse((entry, at)));
             }
         }
-        while let Some(std::cmp::Reverse((entry, at))) = heap.pop() {
+        // A slice ends with a block, so that the next one begins with another entry.
+        while blocks.done.len() < slice
+            && let Some(mut top) = heap.peek_mut()
+        {
+            let Reverse((entry, at)) = *top;
             if last != Some(entry) {
                 blocks.push(entry);
                 written += 1;
                 last = Some(entry);
             }
-            if let Some(source) = self.sources.get_mut(at) {
-                source.entries.pop();
-                if let Some(next) = source.next(connection)? {
-                    heap.push(std::cmp::Reverse((next, at)));
+            let next = match self.sources.get_mut(at) {
+                Some(source) => {
+                    source.entries.pop();
+                    source.next(connection)?
                 }
-            }
-            // A slice ends with a block, so that the next one begins with another entry.
-            if blocks.done.len() >= slice {
-                break;
+                None => None,
+            };
+            match next {
+                Some(next) => *top = Reverse((next, at)),
+                None => drop(PeekMut::pop(top)),
             }
         }
         let done = heap.is_empty();

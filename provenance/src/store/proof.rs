@@ -10,7 +10,7 @@
 //! commitments (C), with which the header gives the leaf. So type and time of a stub are still proven, and
 //! `verify` takes it only where a chained record of the retention covers them.
 
-use super::chain::{self, Body, Hash, JsonItem, Salt, Salts, TagItem};
+use super::chain::{self, Body, Hash, JsonItem, Salt, Salts, Sealer, TagItem};
 use super::pack::{self, Input, Packed, PackedTag, Tags};
 
 /// What is said of a row that does not give its leaf.
@@ -30,11 +30,16 @@ pub(super) struct Proof {
 }
 
 impl Proof {
+    /// Salt and leaf of an event of which nothing is gone.
+    pub(super) fn whole(bytes: &[u8]) -> Option<(&Salt, &Hash)> {
+        let (salt, leaf) = <&[u8; 48]>::try_from(bytes).ok()?.split_first_chunk::<16>()?;
+        Some((salt, leaf.try_into().ok()?))
+    }
+
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        if let Ok(bytes) = <&[u8; 48]>::try_from(bytes) {
-            let (salt, leaf) = bytes.split_first_chunk::<16>()?;
+        if let Some((salt, leaf)) = Proof::whole(bytes) {
             return Some(Proof {
-                leaf: leaf.try_into().ok()?,
+                leaf: *leaf,
                 salts: Salts::of_event(*salt),
                 gone: Vec::new(),
                 body: None,
@@ -98,6 +103,53 @@ impl Proof {
     }
 }
 
+/// What takes items, in the order of their numbers.
+pub(super) trait Commit {
+    fn part(&mut self, number: u16, item: &[u8]);
+    fn json(&mut self, number: u16, item: JsonItem<'_>);
+    fn tag(&mut self, number: u16, tag: &TagItem<'_>);
+    /// What stands for an item that was erased.
+    fn erased(&mut self, number: u16, commitment: &Hash) -> Result<(), &'static str>;
+}
+
+impl Commit for Body {
+    fn part(&mut self, number: u16, item: &[u8]) {
+        self.part(number, item);
+    }
+
+    fn json(&mut self, number: u16, item: JsonItem<'_>) {
+        self.json(number, item);
+    }
+
+    fn tag(&mut self, number: u16, tag: &TagItem<'_>) {
+        self.tag(number, tag);
+    }
+
+    fn erased(&mut self, number: u16, commitment: &Hash) -> Result<(), &'static str> {
+        self.add(number, commitment);
+        Ok(())
+    }
+}
+
+impl Commit for Sealer {
+    fn part(&mut self, number: u16, item: &[u8]) {
+        self.part(number, item);
+    }
+
+    fn json(&mut self, number: u16, item: JsonItem<'_>) {
+        self.json(number, item);
+    }
+
+    fn tag(&mut self, number: u16, tag: &TagItem<'_>) {
+        self.tag(number, tag);
+    }
+
+    /// Who erases says which salts remain: no event has the salt of all, and a part that is gone.
+    fn erased(&mut self, _: u16, _: &Hash) -> Result<(), &'static str> {
+        Err(CHANGED)
+    }
+}
+
 /// The columns of a row that are items.
 pub(super) struct Items<'r> {
     pub(super) owner: Option<&'r [u8]>,
@@ -112,12 +164,13 @@ pub(super) struct Items<'r> {
 }
 
 impl Items<'_> {
-    /// Hands every item, or what stands for it, to `body`. `text` gives the hash of a text.
+    /// Hands every item, or what stands for it, to `body`: of parts that are gone, their commitments. `text` gives the
+    /// hash of a text.
     pub(super) fn commit<'t>(
         &self,
-        proof: &Proof,
+        gone: &[(u16, Hash)],
         text: impl Fn(i32) -> Result<&'t Hash, &'static str>,
-        body: &mut Body,
+        body: &mut impl Commit,
     ) -> Result<(), &'static str> {
         let target = self.target.map(&text).transpose()?;
         let parts = [
@@ -129,11 +182,11 @@ impl Items<'_> {
             (chain::EXTRAS, Some(self.extras)),
         ];
         for (number, part) in parts {
-            if let Some(commitment) = proof.erased(number) {
+            if let Some((_, commitment)) = gone.iter().find(|(gone, _)| *gone == number) {
                 if part.is_some_and(|part| !part.is_empty()) {
                     return Err(CHANGED);
                 }
-                body.add(number, commitment);
+                body.erased(number, commitment)?;
                 continue;
             }
             let Some(part) = part else { continue };
@@ -150,15 +203,10 @@ impl Items<'_> {
             }
         }
         for (number, tag) in (chain::FIRST_TAG..).zip(Tags::read(self.tags, self.owner, self.created_at)) {
-            match tag.ok_or(CHANGED)? {
-                PackedTag::Erased(commitment) => body.add(number, commitment),
-                PackedTag::Tag {
-                    kind,
-                    fingerprint,
-                    owner,
-                    created_at,
-                    detail,
-                } => {
+            let tag = tag.ok_or(CHANGED)?;
+            match &tag {
+                PackedTag::Erased(commitment) => body.erased(number, commitment)?,
+                PackedTag::Tag { kind, detail, .. } => {
                     let detail = match detail.is_empty() {
                         true => JsonItem::Nothing,
                         false => match Packed::read(detail).ok_or(CHANGED)? {
@@ -169,16 +217,8 @@ impl Items<'_> {
                             Packed::Text(text) => JsonItem::Text(text),
                         },
                     };
-                    body.tag(
-                        number,
-                        &TagItem {
-                            fingerprint,
-                            kind: text(kind.cast_signed())?,
-                            owner: owner.as_deref(),
-                            created_at,
-                            detail,
-                        },
-                    );
+                    let kind = text(kind.cast_signed())?;
+                    body.tag(number, &TagItem::of(&tag, self.owner, self.created_at, kind, detail));
                 }
             }
         }

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::db::{Db, on};
+use super::db::{self, Beside, Db, on};
 use super::index::{FlowIds, Sight};
 #[cfg(feature = "postgres-store")]
 use super::postgres;
@@ -25,8 +24,6 @@ use crate::config::Storage;
 use crate::error::ErrorKind;
 use crate::vocabulary::Timestamp;
 
-/// How long a question waits for a writer. In WAL readers wait only while a file is made.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Tries to read a file at rest before it counts as being written.
 const ATTEMPTS: usize = 3;
 
@@ -268,8 +265,7 @@ impl Reader {
         if schema::look(path)? == Found::Nothing {
             return empty();
         }
-        let mode = if rest.is_some() { Mode::Look } else { Mode::Read };
-        let mut connection = schema::connect(path, mode, PATIENCE)?;
+        let mut connection = db::reading(path, mode(&rest))?;
         if schema::check(&mut connection, path)? == 0 {
             return empty();
         }
@@ -320,7 +316,7 @@ impl Reader {
             #[diesel(sql_type = BigInt)]
             data_version: i64,
         }
-        let row: Option<Row> = self.ask(|connection, _| match connection {
+        let row: Option<Row> = self.ask(|connection, _, _| match connection {
             Db::Sqlite(connection) => statement!("PRAGMA data_version").get_result(*connection).map(Some),
             #[cfg(feature = "postgres-store")]
             Db::Postgres(_) => Ok(None),
@@ -441,17 +437,17 @@ impl Reader {
     /// # Errors
     /// The file cannot be read. What does not hold is not an error but in the answer.
     pub fn verify(&mut self) -> Result<Verified, Error> {
-        self.ask(|connection, _| verify::verify(connection))
+        self.ask(|connection, _, beside| verify::verify(connection, beside))
     }
 
     /// One view of the evidence, whatever is written meanwhile.
     fn snapshot<T>(&mut self, read: impl Fn(&mut Db<'_>, &mut Memory) -> QueryResult<T>) -> Result<T, Error> {
-        self.ask(|connection, memory| connection.snapshot(|connection| read(connection, memory)))
+        self.ask(|connection, memory, _| connection.snapshot(|connection| read(connection, memory)))
     }
 
     /// Asks a file at rest, and again if it was not at rest all the time: SQLite does not watch a file
     /// that it was told to read as it is. A server that was gone meanwhile is asked again on a new connection.
-    fn ask<T>(&mut self, read: impl Fn(&mut Db<'_>, &mut Memory) -> QueryResult<T>) -> Result<T, Error> {
+    fn ask<T>(&mut self, read: impl Fn(&mut Db<'_>, &mut Memory, &Beside<'_>) -> QueryResult<T>) -> Result<T, Error> {
         for attempt in 1.. {
             match &mut self.source {
                 Source::File { path, connection, rest } => {
@@ -462,21 +458,29 @@ impl Reader {
                         };
                         continue;
                     }
-                    let answer = read(&mut Db::Sqlite(connection), &mut self.memory);
+                    let beside = Beside::File(path, mode(rest));
+                    let answer = read(&mut Db::Sqlite(connection), &mut self.memory, &beside);
                     if rest.is_none() || *rest == Rest::of(path) {
                         return answer.map_err(|e| schema::failed(path, &e));
                     }
                 }
                 #[cfg(feature = "postgres-store")]
-                Source::Server { server, connection } => match read(&mut Db::Postgres(connection), &mut self.memory) {
-                    Err(_) if attempt == 1 => **connection = server.reader()?,
-                    answer => return answer.map_err(|e| server.failed(&e)),
-                },
+                Source::Server { server, connection } => {
+                    match read(&mut Db::Postgres(connection), &mut self.memory, &Beside::Server(server)) {
+                        Err(_) if attempt == 1 => **connection = server.reader()?,
+                        answer => return answer.map_err(|e| server.failed(&e)),
+                    }
+                }
             }
         }
         // The loop above ends with an answer.
         Err(Error::new(ErrorKind::Store, "the evidence cannot be read"))
     }
+}
+
+/// A file without a journal is read as it is.
+fn mode(rest: &Option<Rest>) -> Mode {
+    if rest.is_some() { Mode::Look } else { Mode::Read }
 }
 
 fn number() -> u64 {

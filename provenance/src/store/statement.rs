@@ -146,12 +146,14 @@ pub(super) enum Column<'b> {
     OptBig(&'b Option<i64>),
     OptInt(&'b Option<i32>),
     Bytes(&'b [u8]),
-    OptBytes(&'b Option<Vec<u8>>),
+    OptBytes(Option<&'b [u8]>),
 }
 
 /// Rows a statement: an array of fixed length keeps its prepared statement, and 16 columns of it
 /// stay below the 999 variables of older SQLite builds.
 const CHUNK: usize = 32;
+
+const NULL: Option<Vec<u8>> = None;
 
 struct Rows<'r, R, const N: usize>(&'r [R; N]);
 
@@ -169,7 +171,8 @@ impl<R: Row, const N: usize> QueryFragment<Sqlite> for Rows<'_, R, N> {
                     Column::OptBig(value) => out.push_bind_param::<Nullable<BigInt>, _>(value),
                     Column::OptInt(value) => out.push_bind_param::<Nullable<Integer>, _>(value),
                     Column::Bytes(value) => out.push_bind_param::<Binary, _>(value),
-                    Column::OptBytes(value) => out.push_bind_param::<Nullable<Binary>, _>(value),
+                    Column::OptBytes(Some(value)) => out.push_bind_param::<Binary, _>(value),
+                    Column::OptBytes(None) => out.push_bind_param::<Nullable<Binary>, _>(&NULL),
                 }
             })?;
             between = "), (";

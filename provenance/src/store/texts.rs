@@ -3,19 +3,24 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use diesel::prelude::*;
+use foldhash::fast::RandomState;
 
 use super::chain::{self, Hash};
 use super::db::Db;
+use super::draft::Draft;
 use super::pack::{self, Packed};
+use super::postings::Term;
 use super::schema::texts;
 use crate::vocabulary::{Tag, category};
 
 /// Texts that are looked up in memory; with more of them, some are written twice.
 const MAX_KNOWN: usize = 65_536;
+/// Tags of an event whose kinds are at hand.
+const MAX_RECENT: usize = 16;
 /// JSON texts seen once: what comes again is worth a number.
 const MAX_ONCE: usize = 8_192;
 /// Longer JSON texts stand in their rows.
@@ -24,17 +29,19 @@ const MAX_TEMPLATE: usize = 4_096;
 /// The writer's side: gives numbers. What a failed commit has not written stays to be written.
 #[derive(Default)]
 pub(super) struct Texts {
-    known: HashMap<Arc<str>, u32>,
+    known: HashMap<Arc<str>, u32, RandomState>,
     /// By where a tag's words are: they are kept there, so that no others can come to the same place.
-    kinds: HashMap<KindPlace, (KindWords, u32)>,
+    kinds: HashMap<KindPlace, (KindWords, u32), RandomState>,
+    /// Of the last event's tags, in their order: the next one has mostly the same.
+    recent: Vec<(KindPlace, u32)>,
     /// By a hash of the words, which hosts that name them anew for each event have in another place each time.
-    worded: HashMap<u64, (KindWords, bool, u32)>,
+    worded: HashMap<u64, (KindWords, bool, u32), RandomState>,
     /// Of event types.
-    types: HashMap<i32, Hash>,
+    types: HashMap<i32, Hash, RandomState>,
     hashes: Vec<Hash>,
     /// Not on disk yet.
     pub(super) unsaved: Vec<(u32, Arc<str>)>,
-    once: HashSet<u64>,
+    once: HashSet<u64, RandomState>,
     hasher: RandomState,
 }
 
@@ -58,11 +65,21 @@ impl Texts {
         number
     }
 
-    /// The number of the text that says what a tag's value is.
-    pub(super) fn kind(&mut self, tag: &Tag) -> u32 {
+    /// The number of the text that says what a tag's value is. `at`: which of its event's tags it is.
+    pub(super) fn kind(&mut self, tag: &Tag, at: usize) -> u32 {
         let words = [&tag.category, &tag.field, &tag.description, &tag.source];
         let place = (words.map(|word| word.as_ptr().addr()), tag.pii);
+        if let Some((recent, number)) = self.recent.get(at)
+            && *recent == place
+        {
+            return *number;
+        }
         if let Some((_, number)) = self.kinds.get(&place) {
+            if let Some(recent) = self.recent.get_mut(at) {
+                *recent = (place, *number);
+            } else if self.recent.len() < MAX_RECENT {
+                self.recent.push((place, *number));
+            }
             return *number;
         }
         let hash = self.hasher.hash_one((words.map(|word| &**word), tag.pii));
@@ -84,6 +101,7 @@ impl Texts {
         if words.iter().all(|word| Arc::strong_count(word) > 1) {
             if self.kinds.len() >= MAX_KNOWN {
                 self.kinds.clear();
+                self.recent.clear();
             }
             self.kinds.insert(place, (words.map(Arc::clone), number));
         }
@@ -96,25 +114,21 @@ impl Texts {
     }
 
     /// The hash of a text with a number.
-    pub(super) fn hash(&self, number: u32) -> Hash {
+    pub(super) fn hash(&self, number: u32) -> &Hash {
         let at = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
-        self.hashes.get(at).copied().unwrap_or_default()
+        self.hashes.get(at).unwrap_or(&[0; 32])
     }
 
-    /// A JSON text as a column has it.
-    pub(super) fn json(&mut self, text: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(8);
-        if let (Some(template), arguments) = pack::template(text)
-            && template.len() <= MAX_TEMPLATE
-            && self.is_worth_a_number(&template)
-        {
-            pack::put(&mut out, u64::from(self.number(&template)));
-            out.extend(arguments);
-            return out;
+    /// Writes a JSON text as a column has it.
+    pub(super) fn json(&mut self, draft: &Draft, out: &mut Vec<u8>) {
+        if draft.template.len() <= MAX_TEMPLATE && self.is_worth_a_number(&draft.template) {
+            pack::put(out, u64::from(self.number(&draft.template)));
+            out.extend_from_slice(&draft.arguments);
+            return;
         }
         out.push(0);
-        out.extend_from_slice(text.as_bytes());
-        out
+        let text = pack::fill(&draft.template, &draft.arguments);
+        out.extend_from_slice(text.as_deref().unwrap_or("{}").as_bytes());
     }
 
     fn is_worth_a_number(&mut self, template: &str) -> bool {
@@ -162,19 +176,37 @@ impl KindText {
 
 /// The reader's side: texts of any instance, once they were asked for.
 #[derive(Default)]
-pub(super) struct Catalog(HashMap<(i64, i32), StoredText>);
+pub(super) struct Catalog(HashMap<(i64, i32), StoredText, RandomState>);
 
 /// A text, and what it stands for.
 pub(super) struct StoredText {
     pub(super) text: Arc<str>,
     pub(super) hash: Hash,
     kind: OnceCell<Option<KindText>>,
+    terms: OnceCell<(Term, Option<Term>)>,
 }
 
 impl StoredText {
     /// What it says of a tag's kind.
     pub(super) fn kind(&self) -> Option<&KindText> {
         self.kind.get_or_init(|| KindText::parse(&self.text)).as_ref()
+    }
+
+    /// What events are found by that name it as their recipient.
+    pub(super) fn recipient(&self) -> Term {
+        self.terms().0
+    }
+
+    /// What events with a tag of this kind are found by.
+    pub(super) fn category(&self) -> Option<Term> {
+        self.terms().1
+    }
+
+    fn terms(&self) -> &(Term, Option<Term>) {
+        self.terms.get_or_init(|| {
+            let category = self.kind().map(|kind| Term::category(&kind.canonical));
+            (Term::recipient(&self.text), category)
+        })
     }
 }
 
@@ -186,10 +218,13 @@ impl Catalog {
         wanted: impl IntoIterator<Item = (i64, i32)>,
     ) -> QueryResult<()> {
         let mut missing: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
+        let mut last = None;
         for (n, id) in wanted {
-            if !self.0.contains_key(&(n, id)) {
+            // Rows of one batch name few texts, and mostly the same.
+            if last != Some((n, id)) && !self.0.contains_key(&(n, id)) {
                 missing.entry(n).or_default().push(id);
             }
+            last = Some((n, id));
         }
         for (n, mut ids) in missing {
             ids.sort_unstable();
@@ -208,6 +243,7 @@ impl Catalog {
                         hash: chain::text(&text),
                         text: text.into(),
                         kind: OnceCell::new(),
+                        terms: OnceCell::new(),
                     };
                     self.0.insert((n, id), stored);
                 }

@@ -1,11 +1,16 @@
 //! Recomputing the chains from the rows: as bytes, so that no conversion hides an edit.
 
+use std::collections::VecDeque;
+use std::num::NonZero;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, PoisonError};
+
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
 use serde::Serialize;
 
 use super::chain::{self, Hash, HeadParts};
-use super::db::{Db, on};
+use super::db::{Beside, Db, on};
 use super::leaves::Leaves;
 use super::retention::Retained;
 use super::statement::statement;
@@ -14,6 +19,10 @@ use crate::hex::hex;
 
 /// Most events of one batch; the writer stays far below it.
 const MAX_BATCH: i64 = 65_536;
+/// Events that are checked in one go, and no fewer where there are more.
+const SPAN: i64 = 2_048;
+/// Threads beside the one that asks.
+const MOST_HELPERS: usize = 7;
 
 /// What [`Reader::verify`](super::Reader::verify) found.
 #[derive(Debug, Clone, Serialize)]
@@ -63,19 +72,26 @@ impl Verified {
     }
 }
 
-/// Checks every instance.
-pub(super) fn verify(connection: &mut Db<'_>) -> QueryResult<Verified> {
+/// Checks every instance, with as many threads as there are processors.
+pub(super) fn verify(connection: &mut Db<'_>, beside: &Beside<'_>) -> QueryResult<Verified> {
     let sql = format!("{} ORDER BY n", Writer::select(connection));
     let writers = on!(connection, diesel::sql_query(sql).load::<Writer>(connection))?;
     let retained = Retained::load(connection)?;
-    let mut instances = Vec::with_capacity(writers.len());
-    for writer in &writers {
-        instances.push(std::thread::scope(|scope| {
-            let instance = (writer.n, writer.instance);
-            let leaves = Leaves::start(scope, instance, retained.clone(), connection)?;
-            checked(connection, writer, leaves)
-        })?);
-    }
+    let helpers = std::thread::available_parallelism().map_or(0, |all| NonZero::get(all) - 1);
+    let plan = Mutex::new(Plan::new(&writers));
+    std::thread::scope(|scope| {
+        for _ in 0..helpers.min(MOST_HELPERS) {
+            let helper = std::thread::Builder::new().name("provenance-verify".into());
+            // Without threads or connections it is done all the same.
+            let _ = helper.spawn_scoped(scope, || {
+                if let Ok(mut connection) = beside.connect() {
+                    work(&mut connection.db(), &plan, &retained);
+                }
+            });
+        }
+        work(connection, &plan, &retained);
+    });
+    let instances = plan.into_inner().unwrap_or_else(PoisonError::into_inner).end()?;
     let mut problem = None;
     for (table, seq) in [("events", "seq"), ("batches", "first_seq")] {
         let sql = format!(
@@ -139,33 +155,35 @@ pub(super) fn tail(connection: &mut Db<'_>) -> QueryResult<Tail> {
         Batch::select(connection)
     ))
     .bind::<BigInt, _>(writer.n);
-    let last = on!(connection, last.load::<Batch>(connection))?;
-    let Some(batch) = last.first() else {
+    let mut last = on!(connection, last.load::<Batch>(connection))?.into_iter();
+    let Some(batch) = last.next() else {
         return Ok(Tail::default());
     };
-    let before = match last.get(1) {
-        Some(before) => before.chain.as_slice().try_into().ok(),
-        None => Some(writer.chain()),
-    };
-    let problem = match before {
-        Some(before) => {
+    let from = last.next().map_or_else(|| writer.start(), |before| before.reached());
+    let head = batch.reached();
+    let mut problem = match batch.follows(&from) {
+        Ok(()) => {
             let retained = Retained::load(connection)?;
-            let mut leaves = Leaves::alone((writer.n, writer.instance), retained, batch.first_seq, connection)?;
-            batch.check(connection, &mut leaves, &writer, &before)?.err()
+            let mut leaves = Leaves::new(connection, (writer.n, writer.instance), retained)?;
+            let span = Span {
+                at: 0,
+                from,
+                batches: vec![batch],
+            };
+            span.check(connection, &mut leaves, &writer)?.1
         }
-        None => Some(batch.problem(&writer, "the chain is not a hash")),
+        Err(what) => Some(writer.problem(batch.first_seq, what)),
     };
-    let problem = match problem {
-        None => beyond(connection, &writer, batch.batch_no, batch.end())?,
-        problem => problem,
-    };
+    if problem.is_none() {
+        problem = beyond(connection, &writer, &head)?;
+    }
     Ok(Tail {
         problem,
-        last_seq: Some(batch.end().saturating_sub(1)),
+        last_seq: Some(head.next_seq.saturating_sub(1)),
         head: Some(Head {
             instance: instance_id(writer.instance),
-            batch: batch.batch_no,
-            hash: hex(&batch.chain),
+            batch: head.batches,
+            hash: hex(&head.chain),
         }),
     })
 }
@@ -180,60 +198,207 @@ pub(super) fn batches(connection: &mut Db<'_>) -> QueryResult<i64> {
     Ok(last.iter().fold(0, |sum, place| place.n.saturating_add(sum)))
 }
 
-fn checked(connection: &mut Db<'_>, writer: &Writer, mut leaves: Leaves) -> QueryResult<VerifiedInstance> {
-    let mut verified = VerifiedInstance {
-        instance: instance_id(writer.instance),
-        events: 0,
-        batches: 0,
-        head: String::new(),
-        problem: (!writer.typed).then_some(Problem {
-            event_id: None,
-            what: "the instance's row holds something of another type",
-        }),
-    };
-    let mut chain = writer.chain();
-    let mut next_seq = 1;
-    while verified.problem.is_none() {
-        // Some batches a statement: a service that writes meanwhile is not held up.
-        let batches = diesel::sql_query(format!(
-            "{} WHERE n = $1 AND batch_no > $2 ORDER BY batch_no LIMIT 256",
-            Batch::select(connection)
-        ))
-        .bind::<BigInt, _>(writer.n)
-        .bind::<BigInt, _>(verified.batches);
-        let batches = on!(connection, batches.load::<Batch>(connection))?;
-        if batches.is_empty() {
-            verified.problem = beyond(connection, writer, verified.batches, next_seq)?;
-            break;
-        }
-        for batch in &batches {
-            if batch.batch_no != verified.batches.saturating_add(1) || batch.first_seq != next_seq {
-                verified.problem = Some(Problem {
-                    event_id: Some(event_id(writer.instance, next_seq)),
-                    what: "a batch is missing or out of order here",
-                });
-                break;
-            }
-            match batch.check(connection, &mut leaves, writer, &chain)? {
-                Ok(next) => chain = next,
-                Err(problem) => {
-                    verified.problem = Some(problem);
-                    break;
-                }
-            }
-            verified.batches = batch.batch_no;
-            verified.events = verified.events.saturating_add(batch.events);
-            next_seq = batch.end();
-        }
-    }
-    verified.head = hex(&chain);
-    Ok(verified)
+/// Batches that are checked in one go.
+struct Span {
+    /// Whose, by its place in the plan.
+    at: usize,
+    from: Reached,
+    batches: Vec<Batch>,
 }
 
-/// Rows that none of the first `batches` covers, which end before `end`.
-fn beyond(connection: &mut Db<'_>, writer: &Writer, batches: i64, end: i64) -> QueryResult<Option<Problem>> {
+/// How far a chain goes.
+#[derive(Clone, Copy)]
+struct Reached {
+    batches: i64,
+    next_seq: i64,
+    chain: Hash,
+}
+
+/// What is to be checked: whoever has time takes the next span. As each batch says what the chain is after it, nobody
+/// waits for those before.
+struct Plan<'w> {
+    writers: &'w [Writer],
+    /// The instance whose batches are handed out, and how far they are.
+    at: usize,
+    reached: Reached,
+    /// Batches that were read.
+    ahead: VecDeque<Batch>,
+    /// Where each instance's chain ends, or breaks first as far as is known.
+    ends: Vec<Option<(Reached, Option<Problem>)>>,
+    failed: Option<diesel::result::Error>,
+}
+
+impl<'w> Plan<'w> {
+    fn new(writers: &'w [Writer]) -> Self {
+        let end = |writer: &Writer| {
+            let problem = Problem {
+                event_id: None,
+                what: "the instance's row holds something of another type",
+            };
+            (!writer.typed).then_some((writer.start(), Some(problem)))
+        };
+        Plan {
+            writers,
+            at: 0,
+            reached: writers.first().map_or(Reached::NOWHERE, Writer::start),
+            ahead: VecDeque::new(),
+            ends: writers.iter().map(end).collect(),
+            failed: None,
+        }
+    }
+
+    fn next(&mut self, connection: &mut Db<'_>) -> QueryResult<Option<Span>> {
+        while let Some(writer) = self.writers.get(self.at) {
+            if self.ends.get(self.at).is_some_and(Option::is_some) {
+                self.at += 1;
+                self.ahead.clear();
+                self.reached = self.writers.get(self.at).map_or(Reached::NOWHERE, Writer::start);
+                continue;
+            }
+            if self.ahead.is_empty() {
+                self.ahead = writer.batches(connection, self.reached.batches)?.into();
+            }
+            let mut span = Span {
+                at: self.at,
+                from: self.reached,
+                batches: Vec::new(),
+            };
+            while self.reached.next_seq - span.from.next_seq < SPAN
+                && self
+                    .ahead
+                    .front()
+                    .is_some_and(|batch| batch.follows(&self.reached).is_ok())
+                && let Some(batch) = self.ahead.pop_front()
+            {
+                self.reached = batch.reached();
+                span.batches.push(batch);
+            }
+            if !span.batches.is_empty() {
+                return Ok(Some(span));
+            }
+            let problem = match self.ahead.front() {
+                Some(batch) => batch
+                    .follows(&self.reached)
+                    .err()
+                    .map(|what| writer.problem(self.reached.next_seq, what)),
+                None => beyond(connection, writer, &self.reached)?,
+            };
+            self.note(self.at, self.reached, problem);
+        }
+        Ok(None)
+    }
+
+    /// A chain ends, or breaks, here.
+    fn note(&mut self, at: usize, reached: Reached, problem: Option<Problem>) {
+        if let Some(end) = self.ends.get_mut(at)
+            && end.as_ref().is_none_or(|(known, _)| reached.batches < known.batches)
+        {
+            *end = Some((reached, problem));
+        }
+    }
+
+    fn end(self) -> QueryResult<Vec<VerifiedInstance>> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let ends = self.writers.iter().zip(self.ends);
+        let verified = ends.filter_map(|(writer, end)| {
+            let (reached, problem) = end?;
+            Some(VerifiedInstance {
+                instance: instance_id(writer.instance),
+                events: reached.next_seq.saturating_sub(1),
+                batches: reached.batches,
+                head: hex(&reached.chain),
+                problem,
+            })
+        });
+        Ok(verified.collect())
+    }
+}
+
+impl Reached {
+    /// Of no instance.
+    const NOWHERE: Reached = Reached {
+        batches: 0,
+        next_seq: 1,
+        chain: [0; 32],
+    };
+}
+
+/// Checks spans until none is left.
+fn work(connection: &mut Db<'_>, plan: &Mutex<Plan<'_>>, retained: &Retained) {
+    let lock = || plan.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = || {
+        let mut leaves: Option<(usize, Leaves)> = None;
+        loop {
+            let mut held = lock();
+            let Some(span) = held.next(connection)? else {
+                return Ok(());
+            };
+            let Some(writer) = held.writers.get(span.at) else {
+                return Ok(());
+            };
+            drop(held);
+            let leaves = match &mut leaves {
+                Some((at, leaves)) if *at == span.at => leaves,
+                slot => {
+                    let new = Leaves::new(connection, (writer.n, writer.instance), retained.clone())?;
+                    &mut slot.insert((span.at, new)).1
+                }
+            };
+            let (reached, problem) = span.check(connection, leaves, writer)?;
+            if problem.is_some() {
+                lock().note(span.at, reached, problem);
+            }
+        }
+    };
+    // Events that make it panic were not written by us.
+    let done = std::panic::catch_unwind(AssertUnwindSafe(&mut all));
+    let failed = match done {
+        Ok(Ok(())) => return,
+        Ok(Err(failed)) => failed,
+        Err(_) => diesel::result::Error::DeserializationError("an event cannot be read".into()),
+    };
+    let mut plan = lock();
+    plan.at = plan.writers.len();
+    plan.failed.get_or_insert(failed);
+}
+
+impl Span {
+    /// How far it holds, and what is wrong there.
+    fn check(
+        &self,
+        connection: &mut Db<'_>,
+        leaves: &mut Leaves,
+        writer: &Writer,
+    ) -> QueryResult<(Reached, Option<Problem>)> {
+        let mut reached = self.from;
+        let end = self
+            .batches
+            .last()
+            .map_or(reached.next_seq, |batch| batch.reached().next_seq);
+        let (leaves, wrong) = leaves.of(connection, reached.next_seq, end)?;
+        let mut rest = leaves.as_slice();
+        for batch in &self.batches {
+            let events = usize::try_from(batch.events).unwrap_or(usize::MAX);
+            let Some((own, after)) = rest.split_at_checked(events) else {
+                let seq = reached.next_seq.saturating_add_unsigned(rest.len() as u64);
+                return Ok((reached, wrong.map(|what| writer.problem(seq, what))));
+            };
+            rest = after;
+            if let Err(what) = batch.check(own, &reached.chain) {
+                return Ok((reached, Some(writer.problem(batch.first_seq, what))));
+            }
+            reached = batch.reached();
+        }
+        Ok((reached, None))
+    }
+}
+
+/// Rows that no batch up to there covers.
+fn beyond(connection: &mut Db<'_>, writer: &Writer, reached: &Reached) -> QueryResult<Option<Problem>> {
     for (table, number, bound) in [
-        ("events", "seq >= $2", end),
+        ("events", "seq >= $2", reached.next_seq),
         ("events", "seq < $2", 1),
         ("batches", "batch_no < $2", 1),
     ] {
@@ -245,7 +410,7 @@ fn beyond(connection: &mut Db<'_>, writer: &Writer, batches: i64, end: i64) -> Q
         ))
         .bind::<BigInt, _>(writer.n)
         .bind::<BigInt, _>(bound)
-        .bind::<BigInt, _>(batches.saturating_add(1));
+        .bind::<BigInt, _>(reached.batches.saturating_add(1));
         let found = on!(connection, found.get_result::<Place>(connection));
         if let Some(mut place) = found.optional()? {
             place.instance = writer.instance;
@@ -311,8 +476,16 @@ impl Writer {
         }
     }
 
-    fn chain(&self) -> Hash {
-        chain::head(&HeadParts {
+    fn problem(&self, seq: i64, what: &'static str) -> Problem {
+        Problem {
+            event_id: Some(event_id(self.instance, seq)),
+            what,
+        }
+    }
+
+    /// Before its first batch.
+    fn start(&self) -> Reached {
+        let chain = chain::head(&HeadParts {
             instance: self.instance,
             started_at: self.started_at,
             service: &self.service,
@@ -320,7 +493,22 @@ impl Writer {
             build: &self.build,
             version: &self.version,
             key_id: &self.key_id,
-        })
+        });
+        Reached {
+            chain,
+            ..Reached::NOWHERE
+        }
+    }
+
+    /// Some batches after one: a service that writes meanwhile is not held up.
+    fn batches(&self, connection: &mut Db<'_>, after: i64) -> QueryResult<Vec<Batch>> {
+        let batches = diesel::sql_query(format!(
+            "{} WHERE n = $1 AND batch_no > $2 ORDER BY batch_no LIMIT 256",
+            Batch::select(connection)
+        ))
+        .bind::<BigInt, _>(self.n)
+        .bind::<BigInt, _>(after);
+        on!(connection, batches.load::<Batch>(connection))
     }
 }
 
@@ -354,50 +542,35 @@ impl Batch {
         }
     }
 
-    /// The first seq after it.
-    fn end(&self) -> i64 {
-        self.first_seq.saturating_add(self.events)
-    }
-
-    fn problem(&self, writer: &Writer, what: &'static str) -> Problem {
-        Problem {
-            event_id: Some(event_id(writer.instance, self.first_seq)),
-            what,
+    /// How far the chain goes with it, as it says.
+    fn reached(&self) -> Reached {
+        Reached {
+            batches: self.batch_no,
+            next_seq: self.first_seq.saturating_add(self.events),
+            // One that is no hash is none that follows from the chain before.
+            chain: self.chain.as_slice().try_into().unwrap_or_default(),
         }
     }
 
-    /// Recomputes the chain over the batch's events, on top of the chain before it.
-    fn check(
-        &self,
-        connection: &mut Db<'_>,
-        leaves: &mut Leaves,
-        writer: &Writer,
-        before: &Hash,
-    ) -> QueryResult<Result<Hash, Problem>> {
+    fn follows(&self, before: &Reached) -> Result<(), &'static str> {
+        if self.batch_no != before.batches.saturating_add(1) || self.first_seq != before.next_seq {
+            return Err("a batch is missing or out of order here");
+        }
         if !self.typed || !(1..=MAX_BATCH).contains(&self.events) {
-            return Ok(Err(self.problem(writer, "the batch's row is damaged")));
+            return Err("the batch's row is damaged");
         }
-        let mut own = Vec::with_capacity(usize::try_from(self.events).unwrap_or_default());
-        for seq in self.first_seq..self.end() {
-            match leaves.of(seq, connection)? {
-                Ok(leaf) => own.push(leaf),
-                Err(what) => {
-                    return Ok(Err(Problem {
-                        event_id: Some(event_id(writer.instance, seq)),
-                        what,
-                    }));
-                }
-            }
-        }
-        let root = chain::root(&own);
+        Ok(())
+    }
+
+    /// Compares it with the leaves of its events, on top of the chain before it.
+    fn check(&self, leaves: &[Hash], before: &Hash) -> Result<(), &'static str> {
+        let root = chain::root(leaves);
         if self.root != root {
-            return Ok(Err(self.problem(writer, "the batch that begins here was changed")));
+            return Err("the batch that begins here was changed");
         }
-        let chain = chain::link(before, self.batch_no, self.first_seq, self.events, &root);
-        if self.chain != chain {
-            let what = "the batch that begins here was changed, or one before it removed";
-            return Ok(Err(self.problem(writer, what)));
+        if self.chain != chain::link(before, self.batch_no, self.first_seq, self.events, &root) {
+            return Err("the batch that begins here was changed, or one before it removed");
         }
-        Ok(Ok(chain))
+        Ok(())
     }
 }

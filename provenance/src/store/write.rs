@@ -1,32 +1,33 @@
 //! The one writer of an instance.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use super::batch::{EventRow, KnownValues, Place, Prepared, value_key};
-use super::chain::{self, Hash, HeadParts};
-use super::db::{Db, on};
+use super::batch::{KnownValues, Place, Prepared};
+use super::chain::{self, Hash};
 use super::index;
-use super::pack;
+use super::load;
+pub(crate) use super::load::Restored;
+pub(super) use super::open::{InstanceRow, Refusal, check_key};
+use super::open::{OPEN_PATIENCE, known_keys, register, write_ahead};
+pub(crate) use super::open::{check, is_empty};
 use super::postings::{self, Merges};
-use super::schema::{self, Found, Mode, Rest, batches, fingerprints, instances, keys, owner_links, replays};
+pub(crate) use super::record::{Forgotten, Head, Instance, Learned, Record, SpillMark, Value};
+use super::rows::EventRow;
+use super::schema::{self, Found, Mode, batches, fingerprints, instances, replays};
 use super::statement::statement;
-use super::texts::{Catalog, KindText, Texts};
+use super::texts::{Catalog, Texts};
 use super::watch::Watch;
 use crate::Error;
-use crate::detect::Entry;
+#[cfg(test)]
 use crate::error::ErrorKind;
-use crate::key::{Keys, Written};
-use crate::ticket::Ticket;
-use crate::vocabulary::{Event, Fingerprint, Kind, Late, Outcome, Owner, Tag, Timestamp};
+use crate::key::Keys;
+use crate::vocabulary::Timestamp;
 
-/// How long starting waits for others that start on the same file.
-const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a commit waits for another writer before it counts as failed, and is tried again.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -35,94 +36,6 @@ const MERGED: i64 = 682;
 
 /// Every commit is synced before it is acknowledged.
 const SYNC: &str = "PRAGMA synchronous = FULL";
-
-/// Who writes: on every event of this process.
-#[derive(Clone, Debug)]
-pub(crate) struct Instance {
-    /// Random; 16 hex digits on the wire.
-    pub(crate) id: [u8; 8],
-    pub(crate) service: String,
-    pub(crate) environment: Option<String>,
-    /// Hash of the binary's inventory, lower-case hex.
-    pub(crate) build: String,
-}
-
-/// A value as the registry holds it, for the store to keep across restarts. Secrets never come here.
-#[derive(Clone, Debug)]
-pub(crate) struct Value {
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) kind: Kind,
-    pub(crate) entry: Entry,
-    pub(crate) tag: Arc<Tag>,
-}
-
-/// One thing to append, in the order it was sent.
-pub(crate) enum Record {
-    /// An event; the writer fills the ticket with its sequence number.
-    Event(Box<Event>, Ticket),
-    /// The outcome of a DATA_SHARE recorded before: a record of its own.
-    Outcome {
-        of: Ticket,
-        outcome: Outcome,
-        created_at: Timestamp,
-        late: Option<Box<Late>>,
-    },
-    /// A value to be detected after a restart.
-    Value(Box<Value>),
-    /// Two owners are one person.
-    Link(Owner, Owner),
-}
-
-/// How far a recorder has come, by the id of its spill file: kept with the batch that it speaks of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SpillMark {
-    pub(crate) id: [u8; 16],
-    pub(crate) offset: u64,
-}
-
-/// Rows of registered values that are no longer there: what erasures and retentions tell a writer.
-#[derive(Default)]
-pub(crate) struct Forgotten(Mutex<Vec<Forget>>);
-
-enum Forget {
-    These(Vec<(i64, i64)>),
-    AllBut(HashSet<(i64, i64)>),
-}
-
-impl Forgotten {
-    /// These are gone.
-    pub(crate) fn these(&self, rows: Vec<(i64, i64)>) {
-        if !rows.is_empty() {
-            self.tell(Forget::These(rows));
-        }
-    }
-
-    /// All that were there before are gone but these.
-    pub(crate) fn all_but(&self, rows: HashSet<(i64, i64)>) {
-        self.tell(Forget::AllBut(rows));
-    }
-
-    fn tell(&self, forget: Forget) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(forget);
-    }
-
-    pub(super) fn apply(&self, known: &mut KnownValues, own: i64) {
-        let told = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for forget in told {
-            match forget {
-                Forget::These(rows) => {
-                    let rows: HashSet<_> = rows.into_iter().collect();
-                    known.retain(|_, row| !rows.contains(row));
-                }
-                Forget::AllBut(rows) => {
-                    // What this writer has added since it was looked.
-                    let last = rows.iter().filter(|(n, _)| *n == own).map(|(_, id)| *id).max();
-                    known.retain(|_, row| rows.contains(row) || row.0 == own && Some(row.1) > last);
-                }
-            }
-        }
-    }
-}
 
 /// The connection that writes.
 pub(crate) struct Writer {
@@ -144,7 +57,7 @@ pub(crate) struct Writer {
     /// Events that the index does not know of.
     pending: i64,
     /// Their rows, unless they have become too many.
-    fresh: Vec<index::Row>,
+    fresh: Vec<EventRow>,
     /// SQLite's number for what others had written when the first of these was.
     version: i64,
     /// Every value that others had stored is known: who does not know one cannot count where it was seen.
@@ -160,40 +73,6 @@ pub(crate) struct Writer {
     /// Stands for a commit that reports failure though it took place.
     #[cfg(test)]
     pub(super) fail_after_commit: bool,
-}
-
-/// Values that others have stored: their keys and rows, on their way to the writer. Without them it could not
-/// say in which events they are seen here.
-#[derive(Clone, Default)]
-pub(crate) struct Learned(Arc<Mutex<KnownValues>>);
-
-impl Learned {
-    pub(super) fn add(&self, key: u64, row: (i64, i64)) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, row);
-    }
-
-    pub(super) fn take(&self) -> KnownValues {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Where a chain stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Head {
-    /// 16 hex digits on the wire.
-    pub(crate) instance: i64,
-    pub(crate) batch_no: i64,
-    /// The last event's.
-    pub(crate) seq: i64,
-    pub(crate) chain: Hash,
-}
-
-/// What a store gives back at start.
-#[derive(Default)]
-pub(crate) struct Restored {
-    /// Newest first.
-    pub(crate) values: Vec<Value>,
-    pub(crate) links: Vec<(Owner, Owner)>,
 }
 
 impl Writer {
@@ -244,7 +123,7 @@ impl Writer {
                 late: 0,
             },
             texts: Texts::default(),
-            known: KnownValues::new(),
+            known: KnownValues::default(),
             learned: Learned::default(),
             forgotten: Arc::default(),
             next_batch: 1,
@@ -274,33 +153,11 @@ impl Writer {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn restore(&mut self, max_values: usize) -> Result<Restored, Error> {
-        let path = self.path.clone();
-        let failed = |e| schema::failed(&path, &e);
-        let all = fingerprints::table.count().get_result::<i64>(&mut self.connection);
-        let all = usize::try_from(all.map_err(failed)?).unwrap_or(usize::MAX);
-        let kinds = kinds(&mut Db::Sqlite(&mut self.connection)).map_err(failed)?;
-        let rows = fingerprints::table.select(StoredValue::as_select()).into_boxed();
-        // All are quicker read as they lie, which is nearly the order of their times.
-        let rows = match all <= max_values {
-            true => rows.order((fingerprints::n, fingerprints::id)),
-            false => rows.order(fingerprints::created_at.desc()),
-        };
-        let rows = rows
-            .load_iter::<StoredValue, diesel::connection::DefaultLoadingMode>(&mut self.connection)
-            .map_err(failed)?;
-        self.known.reserve(all.min(max_values));
-        let mut values = take_in(rows, &kinds, &mut self.known, max_values).map_err(failed)?;
-        if all <= max_values {
-            values.reverse();
-            values.sort_by_key(|value| std::cmp::Reverse(value.tag.created_at));
-        }
+        let path = &self.path;
+        let restored = load::file(&mut self.connection, path, &mut self.known, max_values)
+            .map_err(|e| schema::failed(path, &e))?;
         self.knows_all = self.known.len() < max_values.saturating_mul(4);
-        let links = owner_links::table
-            .select((owner_links::a, owner_links::b))
-            .load::<(String, String)>(&mut self.connection)
-            .map_err(failed)?;
-        let links = owners(&links);
-        Ok(Restored { values, links })
+        Ok(restored)
     }
 
     /// Appends a batch in one transaction, chained and synced; all or nothing. Tickets are filled
@@ -373,12 +230,12 @@ impl Writer {
             self.pending += events;
             self.unmerged += events;
             // Rows in memory follow each other: with a gap they are read again.
-            if self.pending <= 4 * index::ROUND {
+            if self.pending <= 2 * index::ROUND {
                 if self.fresh.is_empty() {
                     // Before anybody can change them.
                     self.version = version;
                 }
-                self.fresh.extend(rows.into_iter().map(EventRow::into_index));
+                self.fresh.extend(rows);
             } else {
                 self.fresh.clear();
             }
@@ -550,56 +407,6 @@ impl Writer {
     }
 }
 
-/// What kinds of tags are called, by their numbers.
-pub(super) type Kinds = HashMap<(i64, i32), KindText>;
-
-/// The kinds of tags that registered values have, each made once.
-pub(super) fn kinds(connection: &mut Db<'_>) -> QueryResult<Kinds> {
-    let wanted = on!(
-        connection,
-        fingerprints::table
-            .select((fingerprints::n, fingerprints::tag))
-            .distinct()
-            .load::<(i64, i32)>(connection)
-    )?;
-    kinds_of(connection, wanted)
-}
-
-/// These kinds.
-pub(super) fn kinds_of(connection: &mut Db<'_>, wanted: Vec<(i64, i32)>) -> QueryResult<Kinds> {
-    let mut catalog = Catalog::default();
-    catalog.load(connection, wanted.iter().copied())?;
-    let kind = |(n, id): (i64, i32)| Some(((n, id), catalog.get(n, id)?.kind()?.clone()));
-    Ok(wanted.into_iter().filter_map(kind).collect())
-}
-
-/// Values that were registered before, in the order of their rows.
-pub(super) fn take_in(
-    rows: impl Iterator<Item = QueryResult<StoredValue>>,
-    kinds: &Kinds,
-    known: &mut KnownValues,
-    max_values: usize,
-) -> QueryResult<Vec<Value>> {
-    let mut values = Vec::new();
-    for row in rows {
-        let row = row?;
-        // A damaged row is passed over: it must not keep the service from starting.
-        let Some((key, value)) = row.read(kinds) else { continue };
-        known.insert(key, (row.n, row.id));
-        if values.len() < max_values {
-            values.push(value);
-        } else if known.len() >= 4 * max_values {
-            break;
-        }
-    }
-    Ok(values)
-}
-
-pub(super) fn owners(links: &[(String, String)]) -> Vec<(Owner, Owner)> {
-    let owners = |(a, b): &(String, String)| Some((Owner::from_stored(a)?, Owner::from_stored(b)?));
-    links.iter().filter_map(owners).collect()
-}
-
 /// Writes everything in one transaction; gives the new chain.
 #[expect(clippy::too_many_arguments, reason = "parts of a writer that are borrowed apart")]
 fn write(
@@ -692,246 +499,4 @@ fn data_version(connection: &mut SqliteConnection) -> QueryResult<i64> {
     statement!("SELECT data_version FROM pragma_data_version")
         .typed::<diesel::sql_types::BigInt>()
         .get_result(connection)
-}
-
-/// Whether the file has no evidence yet (decides whether a new key may be made).
-///
-/// # Errors
-/// What stands there cannot be used as an evidence file.
-pub(crate) fn is_empty(path: &Path) -> Result<bool, Error> {
-    Ok(match schema::look(path)? {
-        Found::Nothing => true,
-        Found::Evidence => known_keys(path)?.is_empty(),
-    })
-}
-
-/// Whether the evidence was written with this key.
-///
-/// # Errors
-/// It was not, or it cannot be read.
-pub(crate) fn check(path: &Path, keys: &Keys) -> Result<(), Error> {
-    match schema::look(path)? {
-        Found::Nothing => Ok(()),
-        Found::Evidence => check_key(&path.display(), &known_keys(path)?, keys),
-    }
-}
-
-/// Key ids and check values in an evidence file.
-fn known_keys(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let read = |mode| {
-        let mut connection = schema::connect(path, mode, OPEN_PATIENCE)?;
-        if schema::check(&mut connection, path)? == 0 {
-            return Ok(Vec::new());
-        }
-        keys::table
-            .select((keys::key_id, keys::check_value))
-            .load(&mut connection)
-            .map_err(|e| schema::failed(path, &e))
-    };
-    // A file at rest is read as it is: a start that is refused leaves nothing beside it.
-    if let Some(rest) = Rest::of(path) {
-        let found = read(Mode::Look);
-        if Rest::of(path) == Some(rest) {
-            return found;
-        }
-    }
-    // A start that was cut short leaves a journal that only a writer may roll back.
-    let journal = path.with_file_name(format!(
-        "{}-journal",
-        path.file_name().unwrap_or_default().to_string_lossy()
-    ));
-    read(if journal.exists() { Mode::Write } else { Mode::Read })
-}
-
-pub(super) fn check_key(place: &dyn std::fmt::Display, known: &[(String, Vec<u8>)], keys: &Keys) -> Result<(), Error> {
-    match keys.judge(known) {
-        Written::Here => return Ok(()),
-        Written::Later => {
-            return Err(Error::new(
-                ErrorKind::Key,
-                format!(
-                    "{}: was written under a later epoch of the fingerprint key than key_epoch: {} says; set key_epoch \
-                     to the highest that was ever in force, it never goes back",
-                    place, keys.epoch
-                ),
-            ));
-        }
-        Written::Elsewhere => {}
-    }
-    Err(Error::new(
-        ErrorKind::Key,
-        format!(
-            "{place}: was written with another master key (key id {}, the given one has {}); give the key it was \
-             written with (RUNTIME_TRACKING_KEY or key_file), or change storage_path to begin a new file",
-            known
-                .first()
-                .map_or("unknown", |(id, _)| id.get(..16).unwrap_or("unknown")),
-            keys.id
-        ),
-    ))
-}
-
-/// Why a file could not be opened.
-pub(super) enum Refusal {
-    Ours(Error),
-    Database(diesel::result::Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Refusal::Ours(error)
-    }
-}
-
-impl From<diesel::result::Error> for Refusal {
-    fn from(error: diesel::result::Error) -> Self {
-        Refusal::Database(error)
-    }
-}
-
-fn register(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    master: &Keys,
-    instance: &InstanceRow,
-) -> Result<i64, Error> {
-    let failed = |e| schema::failed(path, &e);
-    let known: Vec<(String, Vec<u8>)> = keys::table
-        .select((keys::key_id, keys::check_value))
-        .load(connection)
-        .map_err(failed)?;
-    check_key(&path.display(), &known, master)?;
-    if !known.iter().any(|(id, _)| *id == master.id) {
-        diesel::insert_into(keys::table)
-            .values((
-                keys::key_id.eq(&master.id),
-                keys::epoch.eq(i64::from(master.epoch)),
-                keys::check_value.eq(master.check.to_vec()),
-                keys::created_at.eq(Timestamp::now().0),
-            ))
-            .execute(connection)
-            .map_err(failed)?;
-    }
-    diesel::insert_into(instances::table)
-        .values(instance)
-        .execute(connection)
-        .map_err(failed)?;
-    instances::table
-        .filter(instances::instance.eq(instance.instance))
-        .select(instances::n)
-        .get_result(connection)
-        .map_err(failed)
-}
-
-/// Switches to WAL, where readers and the writer do not wait for each other.
-fn write_ahead(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
-    #[derive(QueryableByName)]
-    struct Journal {
-        #[diesel(sql_type = diesel::sql_types::Text)]
-        journal_mode: String,
-    }
-    let until = std::time::Instant::now() + OPEN_PATIENCE;
-    loop {
-        // SQLite does not wait here by itself while another start does the same.
-        let switched = diesel::sql_query("PRAGMA journal_mode = WAL").get_result::<Journal>(connection);
-        match switched {
-            Ok(row) if row.journal_mode == "wal" => return Ok(()),
-            Err(e) if std::time::Instant::now() > until => return Err(schema::failed(path, &e)),
-            Ok(_) if std::time::Instant::now() > until => {
-                return Err(Error::new(
-                    ErrorKind::Store,
-                    format!(
-                        "{}: this file system does not support write-ahead logging",
-                        path.display()
-                    ),
-                ));
-            }
-            _ => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = instances)]
-pub(super) struct InstanceRow {
-    pub(super) instance: i64,
-    started_at: i64,
-    service: String,
-    environment: Option<String>,
-    build: String,
-    version: String,
-    key_id: String,
-}
-
-impl InstanceRow {
-    pub(super) fn of(instance: &Instance, keys: &Keys) -> Self {
-        InstanceRow {
-            instance: i64::from_be_bytes(instance.id),
-            started_at: Timestamp::now().0,
-            service: instance.service.clone(),
-            environment: instance.environment.clone(),
-            build: instance.build.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            key_id: keys.id.clone(),
-        }
-    }
-
-    pub(super) fn parts(&self) -> HeadParts<'_> {
-        HeadParts {
-            instance: self.instance,
-            started_at: self.started_at,
-            service: self.service.as_bytes(),
-            environment: self.environment.as_deref().map(str::as_bytes),
-            build: self.build.as_bytes(),
-            version: self.version.as_bytes(),
-            key_id: self.key_id.as_bytes(),
-        }
-    }
-}
-
-/// A registered value, as it is read back.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = fingerprints)]
-pub(super) struct StoredValue {
-    pub(super) n: i64,
-    pub(super) id: i64,
-    fingerprint: Vec<u8>,
-    pub(super) tag: i32,
-    owner: Option<Vec<u8>>,
-    kind: i16,
-    entry: Vec<u8>,
-    created_at: i64,
-}
-
-impl StoredValue {
-    /// The value with its key; `None` where it is damaged, or its kind is not known.
-    pub(super) fn read(&self, kinds: &Kinds) -> Option<(u64, Value)> {
-        let tag = kinds.get(&(self.n, self.tag))?;
-        let value = self.value(tag)?;
-        let key = value_key(&value.fingerprint.0, &tag.canonical, self.owner.as_deref());
-        Some((key, value))
-    }
-
-    fn value(&self, tag: &KindText) -> Option<Value> {
-        let fingerprint = Fingerprint(self.fingerprint.as_slice().try_into().ok()?);
-        let owner = match &self.owner {
-            Some(packed) => Some(Owner::from_stored(&pack::unpack_text(packed)?)?),
-            None => None,
-        };
-        Some(Value {
-            fingerprint,
-            kind: Kind::of_code(self.kind)?,
-            entry: Entry::from_bytes(&self.entry)?,
-            tag: Arc::new(Tag {
-                fingerprint: Some(fingerprint),
-                category: tag.category.clone(),
-                field: tag.field.clone(),
-                description: tag.description.clone(),
-                owner,
-                source: tag.source.clone(),
-                pii: tag.pii,
-                created_at: Timestamp(self.created_at),
-            }),
-        })
-    }
 }

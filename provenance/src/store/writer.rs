@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::load::Restored;
 #[cfg(feature = "postgres-store")]
 use super::postgres;
-use super::write::{self, Forgotten, Head, Instance, Learned, Record, Restored, SpillMark};
+use super::write::{self, Forgotten, Head, Instance, Learned, Record, SpillMark};
 use crate::Error;
 use crate::config::Storage;
 use crate::key::Keys;

@@ -9,16 +9,16 @@ use super::{BlindSpot, Tracker};
 use crate::Error;
 use crate::config::Storage;
 use crate::continued;
+use crate::detect::Entry;
 use crate::erased::Erased;
 use crate::error::ErrorKind;
 use crate::hex::hex;
-use crate::registry::Registry;
 use crate::store::Writer;
 use crate::store::erase::Eraser;
 use crate::store::follow::Follower;
-use crate::store::write::{self, Forgotten, Instance, Record, Restored};
+use crate::store::write::{self, Forgotten, Instance, Record};
 use crate::ticket::{self, Generation, Ticket};
-use crate::vocabulary::{Event, EventType, Tag, Timestamp};
+use crate::vocabulary::{Event, EventType, Fingerprint, Tag, Timestamp};
 
 /// The first event of a chain that goes on in another file.
 const CONTINUED: &str = "X_EVIDENCE_CONTINUED";
@@ -48,33 +48,34 @@ impl Home {
     }
 }
 
-/// What a file gives back at start. `rotated`: values may stand there under several epochs.
-pub(super) fn take_in(registry: &Registry, erased: &Erased, rotated: bool, restored: Restored) {
+/// Values as a registry takes them at start, the newest last. `rotated`: values may stand there under several epochs.
+pub(crate) fn values(
+    erased: &Erased,
+    rotated: bool,
+    mut restored: Vec<write::Value>,
+) -> impl ExactSizeIterator<Item = (Fingerprint, Entry, Arc<Tag>)> + Send + use<> {
+    restored.retain(|value| !value.tag.owner.as_ref().is_some_and(|owner| erased.has(owner)));
     // A value that was met under several epochs is one, under its newest fingerprint.
     let mut newest = std::collections::HashMap::new();
     if rotated {
-        for value in &restored.values {
+        for value in &restored {
             newest.entry(value.entry.to_bytes()).or_insert(value.fingerprint);
         }
     }
     // Newest first, as the store gives them; the newest must be the last to be evicted.
-    for value in restored.values.into_iter().rev() {
-        if value.tag.owner.as_ref().is_some_and(|owner| erased.has(owner)) {
-            continue;
+    restored.into_iter().rev().map(move |value| {
+        let renamed = rotated.then(|| newest.get(&value.entry.to_bytes())).flatten();
+        match renamed.filter(|newest| **newest != value.fingerprint) {
+            Some(newest) => {
+                let tag = Tag {
+                    fingerprint: Some(*newest),
+                    ..(*value.tag).clone()
+                };
+                (*newest, value.entry, Arc::new(tag))
+            }
+            None => (value.fingerprint, value.entry, value.tag),
         }
-        let fingerprint = match rotated {
-            false => value.fingerprint,
-            true => *newest.get(&value.entry.to_bytes()).unwrap_or(&value.fingerprint),
-        };
-        let tag = Tag {
-            fingerprint: Some(fingerprint),
-            ..(*value.tag).clone()
-        };
-        registry.register(fingerprint, &value.entry, tag, true);
-    }
-    for (a, b) in restored.links {
-        registry.link(&a, &b);
-    }
+    })
 }
 
 impl Tracker {
@@ -114,7 +115,12 @@ impl Tracker {
         };
         // Those of others that began it.
         let restored = writer.restore(inner.config.max_values)?;
-        take_in(&inner.registry, &inner.erased, !inner.keys.earlier.is_empty(), restored);
+        for (fingerprint, entry, tag) in values(&inner.erased, !inner.keys.earlier.is_empty(), restored.values) {
+            inner.registry.register(fingerprint, &entry, tag, true);
+        }
+        for (a, b) in &restored.links {
+            inner.registry.link(a, b);
+        }
         for some in inner.registry.fingerprints().chunks(BATCH) {
             let values: Vec<_> = some
                 .iter()

@@ -16,21 +16,20 @@ use super::script::Script;
 use super::{START_MILLIS, STATEMENT_MILLIS, Server, terms};
 use crate::Error;
 use crate::key::Keys;
-use crate::store::batch::{EventRow, KnownValues, Place, Prepared};
+use crate::store::batch::{KnownValues, Place, Prepared};
 use crate::store::chain::{self, Hash};
 use crate::store::db::Db;
 use crate::store::index::{self, Digest};
-use crate::store::schema::{batches, events, fingerprints, instances, keys, owner_links, replays};
+use crate::store::load::{self, Restored};
+use crate::store::rows::EventRow;
+use crate::store::schema::{batches, events, fingerprints, instances, keys, replays};
 use crate::store::statement::statement;
 use crate::store::texts::{Catalog, Texts};
-use crate::store::write::{
-    Forgotten, Head, Instance, InstanceRow, Learned, Record, Refusal, Restored, SpillMark, StoredValue, check_key,
-    kinds, owners, take_in,
-};
+use crate::store::write::{Forgotten, Head, Instance, InstanceRow, Learned, Record, Refusal, SpillMark, check_key};
 use crate::vocabulary::Timestamp;
 
 /// Events of one round of the index, under load: values and people that come again share what a round does for them.
-const ROUND: i64 = 4 * index::ROUND;
+const ROUND: i64 = 2 * index::ROUND;
 /// Values of a batch that need no COPY of their own.
 const FEW: usize = 200;
 /// How long the index may be behind: those who ask take in what it does not have.
@@ -56,7 +55,7 @@ pub(crate) struct Writer {
     /// Events that the index does not know of.
     pending: i64,
     /// Their rows, unless they have become too many.
-    fresh: Vec<index::Row>,
+    fresh: Vec<EventRow>,
     indexed_at: Instant,
     /// How often others had changed events of this instance when the index was brought up to date.
     changed: i64,
@@ -118,7 +117,7 @@ impl Writer {
                 late: 0,
             },
             texts: Texts::default(),
-            known: KnownValues::new(),
+            known: KnownValues::default(),
             learned: Learned::default(),
             forgotten: Arc::default(),
             next_batch: 1,
@@ -143,22 +142,9 @@ impl Writer {
         on_server(&self.server, &mut self.connection, |connection| {
             // A start may have a million values to read.
             connection.batch_execute("SET statement_timeout = 0")?;
-            let kinds = kinds(&mut Db::Postgres(connection))?;
-            let most = i64::try_from(max_values.saturating_mul(4)).unwrap_or(i64::MAX);
-            let rows = fingerprints::table
-                .order(fingerprints::created_at.desc())
-                .limit(most)
-                .select(StoredValue::as_select())
-                .load_iter::<StoredValue, diesel::pg::PgRowByRowLoadingMode>(connection)?;
-            let values = take_in(rows, &kinds, known, max_values)?;
-            let links: Vec<(String, String)> = owner_links::table
-                .select((owner_links::a, owner_links::b))
-                .load(connection)?;
+            let restored = load::server(connection, known, max_values)?;
             connection.batch_execute(&format!("SET statement_timeout = {STATEMENT_MILLIS}"))?;
-            Ok(Restored {
-                values,
-                links: owners(&links),
-            })
+            Ok(restored)
         })
     }
 
@@ -196,7 +182,7 @@ impl Writer {
             self.pending += events;
             // Rows in memory follow each other: with a gap they are read again.
             if self.pending <= 2 * ROUND {
-                self.fresh.extend(rows.into_iter().map(EventRow::into_index));
+                self.fresh.extend(rows);
             } else {
                 self.fresh.clear();
             }
@@ -451,7 +437,7 @@ fn round(
     catalog: &mut Catalog,
     known: &KnownValues,
     n: i64,
-    fresh: &[index::Row],
+    fresh: &[EventRow],
     changed: &mut i64,
 ) -> QueryResult<bool> {
     let (more, now) = connection.transaction(|connection| {
