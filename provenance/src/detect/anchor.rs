@@ -27,7 +27,7 @@ pub(super) const BARE: u16 = 1 << 12;
 /// is looked up by SipHash.
 #[derive(Clone, Copy)]
 pub(super) struct AnchorKey {
-    add: u64,
+    pub(super) add: u64,
     multiply: u64,
 }
 
@@ -109,6 +109,16 @@ impl AnchorKey {
             whole: if length < 8 { 0 } else { self.whole(bytes) },
         })
     }
+}
+
+/// Makes bits of those that do not choose the word.
+pub(super) const SPREAD: u32 = 0x9e37_79b1;
+
+/// Three bits; those of hashes that share a word differ.
+#[inline(always)]
+pub(super) fn bloom(hash: u32) -> u64 {
+    let mixed = hash.wrapping_mul(SPREAD);
+    1 << (mixed >> 26) | 1 << (mixed >> 20 & 63) | 1 << (mixed >> 14 & 63)
 }
 
 /// Small letters for capitals, all eight at once.

@@ -4,7 +4,7 @@ use super::Sieve;
 use super::chunk::{Chunk, byte_at, escaped, long, pair_of, prefix_xor};
 use super::starts::TINY;
 use super::{Carry, Memory};
-use crate::detect::classify::{BLOCK, Job};
+use crate::detect::classify::{BLOCK, Job, Unit};
 use crate::detect::decode;
 
 /// What [`Sieve::json`](super::Sieve::json) makes out in a document.
@@ -29,14 +29,23 @@ pub(super) struct DocumentJob<'j, 'd> {
 
 impl Job for DocumentJob<'_, '_> {
     #[inline(always)]
-    fn run(self) {
-        *self.good = self.sieve.document(self.bytes, self.depth, self.memory, self.outline);
+    fn run(self, unit: impl Unit) {
+        *self.good = self
+            .sieve
+            .document(unit, self.bytes, self.depth, self.memory, self.outline);
     }
 }
 
 impl Sieve<'_> {
     #[inline(always)]
-    fn document(&self, bytes: &[u8], depth: Option<usize>, memory: &mut Memory, outline: &mut Outline) -> bool {
+    fn document(
+        &self,
+        unit: impl Unit,
+        bytes: &[u8],
+        depth: Option<usize>,
+        memory: &mut Memory,
+        outline: &mut Outline,
+    ) -> bool {
         let Memory { chunk, starts, groups } = memory;
         let mut carry = Carry::default();
         // A leaf is one string, and has no quotes.
@@ -50,11 +59,11 @@ impl Sieve<'_> {
         let mut base = 0;
         let mut good = true;
         chunk.clear();
-        while good && chunk.read(bytes, base) {
+        while good && chunk.read(unit, bytes, base) {
             for block in 0..chunk.count {
                 let (opens, closes, fine, words) = self.block(bytes, chunk, block, document, &mut carry, outline);
-                self.gather(chunk, block, words, starts);
-                self.gather_groups(chunk, block, carry.digit, groups);
+                self.gather(unit, chunk, block, words, starts);
+                self.gather_groups(unit, chunk, block, carry.digit, groups);
                 carry.pass(chunk.pair(block).0);
                 // Whatever their order.
                 let deepest = open + opens.count_ones() as usize;
@@ -63,7 +72,7 @@ impl Sieve<'_> {
             }
             base += chunk.count * BLOCK;
             let suspects = &mut outline.suspects;
-            self.begin(bytes, chunk, starts, |at, is_digit, found| {
+            self.begin(unit, bytes, chunk, starts, |at, is_digit, found| {
                 if found & !TINY != 0 || is_digit || is_whole(bytes, at, found) {
                     suspects.push(at);
                 }

@@ -4,6 +4,7 @@ use super::Sieve;
 use super::chunk::{Chunk, Offsets, byte_at, pair_of, word_at};
 use super::starts::month;
 use crate::detect::anchor::{length_bit, lower};
+use crate::detect::classify::Unit;
 use crate::detect::entry::nationals;
 use crate::vocabulary::canonical::number;
 
@@ -20,7 +21,14 @@ impl Sieve<'_> {
     /// Gathers the groups of digits of a block, but for those that masks alone rule out. `before` is the block's
     /// first bit of what the one before it leaves: a word, a digit.
     #[inline(always)]
-    pub(super) fn gather_groups(&self, chunk: &Chunk, block: usize, digit_before: u64, into: &mut Offsets) {
+    pub(super) fn gather_groups(
+        &self,
+        unit: impl Unit,
+        chunk: &Chunk,
+        block: usize,
+        digit_before: u64,
+        into: &mut Offsets,
+    ) {
         let (now, next) = chunk.pair(block);
         let mut groups = now.digit & !(now.digit << 1 | digit_before);
         if groups == 0 || self.numbers == 0 && self.phones == 0 && !self.dates {
@@ -49,7 +57,7 @@ impl Sieve<'_> {
             all &= more;
         }
         groups &= !(alone as u64 & !within & !1 & !now.zero);
-        into.gather(block, groups);
+        into.gather(unit, block, groups);
     }
 
     /// Passes on the groups of digits at which a number, a date or a phone could be known. `phones` is where the groups

@@ -18,7 +18,7 @@ use self::document::DocumentJob;
 pub(super) use self::document::Outline;
 use self::starts::{SHORT, Starts, TINY, month};
 use super::anchor::{ANCHOR, AnchorKey, length_bit};
-use super::classify::{BLOCK, Job, Masks, accelerated};
+use super::classify::{BLOCK, Job, Masks, Unit, accelerated};
 use super::filter::Filter;
 use super::index::{Index, Lane};
 use super::shapes;
@@ -150,13 +150,20 @@ impl<'d> Sieve<'d> {
     }
 
     #[inline(always)]
-    fn text_chunks(&self, text: &[u8], memory: &mut Memory, words: &mut Vec<usize>, digits: &mut Vec<usize>) -> bool {
+    fn text_chunks(
+        &self,
+        unit: impl Unit,
+        text: &[u8],
+        memory: &mut Memory,
+        words: &mut Vec<usize>,
+        digits: &mut Vec<usize>,
+    ) -> bool {
         let Memory { chunk, starts, groups } = memory;
         let mut runs = 0;
         let mut carry = Carry::default();
         let mut base = 0;
         chunk.clear();
-        while chunk.read(text, base) {
+        while chunk.read(unit, text, base) {
             for block in 0..chunk.count {
                 let (now, next) = chunk.pair(block);
                 let after_high = now.high << 1 | carry.high;
@@ -173,13 +180,13 @@ impl<'d> Sieve<'d> {
                         digits.push(at);
                     }
                 }
-                self.gather(chunk, block, begins & !near_high, starts);
-                self.gather_groups(chunk, block, carry.digit, groups);
+                self.gather(unit, chunk, block, begins & !near_high, starts);
+                self.gather_groups(unit, chunk, block, carry.digit, groups);
                 runs |= long(pair_of(now.run, next.run)) as u64;
                 carry.pass(now);
             }
             base += chunk.count * BLOCK;
-            self.begin(text, chunk, starts, |at, is_digit, found| {
+            self.begin(unit, text, chunk, starts, |at, is_digit, found| {
                 let skip = if is_digit && self.numbers != 0 { 0 } else { TINY };
                 if found & !skip != 0 {
                     words.push(at);
@@ -293,7 +300,9 @@ struct TextJob<'j, 'd> {
 
 impl Job for TextJob<'_, '_> {
     #[inline(always)]
-    fn run(self) {
-        *self.runs = self.sieve.text_chunks(self.text, self.memory, self.words, self.digits);
+    fn run(self, unit: impl Unit) {
+        *self.runs = self
+            .sieve
+            .text_chunks(unit, self.text, self.memory, self.words, self.digits);
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::Sieve;
-use super::chunk::{Chunk, MOST, Offsets, near, pair_of, soon, word_at};
+use super::chunk::{Chunk, Offsets, near, pair_of, soon, word_at};
 use crate::detect::anchor::{ANCHOR, LONGEST, length_bit, lower, short};
+use crate::detect::classify::Unit;
 use crate::detect::entry::{BARE, is_separator};
-use crate::detect::filter::{BARE_BIT, bloom};
+use crate::detect::filter::BARE_BIT;
 use crate::detect::words::Bare;
 
 /// Lengths, as bits, of what is found only as a whole leaf, or if it is a number.
@@ -19,12 +20,6 @@ pub(super) struct Starts {
     words: Offsets,
     ids: Offsets,
     months: Offsets,
-    /// What is asked about each of `words`, step by step.
-    first: [u64; MOST],
-    bits: [u64; MOST],
-    hashes: [u32; MOST],
-    begins: [u16; MOST],
-    shorts: [u8; MOST],
     survivors: Offsets,
     doubts: Doubts,
 }
@@ -35,11 +30,6 @@ impl Starts {
             words: Offsets::new(),
             ids: Offsets::new(),
             months: Offsets::new(),
-            first: [0; MOST],
-            bits: [0; MOST],
-            hashes: [0; MOST],
-            begins: [0; MOST],
-            shorts: [0; MOST],
             survivors: Offsets::new(),
             doubts: Doubts {
                 all: [(0, 0, 0); DOUBTS],
@@ -60,21 +50,22 @@ struct Doubts {
 impl Sieve<'_> {
     /// Gathers the starts of a block.
     #[inline(always)]
-    pub(super) fn gather(&self, chunk: &Chunk, block: usize, starts: u64, into: &mut Starts) {
-        into.words.gather(block, starts);
+    pub(super) fn gather(&self, unit: impl Unit, chunk: &Chunk, block: usize, starts: u64, into: &mut Starts) {
+        into.words.gather(unit, block, starts);
         if !self.ids && !self.dates {
             return;
         }
         let (now, next) = chunk.pair(block);
         let near = starts & near(now.digit, next.digit);
         if self.dates {
-            into.months.gather(block, near & !now.digit);
+            into.months.gather(unit, block, near & !now.digit);
         }
         if self.ids {
             // Eight letters or digits, with no more than one separator between two of them.
             let word = pair_of(now.word, next.word);
             let stop = !word & !(pair_of(now.joint, next.joint) & word >> 1);
-            into.ids.gather(block, near & !soon(stop as u64, (stop >> 64) as u64));
+            into.ids
+                .gather(unit, block, near & !soon(stop as u64, (stop >> 64) as u64));
         }
     }
 
@@ -83,55 +74,46 @@ impl Sieve<'_> {
     #[inline(always)]
     pub(super) fn begin(
         &self,
+        unit: impl Unit,
         bytes: &[u8],
         chunk: &Chunk,
         starts: &mut Starts,
         mut pass: impl FnMut(usize, bool, u64),
     ) {
-        let key = self.key;
-        let words = starts.words.get();
-        if words.is_empty() {
-            return;
-        }
-        for ((offset, first), shorts) in words.iter().zip(&mut starts.first).zip(&mut starts.shorts) {
-            *first = chunk.word(*offset);
-            *shorts = chunk.short_ends(*offset);
-        }
-        // Apart from what is loaded and stored one by one: this is for vectors.
-        let hashed = starts.hashes.iter_mut().zip(&mut starts.begins).zip(&mut starts.bits);
-        for (((hash, begin), bits), first) in hashed.zip(&starts.first).take(words.len()) {
-            *hash = key.hash(*first);
-            *begin = key.begin(*first);
-            *bits = bloom(*hash);
-        }
-        let probe = self.filter.probe();
         let Starts {
-            hashes,
-            bits,
-            begins,
-            shorts,
+            words,
+            survivors,
+            doubts,
             ..
         } = starts;
-        starts.survivors.choose(words.len(), |place| {
-            probe.passes(hashes[place], bits[place], begins[place], shorts[place])
-        });
+        let (key, probe) = (self.key, self.filter.probe());
+        survivors.known(unit, words, chunk, key, probe);
         fence(Ordering::Acquire);
-        for place in starts.survivors.get() {
-            self.filter.prefetch_lengths(starts.hashes[usize::from(*place) % MOST]);
+        for offset in survivors.get() {
+            self.filter.prefetch_lengths(key.hash(chunk.word(*offset)));
         }
-        for place in starts.survivors.get() {
-            let place = usize::from(*place) % MOST;
-            let offset = words.get(place).copied().unwrap_or_default();
-            let found = self.found(bytes, chunk, offset, starts.hashes[place], &mut starts.doubts);
-            if found != 0 {
-                pass(chunk.at(offset), chunk.is_digit(offset), found);
+        for offset in survivors.get() {
+            if self.long(bytes, chunk, *offset, doubts) {
+                pass(chunk.at(*offset), chunk.is_digit(*offset), length_bit(LONGEST));
             }
-            if starts.doubts.count > DOUBTS - LONGEST {
-                self.settle(chunk, &mut starts.doubts, &mut pass);
+            if doubts.count > DOUBTS - LONGEST {
+                self.settle(chunk, doubts, &mut pass);
             }
         }
-        self.settle(chunk, &mut starts.doubts, &mut pass);
-        starts.words.clear();
+        self.settle(chunk, doubts, &mut pass);
+        if self.lengths & SHORT != 0 {
+            survivors.choose(words, |offset| {
+                probe.begins(key.begin(chunk.word(offset))) & chunk.short_ends(offset) != 0
+            });
+            fence(Ordering::Acquire);
+            for offset in survivors.get() {
+                let found = self.short(chunk, *offset);
+                if found != 0 {
+                    pass(chunk.at(*offset), chunk.is_digit(*offset), found);
+                }
+            }
+        }
+        words.clear();
         for offset in starts.ids.get() {
             if self.begins_bare(chunk.word(*offset)) && self.bare_id(bytes, chunk, *offset) {
                 pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
@@ -151,24 +133,27 @@ impl Sieve<'_> {
         starts.months.clear();
     }
 
-    /// The bits of the lengths, among those that end with a word, of what is likely to be known that begins at an offset;
-    /// what hangs on a look at the whole of it is left to [`settle`](Self::settle).
+    /// The bits of the lengths, among those that end with a word, of the short keys that are likely to begin at an offset.
     #[inline(always)]
-    fn found(&self, bytes: &[u8], chunk: &Chunk, offset: u16, hash: u32, doubts: &mut Doubts) -> u64 {
+    fn short(&self, chunk: &Chunk, offset: u16) -> u64 {
         let mut found = 0;
         let word = chunk.word(offset);
-        let ends = chunk.ends(offset);
-        let mut lengths = u64::from(self.filter.begins(self.key, word)) & ends & SHORT;
+        let mut lengths = u64::from(self.filter.begins(self.key, word)) & chunk.ends(offset) & SHORT;
         while lengths != 0 {
             let bit = lengths & lengths.wrapping_neg();
             let length = bit.trailing_zeros() as usize + 1;
             lengths ^= bit;
             found |= self.filter.get(self.key.hash(short(word, length))) & bit;
         }
-        let mut lengths = self.filter.get(hash) & ends & !SHORT;
-        // Of the longest nobody knows how long they are.
-        found |= lengths & length_bit(LONGEST);
-        lengths &= !length_bit(LONGEST);
+        found
+    }
+
+    /// Whether something that long begins at an offset that nobody knows how long it is; what hangs on a look at the whole of
+    /// it is left to [`settle`](Self::settle).
+    #[inline(always)]
+    fn long(&self, bytes: &[u8], chunk: &Chunk, offset: u16, doubts: &mut Doubts) -> bool {
+        let known = self.filter.get(self.key.hash(chunk.word(offset))) & chunk.ends(offset) & !SHORT;
+        let mut lengths = known & !length_bit(LONGEST);
         let at = chunk.at(offset);
         while lengths != 0 {
             let length = lengths.trailing_zeros() as usize + 1;
@@ -180,7 +165,7 @@ impl Sieve<'_> {
                 doubts.count += 1;
             }
         }
-        found
+        known & length_bit(LONGEST) != 0
     }
 
     /// Passes on those of which all is likely to be known.

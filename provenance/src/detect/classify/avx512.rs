@@ -1,0 +1,172 @@
+//! Vectors of 64 bytes, bytes that choose others, and what masks choose side by side.
+
+use std::arch::x86_64::{
+    _mm_loadu_si128, _mm_maskz_compress_epi16, _mm_storeu_si128, _mm256_set1_epi16, _mm512_add_epi16, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_castsi512_si256, _mm512_cmpeq_epi64_mask, _mm512_cmplt_epu8_mask, _mm512_cvtepu8_epi16,
+    _mm512_cvtepu16_epi64, _mm512_i64gather_epi64, _mm512_loadu_si512, _mm512_mask_add_epi8,
+    _mm512_maskz_compress_epi8, _mm512_maskz_permutex2var_epi8, _mm512_min_epu64, _mm512_movepi8_mask,
+    _mm512_mul_epu32, _mm512_or_si512, _mm512_rolv_epi64, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi64,
+    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi8, _mm512_test_epi8_mask, _mm512_xor_si512,
+};
+
+use super::{AnchorKey, BLOCK, CLASSES, FOLDED, Job, Masks, Room, STARTS, Unit};
+use crate::detect::anchor::SPREAD;
+
+/// Only where the processor has all of it.
+#[derive(Clone, Copy)]
+struct Avx512(());
+
+pub(super) fn is_there() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && std::arch::is_x86_feature_detected!("avx512vbmi")
+        && std::arch::is_x86_feature_detected!("avx512vbmi2")
+        && super::avx2::is_there()
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,popcnt")]
+pub(super) fn run(job: impl Job) {
+    job.run(Avx512(()));
+}
+
+impl Unit for Avx512 {
+    #[inline(always)]
+    fn read(self, block: &[u8; BLOCK], folded: &mut [u8; BLOCK]) -> Masks {
+        // SAFETY: there is a unit, so the processor has these instructions.
+        unsafe { read(block, folded) }
+    }
+
+    #[inline(always)]
+    fn offsets(self, bits: u64, base: u16, room: &mut Room, count: usize) -> usize {
+        if let Some(room) = room.get_mut(count..).and_then(|room| room.first_chunk_mut()) {
+            // SAFETY: there is a unit, so the processor has these instructions.
+            unsafe { offsets(bits, base, room) };
+        }
+        count + bits.count_ones() as usize
+    }
+
+    #[inline(always)]
+    fn known(
+        self,
+        offsets: &Room,
+        count: usize,
+        folded: &[u8; FOLDED],
+        key: AnchorKey,
+        cell: impl Fn(u32) -> u64,
+        room: &mut Room,
+    ) -> usize {
+        let mut known = 0;
+        let count = count.min(STARTS);
+        let eights = offsets.as_chunks::<8>().0.iter().zip((0..count).step_by(8));
+        for (eight, from) in eights {
+            // Some of the last eight may be behind the last offset.
+            let there = u8::MAX >> 8_usize.saturating_sub(count - from);
+            let Some(room) = room.get_mut(known..).and_then(|room| room.first_chunk_mut()) else {
+                break;
+            };
+            // SAFETY: there is a unit, so the processor has these instructions.
+            known += unsafe { known_of(eight, there, folded, key, &cell, room) };
+        }
+        known
+    }
+}
+
+/// What a byte is: the lower or the upper half of its class.
+const fn half(shift: u32) -> [u8; 128] {
+    let mut half = [0; 128];
+    let mut n = 0;
+    while n < 128 {
+        half[n] = (CLASSES[n] >> shift) as u8;
+        n += 1;
+    }
+    half
+}
+
+const LOWER: [u8; 128] = half(0);
+const UPPER: [u8; 128] = half(8);
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn read(block: &[u8; BLOCK], folded: &mut [u8; BLOCK]) -> Masks {
+    // SAFETY: a block has 64 bytes, a table twice as many; the loads need no alignment.
+    let (bytes, lower, upper) = unsafe {
+        let load = |bytes: *const u8| _mm512_loadu_si512(bytes.cast());
+        let table = |table: &[u8; 128]| (load(table.as_ptr()), load(table.as_ptr().add(64)));
+        (load(block.as_ptr()), table(&LOWER), table(&UPPER))
+    };
+    let high = _mm512_movepi8_mask(bytes);
+    let lower = _mm512_maskz_permutex2var_epi8(!high, lower.0, bytes, lower.1);
+    let upper = _mm512_maskz_permutex2var_epi8(!high, upper.0, bytes, upper.1);
+    let capital = _mm512_cmplt_epu8_mask(_mm512_sub_epi8(bytes, _mm512_set1_epi8(65)), _mm512_set1_epi8(26));
+    let small = _mm512_mask_add_epi8(bytes, capital, bytes, _mm512_set1_epi8(32));
+    // SAFETY: as many bytes; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(folded.as_mut_ptr().cast(), small) };
+    Masks::of(high, |class| {
+        let half = if class < 8 { lower } else { upper };
+        _mm512_test_epi8_mask(half, _mm512_set1_epi8((1_u8 << (class % 8)).cast_signed()))
+    })
+}
+
+/// The numbers from 0 to 63.
+const PLACES: [u8; BLOCK] = {
+    let mut places = [0; BLOCK];
+    let mut n = 0;
+    while n < BLOCK {
+        places[n] = n as u8;
+        n += 1;
+    }
+    places
+};
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
+fn offsets(bits: u64, base: u16, room: &mut [u16; BLOCK / 2]) {
+    // SAFETY: 64 bytes; the load needs no alignment.
+    let places = unsafe { _mm512_loadu_si512(PLACES.as_ptr().cast()) };
+    let chosen = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(bits, places));
+    let offsets = _mm512_add_epi16(_mm512_cvtepu8_epi16(chosen), _mm512_set1_epi16(base.cast_signed()));
+    // SAFETY: 32 numbers of two bytes; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(room.as_mut_ptr().cast(), offsets) };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,popcnt")]
+fn known_of(
+    offsets: &[u16; 8],
+    there: u8,
+    folded: &[u8; FOLDED],
+    key: AnchorKey,
+    cell: impl Fn(u32) -> u64,
+    room: &mut [u16; 8],
+) -> usize {
+    // SAFETY: eight numbers of two bytes; the load needs no alignment.
+    let offsets = unsafe { _mm_loadu_si128(offsets.as_ptr().cast()) };
+    let within = _mm512_min_epu64(_mm512_cvtepu16_epi64(offsets), _mm512_set1_epi64(FOLDED as i64 - 8));
+    // SAFETY: eight bytes are there from each of them on; the loads need no alignment.
+    let words = unsafe { _mm512_i64gather_epi64::<1>(within, folded.as_ptr().cast()) };
+    // As `AnchorKey::hash` and `bloom` do it.
+    let halves = _mm512_add_epi32(words, _mm512_set1_epi64(key.add.cast_signed()));
+    let product = _mm512_mul_epu32(halves, _mm512_srli_epi64::<32>(halves));
+    let hashes = _mm512_xor_si512(product, _mm512_srli_epi64::<32>(product));
+    let mixed = _mm512_mul_epu32(hashes, _mm512_set1_epi64(i64::from(SPREAD)));
+    let one = _mm512_set1_epi64(1);
+    let bits = _mm512_or_si512(
+        _mm512_rolv_epi64(one, _mm512_srli_epi64::<26>(mixed)),
+        _mm512_or_si512(
+            _mm512_rolv_epi64(one, _mm512_srli_epi64::<20>(mixed)),
+            _mm512_rolv_epi64(one, _mm512_srli_epi64::<14>(mixed)),
+        ),
+    );
+    let mut each = [0_u64; 8];
+    // SAFETY: eight numbers of eight bytes; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(each.as_mut_ptr().cast(), hashes) };
+    let cells = each.map(|hash| cell(hash as u32));
+    // SAFETY: as many; the load needs no alignment.
+    let cells = unsafe { _mm512_loadu_si512(cells.as_ptr().cast()) };
+    let passes = _mm512_cmpeq_epi64_mask(_mm512_and_si512(cells, bits), bits) & there;
+    // SAFETY: eight numbers of two bytes; the store needs no alignment.
+    unsafe { _mm_storeu_si128(room.as_mut_ptr().cast(), _mm_maskz_compress_epi16(passes, offsets)) };
+    passes.count_ones() as usize
+}
