@@ -10,6 +10,7 @@ mod avx2;
 mod avx512;
 
 use super::anchor::{AnchorKey, bloom};
+use super::decode;
 use super::entry::is_separator;
 
 /// One bit for each of 64 bytes; the lowest is the first byte.
@@ -19,8 +20,8 @@ pub(super) struct Masks {
     pub(super) word: u64,
     /// ASCII digits.
     pub(super) digit: u64,
-    /// `0`
-    pub(super) zero: u64,
+    /// What may stand between two groups of a phone's digits.
+    pub(super) apart: u64,
     /// Not ASCII.
     pub(super) high: u64,
     pub(super) quote: u64,
@@ -58,7 +59,7 @@ const CLASSES: [u16; 256] = {
         let bits = [
             word,
             byte.is_ascii_digit(),
-            byte == b'0',
+            matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b'+'),
             byte == b'"',
             byte == b'\\',
             matches!(byte, b'{' | b'}' | b'[' | b']' | b':' | b','),
@@ -90,7 +91,7 @@ impl Masks {
         Masks {
             word: class(0),
             digit: class(1),
-            zero: class(2),
+            apart: class(2),
             high,
             quote: class(3),
             backslash: class(4),
@@ -215,6 +216,12 @@ pub(super) trait Unit: Copy {
         }
         known
     }
+
+    /// As [`decode::could_be_text`].
+    #[inline(always)]
+    fn could_be_text(self, run: &[u8]) -> bool {
+        decode::could_be_text(run)
+    }
 }
 
 /// The eight bytes at an offset.
@@ -309,6 +316,7 @@ pub(super) fn block_at<'b>(bytes: &'b [u8], at: usize, padded: &'b mut [u8; BLOC
 mod tests {
     use proptest::arbitrary::any;
     use proptest::collection::vec;
+    use proptest::strategy::Strategy;
 
     use super::*;
 
@@ -335,13 +343,19 @@ mod tests {
             let cell = |hash: u32| (u64::from(hash) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | u64::from(hash) << 13;
             let known_count = unit.known(&room, count, &folded, key, cell, &mut known);
             out.extend(known.iter().take(known_count).map(|offset| u64::from(*offset)));
+            out.extend(
+                bytes
+                    .windows(48)
+                    .step_by(7)
+                    .map(|run| u64::from(unit.could_be_text(run))),
+            );
         }
     }
 
     const CLASSED: [fn(&Masks) -> u64; 17] = [
         |masks| masks.word,
         |masks| masks.digit,
-        |masks| masks.zero,
+        |masks| masks.apart,
         |masks| masks.high,
         |masks| masks.quote,
         |masks| masks.backslash,
@@ -358,6 +372,15 @@ mod tests {
         |masks| masks.control,
     ];
 
+    struct Could<'a>(&'a [u8], &'a mut Vec<bool>);
+
+    impl Job for Could<'_> {
+        #[inline(always)]
+        fn run(self, unit: impl Unit) {
+            self.1.push(unit.could_be_text(self.0));
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn every_unit_gives_the_same(bytes in vec(any::<u8>(), 0..650), bits in any::<u64>()) {
@@ -371,6 +394,26 @@ mod tests {
             proptest::prop_assert_eq!(&all[0], &all[1]);
             proptest::prop_assert_eq!(&all[0], &all[2]);
             proptest::prop_assert!(all[0].len() >= 17 * 10 + FOLDED);
+        }
+
+        #[test]
+        fn every_unit_reads_runs_alike(
+            text in proptest::prop_oneof![vec(any::<u8>(), 0..60), vec(0x20..0x7f_u8, 0..60), vec(0x0a..0x80_u8, 0..60), "\\PC{0,20}".prop_map(String::into_bytes)],
+            odd in proptest::option::of((any::<proptest::sample::Index>(), any::<u8>())),
+        ) {
+            use base64::Engine;
+            use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+            let hex: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
+            for run in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text), hex.to_uppercase(), format!("0x{hex}"), hex] {
+                let mut run = run.into_bytes();
+                if let (Some((at, byte)), false) = (odd, run.is_empty()) {
+                    let at = at.index(run.len());
+                    run[at] = byte;
+                }
+                let mut could = Vec::new();
+                accelerated(Could(&run, &mut could));
+                proptest::prop_assert_eq!(could, [decode::could_be_text(&run)], "{}", String::from_utf8_lossy(&run));
+            }
         }
     }
 }

@@ -192,7 +192,7 @@ pub(super) fn nibble(digit: u8) -> Option<u8> {
 }
 
 /// The four bits of a hex digit.
-const NIBBLES: [u8; 256] = {
+pub(super) const NIBBLES: [u8; 256] = {
     let mut nibbles = [16; 256];
     let mut n = 0;
     while n < 16 {
@@ -355,7 +355,7 @@ impl Hope {
 }
 
 /// The six bits of a character of base64, of either alphabet.
-const SIXTETS: [u8; 256] = {
+pub(super) const SIXTETS: [u8; 256] = {
     let mut sixtets = [64; 256];
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut n = 0;

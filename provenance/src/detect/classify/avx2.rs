@@ -89,7 +89,10 @@ fn half(v: __m256i) -> Half {
         classes: [
             mask(word),
             mask(digit),
-            mask(is(b'0')),
+            mask(or(
+                or(plus, or(is(b'/'), is(b'-'))),
+                or(or(dot, space), or(is(b'('), is(b')'))),
+            )),
             mask(is(b'"')),
             mask(is(b'\\')),
             mask(structure),

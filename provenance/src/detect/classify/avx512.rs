@@ -1,15 +1,17 @@
 //! Vectors of 64 bytes, bytes that choose others, and what masks choose side by side.
 
 use std::arch::x86_64::{
-    _mm_loadu_si128, _mm_maskz_compress_epi16, _mm_storeu_si128, _mm256_set1_epi16, _mm512_add_epi16, _mm512_add_epi32,
-    _mm512_and_si512, _mm512_castsi512_si256, _mm512_cmpeq_epi64_mask, _mm512_cmplt_epu8_mask, _mm512_cvtepu8_epi16,
-    _mm512_cvtepu16_epi64, _mm512_i64gather_epi64, _mm512_loadu_si512, _mm512_mask_add_epi8,
-    _mm512_maskz_compress_epi8, _mm512_maskz_permutex2var_epi8, _mm512_min_epu64, _mm512_movepi8_mask,
-    _mm512_mul_epu32, _mm512_or_si512, _mm512_rolv_epi64, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi64,
-    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi8, _mm512_test_epi8_mask, _mm512_xor_si512,
+    __m512i, _mm_loadu_si128, _mm_maskz_compress_epi16, _mm_storeu_si128, _mm512_add_epi16, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_castsi512_si256, _mm512_cmpeq_epi8_mask, _mm512_cmpeq_epi64_mask, _mm512_cmpge_epu8_mask,
+    _mm512_cmplt_epu8_mask, _mm512_cvtepi16_epi8, _mm512_cvtepu8_epi16, _mm512_cvtepu16_epi64, _mm512_i64gather_epi64,
+    _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_add_epi8, _mm512_maskz_compress_epi8,
+    _mm512_maskz_loadu_epi8, _mm512_maskz_permutex2var_epi8, _mm512_min_epu64, _mm512_movepi8_mask, _mm512_mul_epu32,
+    _mm512_or_si512, _mm512_permutexvar_epi8, _mm512_rolv_epi64, _mm512_set1_epi8, _mm512_set1_epi16,
+    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi8,
+    _mm512_test_epi8_mask, _mm512_xor_si512, _mm512_zextsi256_si512,
 };
 
-use super::{AnchorKey, BLOCK, CLASSES, FOLDED, Job, Masks, Room, STARTS, Unit};
+use super::{AnchorKey, BLOCK, CLASSES, FOLDED, Job, Masks, Room, STARTS, Unit, decode};
 use crate::detect::anchor::SPREAD;
 
 /// Only where the processor has all of it.
@@ -70,6 +72,15 @@ impl Unit for Avx512 {
             known += unsafe { known_of(eight, there, folded, key, &cell, room) };
         }
         known
+    }
+
+    #[inline(always)]
+    fn could_be_text(self, run: &[u8]) -> bool {
+        if run.len() > BLOCK {
+            return decode::could_be_text(run);
+        }
+        // SAFETY: there is a unit, so the processor has these instructions.
+        unsafe { could_be_text(run) }
     }
 }
 
@@ -169,4 +180,107 @@ fn known_of(
     // SAFETY: eight numbers of two bytes; the store needs no alignment.
     unsafe { _mm_storeu_si128(room.as_mut_ptr().cast(), _mm_maskz_compress_epi16(passes, offsets)) };
     passes.count_ones() as usize
+}
+
+/// What a character of hex or base64 stands for; 128 and more for any other.
+const fn digits(of: &[u8; 256], most: u8) -> [u8; 128] {
+    let mut digits = [0x80; 128];
+    let mut n = 0;
+    while n < 128 {
+        if of[n] < most {
+            digits[n] = of[n];
+        }
+        n += 1;
+    }
+    digits
+}
+
+const NIBBLES: [u8; 128] = digits(&decode::NIBBLES, 16);
+const SIXTETS: [u8; 128] = digits(&decode::SIXTETS, 64);
+
+/// Puts the three bytes of each four side by side.
+const TRIPLES: [u8; BLOCK] = {
+    let mut triples = [0; BLOCK];
+    let mut n = 0;
+    while n < 48 {
+        triples[n] = (n / 3 * 4 + 2 - n % 3) as u8;
+        n += 1;
+    }
+    triples
+};
+
+/// Of a run of no more than a block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi2,popcnt")]
+fn could_be_text(run: &[u8]) -> bool {
+    let digits = run.strip_prefix(b"0x").unwrap_or(run);
+    if digits.len() % 2 == 0
+        && let Some(nibbles) = read_digits(digits, &NIBBLES)
+    {
+        let pairs = _mm512_maddubs_epi16(nibbles, _mm512_set1_epi16(0x0110));
+        let bytes = _mm512_zextsi256_si512(_mm512_cvtepi16_epi8(pairs));
+        if is_hopeful(bytes, digits.len() / 2) {
+            return true;
+        }
+    }
+    if run.len() % 4 == 1 {
+        return false;
+    }
+    let Some(sixtets) = read_digits(run, &SIXTETS) else {
+        return false;
+    };
+    let twelves = _mm512_maddubs_epi16(sixtets, _mm512_set1_epi16(0x0140));
+    let threes = _mm512_madd_epi16(twelves, _mm512_set1_epi32(0x0001_1000));
+    // SAFETY: 64 bytes; the load needs no alignment.
+    let triples = unsafe { _mm512_loadu_si512(TRIPLES.as_ptr().cast()) };
+    is_hopeful(_mm512_permutexvar_epi8(triples, threes), run.len() * 3 / 4)
+}
+
+/// What the characters stand for, with zeros behind them; `None` if any stands for nothing.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi2")]
+fn read_digits(run: &[u8], table: &[u8; 128]) -> Option<__m512i> {
+    let there = within(run.len());
+    // SAFETY: no more is loaded than is there, and a table has 128 bytes; the loads need no alignment.
+    let (bytes, low, high) = unsafe {
+        (
+            _mm512_maskz_loadu_epi8(there, run.as_ptr().cast()),
+            _mm512_loadu_si512(table.as_ptr().cast()),
+            _mm512_loadu_si512(table.as_ptr().add(64).cast()),
+        )
+    };
+    let digits = _mm512_maskz_permutex2var_epi8(there, low, bytes, high);
+    (_mm512_movepi8_mask(_mm512_or_si512(digits, bytes)) == 0).then_some(digits)
+}
+
+/// Whether the first so many bytes are text, as far as `decode::Hope` can tell.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,popcnt")]
+fn is_hopeful(bytes: __m512i, count: usize) -> bool {
+    let there = within(count);
+    let at_least = |byte: u8| _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(byte.cast_signed()));
+    let is = |byte: u8| _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(byte.cast_signed()));
+    let high = at_least(0x80) & there;
+    let plain = at_least(b' ') & !at_least(0x7f) | is(b'\t') | is(b'\n') | is(0x0c) | is(b'\r');
+    let control = there & !high & !plain;
+    if (high | control).count_ones() as usize * 4 <= count {
+        return true;
+    }
+    if control.count_ones() as usize * 8 > count {
+        return false;
+    }
+    let begins = at_least(0xc0);
+    let wanted = begins << 1
+        | at_least(0xe0) << 2
+        | at_least(0xf0) << 3
+        | at_least(0xf8) << 4
+        | at_least(0xfc) << 5
+        | at_least(0xfe) << 6
+        | at_least(0xff) << 7;
+    wanted & there == high & !begins
+}
+
+/// A bit for each of the first ones.
+fn within(count: usize) -> u64 {
+    if count < BLOCK { !(!0 << count) } else { !0 }
 }

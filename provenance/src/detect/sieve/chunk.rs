@@ -105,6 +105,12 @@ impl Chunk {
         bits(&self.ends, usize::from(offset) % MOST + 1) | 1 << (LONGEST - 1)
     }
 
+    /// Where words end in a block and the one after it.
+    #[inline(always)]
+    pub(super) fn ends_from(&self, block: usize) -> u128 {
+        pair_of(self.ends[block % CHUNK], self.ends[block % CHUNK + 1])
+    }
+
     /// As [`ends`](Self::ends), of the lengths of short keys.
     #[inline(always)]
     pub(super) fn short_ends(&self, offset: u16) -> u8 {
@@ -120,6 +126,14 @@ impl Chunk {
     #[inline(always)]
     pub(super) fn digits(&self, offset: u16) -> u64 {
         bits(&self.digits, usize::from(offset) % MOST)
+    }
+
+    /// Which bytes from an offset on are digits, or what may stand between two groups of them.
+    #[inline(always)]
+    pub(super) fn apart(&self, offset: u16) -> u64 {
+        let offset = usize::from(offset) % MOST;
+        let (now, next) = self.pair(offset / BLOCK);
+        (pair_of(now.digit | now.apart, next.digit | next.apart) >> (offset % BLOCK)) as u64
     }
 
     /// Which bytes from an offset on are letters or digits.

@@ -61,7 +61,7 @@ impl Sieve<'_> {
         chunk.clear();
         while good && chunk.read(unit, bytes, base) {
             for block in 0..chunk.count {
-                let (opens, closes, fine, words) = self.block(bytes, chunk, block, document, &mut carry, outline);
+                let (opens, closes, fine, words) = self.block(unit, bytes, chunk, block, document, &mut carry, outline);
                 self.gather(unit, chunk, block, words, starts);
                 self.gather_groups(unit, chunk, block, carry.digit, groups);
                 carry.pass(chunk.pair(block).0);
@@ -87,6 +87,7 @@ impl Sieve<'_> {
     #[inline(always)]
     fn block(
         &self,
+        unit: impl Unit,
         bytes: &[u8],
         chunk: &Chunk,
         block: usize,
@@ -189,7 +190,7 @@ impl Sieve<'_> {
                 128 => None,
                 _ => bytes.get(at..at + length as usize),
             };
-            if run.is_none_or(|run| self.run(run, pieces, plus)) {
+            if run.is_none_or(|run| self.run(unit, run, pieces, plus)) {
                 suspects.push(at);
             }
         }
@@ -215,8 +216,9 @@ impl Sieve<'_> {
     }
 
     /// Whether a run of base64 or hex could be a digest, or text when decoded, as a whole or in pieces.
-    fn run(&self, run: &[u8], pieces: bool, plus: bool) -> bool {
-        let could = |run: &[u8]| self.index.digest(run).is_some() || decode::could_be_text(run);
+    #[inline(always)]
+    fn run(&self, unit: impl Unit, run: &[u8], pieces: bool, plus: bool) -> bool {
+        let could = |run: &[u8]| self.index.digest(run).is_some() || unit.could_be_text(run);
         could(run)
             || pieces && decode::pieces(run).any(could)
             || plus

@@ -29,7 +29,7 @@ impl Sieve<'_> {
         digit_before: u64,
         into: &mut Offsets,
     ) {
-        let (now, next) = chunk.pair(block);
+        let (now, _) = chunk.pair(block);
         let mut groups = now.digit & !(now.digit << 1 | digit_before);
         if groups == 0 || self.numbers == 0 && self.phones == 0 && !self.dates {
             return;
@@ -45,18 +45,6 @@ impl Sieve<'_> {
         if !beyond && joined == 0 {
             groups &= !inner;
         }
-        // Up to five digits that are written as numbers are kept were met as a word already, if at all.
-        let digit = pair_of(now.digit, next.digit);
-        let space = pair_of(now.space, next.space);
-        let structure = pair_of(now.structure & !now.open, next.structure & !next.open);
-        let plain = pair_of(now.quote | now.control, next.quote | next.control) | structure & !((digit | space) >> 1);
-        let (mut all, mut alone) = (digit, 0);
-        for length in 1..6 {
-            let more = digit >> length;
-            alone |= all & !more & plain >> length;
-            all &= more;
-        }
-        groups &= !(alone as u64 & !within & !1 & !now.zero);
         into.gather(unit, block, groups);
     }
 
@@ -73,11 +61,83 @@ impl Sieve<'_> {
     ) {
         for offset in groups.get() {
             let at = chunk.at(*offset);
-            if self.group(bytes, at, chunk.digits(*offset), phones) {
+            if self.could_be_group(chunk, *offset) && self.group(bytes, at, chunk.digits(*offset), phones) {
                 pass(at);
             }
         }
         groups.clear();
+    }
+
+    /// `false` for a group of digits that is neither written as other than numbers are kept, nor as dates and phones are: what
+    /// [`group`](Self::group) rules out at first sight, in few steps.
+    #[inline(always)]
+    fn could_be_group(&self, chunk: &Chunk, offset: u16) -> bool {
+        let digits = chunk.digits(offset);
+        let length = digits.trailing_ones();
+        if length > NUMBER as u32 {
+            return true;
+        }
+        let byte = |at: usize| chunk.folded.get(at).copied().unwrap_or_default();
+        let at = usize::from(offset);
+        let end = at + length as usize;
+        let (first, after) = (byte(at), byte(end));
+        let follows = FOLLOWS[usize::from(after)];
+        // From the byte behind the next one on.
+        let behind = digits >> length >> 1;
+        let second = behind.trailing_ones();
+        let before = at.checked_sub(1).map_or(0, byte);
+        let goes_on = FOLLOWS[usize::from(before)] & JOINS != 0 && at >= 2 && byte(at - 2).is_ascii_digit();
+        if self.numbers != 0 && !goes_on {
+            let joined = follows & JOINS != 0 && behind & 1 != 0;
+            let spaced = follows & SPACES != 0 && behind & 3 == 3;
+            let coded = follows & LETTER != 0
+                && (after == b'e' || (chunk.words(offset) >> length).trailing_ones() == 3)
+                || at == 0
+                || FOLLOWS[usize::from(before)] & LETTER != 0;
+            let zeros = first == b'0' && length > 1;
+            if joined && after == b'.' && !coded && !zeros && second < 32 && second != 3 {
+                // As numbers are kept?
+                let last = end + second as usize;
+                let (digit, stop, beyond) = (byte(last), byte(last + 1), byte(last + 2));
+                let stops = match stop {
+                    0 | b'"' | b'}' | b']' | b'\n' => true,
+                    b',' => !beyond.is_ascii_digit() && beyond != b' ',
+                    _ => false,
+                };
+                if digit == b'0' || !stops {
+                    return true;
+                }
+            } else if joined || spaced || coded || zeros {
+                return true;
+            }
+        }
+        if self.dates {
+            let dated = follows & DATES != 0 && (1..=2).contains(&second) && byte(end + 1 + second as usize) == after;
+            let year = behind >> second >> 1;
+            let could = match length {
+                1 | 2 => {
+                    dated && year & 0xf == 0xf
+                        || follows & (DAYS | LETTER) != 0 && {
+                            let next = byte(end + 1);
+                            next.is_ascii_alphabetic() || follows & DAYS != 0 && FOLLOWS[usize::from(next)] & DAYS != 0
+                        }
+                }
+                4 => dated && year & 1 != 0,
+                8 => true,
+                _ => false,
+            };
+            if could {
+                return true;
+            }
+        }
+        if self.phones == 0 {
+            return false;
+        }
+        let trunk = first == b'0' && length > 5;
+        let alone = follows & APART == 0 && length < CODED as u32 && !trunk;
+        let reach = chunk.apart(offset).trailing_ones();
+        let count = (digits & !(!0_u64).checked_shl(reach).unwrap_or(0)).count_ones();
+        !alone && (count >= self.phones.trailing_zeros() || reach == 64)
     }
 
     /// Whether a number, a date or a phone could be known that begins with the group of digits at
@@ -368,6 +428,33 @@ impl Sieve<'_> {
         known(digits) || nationals(digits).any(known)
     }
 }
+
+/// What may follow a group of digits.
+const FOLLOWS: [u8; 256] = {
+    let mut follows = [0; 256];
+    let mut n = 0;
+    while n < 256 {
+        follows[n] = match n as u8 {
+            b'.' => JOINS | DATES | DAYS | APART,
+            b',' => JOINS | DAYS,
+            b'\'' => JOINS,
+            b' ' | b'+' => SPACES | DAYS | APART,
+            b'-' => DATES | DAYS | APART,
+            b'/' => DATES | APART,
+            b'(' | b')' => APART,
+            b'a'..=b'z' | b'A'..=b'Z' => LETTER,
+            _ => 0,
+        };
+        n += 1;
+    }
+    follows
+};
+const JOINS: u8 = 1;
+const SPACES: u8 = 2;
+const LETTER: u8 = 4;
+const DATES: u8 = 8;
+const DAYS: u8 = 16;
+const APART: u8 = 32;
 
 /// Whether the digits from `at` on, with those after the point at `end`, are a number as it is kept.
 fn is_kept(bytes: &[u8], at: usize, end: usize) -> bool {

@@ -18,6 +18,8 @@ pub(super) const SHORT: u64 = 0x7f;
 /// Where the words of a chunk begin that are to be looked at.
 pub(super) struct Starts {
     words: Offsets,
+    /// Those from which on a word ends where a short key does.
+    shorts: Offsets,
     ids: Offsets,
     months: Offsets,
     survivors: Offsets,
@@ -28,6 +30,7 @@ impl Starts {
     pub(super) fn new() -> Self {
         Starts {
             words: Offsets::new(),
+            shorts: Offsets::new(),
             ids: Offsets::new(),
             months: Offsets::new(),
             survivors: Offsets::new(),
@@ -52,6 +55,16 @@ impl Sieve<'_> {
     #[inline(always)]
     pub(super) fn gather(&self, unit: impl Unit, chunk: &Chunk, block: usize, starts: u64, into: &mut Starts) {
         into.words.gather(unit, block, starts);
+        if self.lengths & SHORT != 0 {
+            let ends = chunk.ends_from(block);
+            let mut ending = 0;
+            let mut lengths = self.lengths & SHORT;
+            while lengths != 0 {
+                ending |= ends >> lengths.trailing_zeros() >> 1;
+                lengths &= lengths - 1;
+            }
+            into.shorts.gather(unit, block, starts & ending as u64);
+        }
         if !self.ids && !self.dates {
             return;
         }
@@ -82,6 +95,7 @@ impl Sieve<'_> {
     ) {
         let Starts {
             words,
+            shorts,
             survivors,
             doubts,
             ..
@@ -101,8 +115,8 @@ impl Sieve<'_> {
             }
         }
         self.settle(chunk, doubts, &mut pass);
-        if self.lengths & SHORT != 0 {
-            survivors.choose(words, |offset| {
+        if !shorts.get().is_empty() {
+            survivors.choose(shorts, |offset| {
                 probe.begins(key.begin(chunk.word(offset))) & chunk.short_ends(offset) != 0
             });
             fence(Ordering::Acquire);
@@ -114,6 +128,7 @@ impl Sieve<'_> {
             }
         }
         words.clear();
+        shorts.clear();
         for offset in starts.ids.get() {
             if self.begins_bare(chunk.word(*offset)) && self.bare_id(bytes, chunk, *offset) {
                 pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
