@@ -34,9 +34,9 @@ pub(super) struct Masks {
     pub(super) close: u64,
     /// What base64, hex and their URL-safe kin are written in.
     pub(super) run: u64,
-    /// `%`
-    pub(super) percent: u64,
-    /// `&=`
+    /// `0`
+    pub(super) zero: u64,
+    /// `%&=`
     pub(super) mark: u64,
     /// `+`
     pub(super) plus: u64,
@@ -66,8 +66,8 @@ const CLASSES: [u16; 256] = {
             matches!(byte, b'{' | b'['),
             matches!(byte, b'}' | b']'),
             word || matches!(byte, b'+' | b'/' | b'-' | b'_'),
-            byte == b'%',
-            matches!(byte, b'&' | b'='),
+            byte == b'0',
+            matches!(byte, b'%' | b'&' | b'='),
             byte == b'+',
             byte == b'.',
             byte == b' ',
@@ -99,7 +99,7 @@ impl Masks {
             open: class(6),
             close: class(7),
             run: class(8),
-            percent: class(9),
+            zero: class(9),
             mark: class(10),
             plus: class(11),
             dot: class(12),
@@ -215,6 +215,20 @@ pub(super) trait Unit: Copy {
             }
         }
         known
+    }
+
+    /// The bits of `starts` whose number is that of a bit of `ends` that is in `of` too.
+    #[inline(always)]
+    fn back(self, of: u64, ends: u64, starts: u64) -> u64 {
+        let (mut ends, mut starts, mut back) = (ends, starts, 0);
+        while ends != 0 && starts != 0 {
+            if of >> ends.trailing_zeros() & 1 != 0 {
+                back |= starts & starts.wrapping_neg();
+            }
+            ends &= ends - 1;
+            starts &= starts - 1;
+        }
+        back
     }
 
     /// As [`decode::could_be_text`].
@@ -363,7 +377,7 @@ mod tests {
         |masks| masks.open,
         |masks| masks.close,
         |masks| masks.run,
-        |masks| masks.percent,
+        |masks| masks.zero,
         |masks| masks.mark,
         |masks| masks.plus,
         |masks| masks.dot,

@@ -140,9 +140,10 @@ fn is_soft_break(after: &[u8]) -> bool {
     matches!(after, [b'\n', ..] | [b'\r', b'\n', ..])
 }
 
-/// Whether an entity, or an escape of quoted-printable, may begin with the `&` or `=` at `at`.
+/// Whether an entity or an escape may begin with the `%`, `&` or `=` at `at`.
 pub(super) fn may_decode(bytes: &[u8], at: usize) -> bool {
     match bytes.get(at..).unwrap_or_default() {
+        [b'%', ..] => true,
         [b'&', rest @ ..] => rest.iter().take(10).any(|byte| *byte == b';'),
         [b'=', a, b, ..] => (a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) || a.is_ascii_whitespace(),
         [b'=', b'\n'] => true,
@@ -316,6 +317,11 @@ pub(super) fn could_be_text(run: &[u8]) -> bool {
         (a | b | c | d) < 64 && bytes.iter().take(count).all(|byte| hope.take(*byte))
     };
     quads.iter().all(|quad| take(quad, 3)) && take(&last, rest.len() * 3 / 4)
+}
+
+/// Whether a run is text, decoded in either way.
+pub(super) fn is_text_within(run: &[u8]) -> bool {
+    could_be_text(run) && [hex(run), base64(run)].iter().flatten().any(|decoded| is_text(decoded))
 }
 
 /// Whether bytes could still be text (see [`is_text`]), as they come.

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi8, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256,
-    _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_storeu_si256,
+    _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_storeu_si256, _pdep_u64, _pext_u64,
 };
 
 use super::{BLOCK, Job, Masks, Unit};
@@ -29,6 +29,18 @@ impl Unit for Avx2 {
         // SAFETY: there is a unit, so the processor has AVX2.
         unsafe { read(block, folded) }
     }
+
+    #[inline(always)]
+    fn back(self, of: u64, ends: u64, starts: u64) -> u64 {
+        // SAFETY: there is a unit, so the processor has BMI2.
+        unsafe { back(of, ends, starts) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "bmi2")]
+pub(super) fn back(of: u64, ends: u64, starts: u64) -> u64 {
+    _pdep_u64(_pext_u64(of, ends), starts)
 }
 
 #[inline]
@@ -99,8 +111,8 @@ fn half(v: __m256i) -> Half {
             mask(open),
             mask(close),
             mask(or(word, signs)),
-            mask(is(b'%')),
-            mask(or(is(b'&'), is(b'='))),
+            mask(is(b'0')),
+            mask(or(is(b'%'), or(is(b'&'), is(b'=')))),
             mask(plus),
             mask(dot),
             mask(space),

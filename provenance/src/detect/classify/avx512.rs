@@ -75,6 +75,12 @@ impl Unit for Avx512 {
     }
 
     #[inline(always)]
+    fn back(self, of: u64, ends: u64, starts: u64) -> u64 {
+        // SAFETY: there is a unit, so the processor has BMI2.
+        unsafe { super::avx2::back(of, ends, starts) }
+    }
+
+    #[inline(always)]
     fn could_be_text(self, run: &[u8]) -> bool {
         if run.len() > BLOCK {
             return decode::could_be_text(run);

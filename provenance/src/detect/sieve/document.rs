@@ -139,7 +139,7 @@ impl Sieve<'_> {
 
         let suspects = &mut outline.suspects;
         let double_space = now.space & (now.space << 1 | carry.space);
-        let awkward = inside & (now.high | now.backslash | now.control | now.percent | double_space);
+        let awkward = inside & (now.high | now.backslash | now.control | double_space);
         let mut first = awkward & !(awkward << 1);
         while first != 0 {
             suspects.push(base + first.trailing_zeros() as usize);
@@ -218,7 +218,8 @@ impl Sieve<'_> {
     /// Whether a run of base64 or hex could be a digest, or text when decoded, as a whole or in pieces.
     #[inline(always)]
     fn run(&self, unit: impl Unit, run: &[u8], pieces: bool, plus: bool) -> bool {
-        let could = |run: &[u8]| self.index.digest(run).is_some() || unit.could_be_text(run);
+        let could =
+            |run: &[u8]| self.index.digest(run).is_some() || unit.could_be_text(run) && decode::is_text_within(run);
         could(run)
             || pieces && decode::pieces(run).any(could)
             || plus

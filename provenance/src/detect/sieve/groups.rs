@@ -2,9 +2,9 @@
 
 use super::Sieve;
 use super::chunk::{Chunk, Offsets, byte_at, pair_of, word_at};
-use super::starts::month;
+use super::starts::{is_month, month};
 use crate::detect::anchor::{length_bit, lower};
-use crate::detect::classify::Unit;
+use crate::detect::classify::{Masks, Unit};
 use crate::detect::entry::nationals;
 use crate::vocabulary::canonical::number;
 
@@ -41,11 +41,54 @@ impl Sieve<'_> {
         let coded = letter << 1 & letter << 2 & letter << 3 & !(now.word << 4) | 0xf;
         let inner = groups & within & !coded;
         let (ends, beyond) = now.digit.overflowing_add(inner);
-        let joined = ends & !now.digit & !now.word & (now.word >> 1 | 1 << 63);
+        let apart = now.word | now.quote | now.joint & !now.dot;
+        let joined = ends & !apart & (now.digit >> 1 | 1 << 63);
         if !beyond && joined == 0 {
             groups &= !inner;
         }
-        into.gather(unit, block, groups);
+        into.gather(unit, block, groups & !self.plain(unit, chunk, block, digit_before));
+    }
+
+    /// The groups of digits that are written as numbers are kept and that end in their block: they were met as words already,
+    /// if at all, and are no part of a date or a phone.
+    #[inline(always)]
+    fn plain(&self, unit: impl Unit, chunk: &Chunk, block: usize, digit_before: u64) -> u64 {
+        let (now, next) = chunk.pair(block);
+        let after = |now: u64, next: u64| now >> 1 | next << 63;
+        let behind = now.digit << 1 | digit_before;
+        let groups = now.digit & !behind;
+        // The first is that of a group that began before.
+        let ends = !now.digit & behind;
+        let ends = if digit_before == 0 {
+            ends
+        } else {
+            ends & ends.wrapping_sub(1)
+        };
+        let back = |of| unit.back(of, ends, groups);
+
+        let two = now.digit & now.digit >> 1;
+        let three = two & now.digit >> 2;
+        let four = two & two >> 2;
+        let eight = four & four >> 4;
+        let letter = now.word & !now.digit;
+        let comma = now.structure & !(now.open | now.close | now.joint);
+        let quiet = |masks: &Masks| masks.quote | masks.structure | masks.control;
+        let stop = quiet(now) & !comma | comma & after(quiet(now), quiet(next));
+        let stops = back(stop) | back(comma & after(letter, next.word & !next.digit)) & three;
+        // Zeros before a number are left out of it.
+        let zeros = now.zero & if self.numbers.trailing_zeros() < 4 { two } else { four };
+        let odd = eight | zeros | letter << 1 | 1;
+
+        let fraction = back(stop & !(now.zero << 1)) & !eight & !(three & !four);
+        let pointed = back(now.dot & fraction >> 1);
+        let mut apart = now.digit | now.apart;
+        let phones = self.phones.trailing_zeros();
+        for (shift, fewest) in [(1, 2), (2, 4), (4, 8)] {
+            if phones >= fewest {
+                apart &= apart >> shift;
+            }
+        }
+        (stops | pointed & !apart & !(now.zero & two)) & !odd
     }
 
     /// Passes on the groups of digits at which a number, a date or a phone could be known. `phones` is where the groups
@@ -90,12 +133,15 @@ impl Sieve<'_> {
         if self.numbers != 0 && !goes_on {
             let joined = follows & JOINS != 0 && behind & 1 != 0;
             let spaced = follows & SPACES != 0 && behind & 3 == 3;
+            let letters = |from: usize| (from..from + 3).all(|at| byte(at).is_ascii_alphabetic());
             let coded = follows & LETTER != 0
-                && (after == b'e' || (chunk.words(offset) >> length).trailing_ones() == 3)
-                || at == 0
-                || FOLLOWS[usize::from(before)] & LETTER != 0;
-            let zeros = first == b'0' && length > 1;
-            if joined && after == b'.' && !coded && !zeros && second < 32 && second != 3 {
+                && (after == b'e' || letters(end) && !byte(end + 3).is_ascii_alphanumeric())
+                || at < 4
+                || FOLLOWS[usize::from(before)] & LETTER != 0
+                    && (joined || letters(at - 3) && !byte(at - 4).is_ascii_alphanumeric());
+            let zeros = first == b'0' && length > self.numbers.trailing_zeros() + 1;
+            let padded = first == b'0' && length > 1;
+            if joined && after == b'.' && !coded && !padded && second < 32 && second != 3 {
                 // As numbers are kept?
                 let last = end + second as usize;
                 let (digit, stop, beyond) = (byte(last), byte(last + 1), byte(last + 2));
@@ -117,10 +163,10 @@ impl Sieve<'_> {
             let could = match length {
                 1 | 2 => {
                     dated && year & 0xf == 0xf
-                        || follows & (DAYS | LETTER) != 0 && {
-                            let next = byte(end + 1);
-                            next.is_ascii_alphabetic() || follows & DAYS != 0 && FOLLOWS[usize::from(next)] & DAYS != 0
-                        }
+                        || follows & LETTER != 0 && is_day_written(chunk.word(end as u16), true)
+                        || follows & DAYS != 0
+                            && (FOLLOWS[usize::from(byte(end + 1))] & DAYS != 0
+                                || is_day_written(chunk.word(end as u16 + 1), false))
                 }
                 4 => dated && year & 1 != 0,
                 8 => true,
@@ -520,6 +566,14 @@ fn iso(year: &[u8], month: [u8; 2], day: [u8; 2]) -> [u8; 8] {
     let digits = year.iter().chain(&month).chain(&day);
     date.iter_mut().zip(digits).for_each(|(to, from)| *to = *from);
     date
+}
+
+/// Whether a folded word that follows a day begins as a month's name, or as what may stand between.
+#[inline(always)]
+fn is_day_written(word: u64, joined: bool) -> bool {
+    let letters = word as u16;
+    let is = |word: &[u8; 2]| letters == u16::from_le_bytes(*word);
+    is_month(word) || is(b"of") || joined && (is(b"st") || is(b"nd") || is(b"rd") || is(b"th"))
 }
 
 /// Whether a month's name follows the digits of a day that end here.
