@@ -144,7 +144,7 @@ fn allowed(level: Level) -> bool {
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 64;
 /// Blocks that are looked at together.
-pub(super) const CHUNK: usize = 8;
+pub(super) const CHUNK: usize = 32;
 /// Most starts of anything in a chunk: no two of them stand side by side.
 pub(super) const STARTS: usize = CHUNK * BLOCK / 2;
 /// Folded bytes of a chunk: with the block that follows, and with zeros, so that words may be read at its end.

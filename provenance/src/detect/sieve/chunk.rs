@@ -40,6 +40,11 @@ impl Chunk {
         }
     }
 
+    /// Forgets what was read.
+    pub(super) fn wipe(&mut self) {
+        self.folded.fill(0);
+    }
+
     /// Of no text.
     pub(super) fn clear(&mut self) {
         self.count = 0;

@@ -10,6 +10,7 @@ mod document;
 mod groups;
 mod starts;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 pub(super) use self::chunk::runs;
@@ -43,6 +44,21 @@ pub(super) struct Sieve<'d> {
     /// Lets all pass: what a scan without a sieve finds, for comparison.
     #[cfg(test)]
     pub(super) open: bool,
+}
+
+thread_local! {
+    /// That of the last scan of a thread: to make it anew takes longer than a short scan.
+    static MEMORY: Cell<Option<Box<Memory>>> = const { Cell::new(None) };
+}
+
+impl Drop for Sieve<'_> {
+    fn drop(&mut self) {
+        if let Some(mut memory) = self.memory.take() {
+            memory.chunk.wipe();
+            // Where the thread ends there is no place for it any more.
+            let _ = MEMORY.try_with(|kept| kept.set(Some(memory)));
+        }
+    }
 }
 
 /// Where a chunk is looked at.
@@ -108,7 +124,8 @@ impl<'d> Sieve<'d> {
     }
 
     fn memory(&mut self) -> Box<Memory> {
-        self.memory.take().unwrap_or_else(|| {
+        let kept = || MEMORY.try_with(Cell::take).ok().flatten();
+        self.memory.take().or_else(kept).unwrap_or_else(|| {
             Box::new(Memory {
                 chunk: Chunk::new(),
                 starts: Starts::new(),
