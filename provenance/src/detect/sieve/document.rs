@@ -63,7 +63,7 @@ impl Sieve<'_> {
             for block in 0..chunk.count {
                 let (opens, closes, fine, words) = self.block(unit, bytes, chunk, block, document, &mut carry, outline);
                 self.gather(unit, chunk, block, words, starts);
-                self.gather_groups(unit, chunk, block, carry.digit, groups);
+                self.gather_groups(unit, chunk, block, &carry, groups);
                 carry.pass(chunk.pair(block).0);
                 // Whatever their order.
                 let deepest = open + opens.count_ones() as usize;

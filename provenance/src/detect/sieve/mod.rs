@@ -14,9 +14,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 pub(super) use self::chunk::runs;
-use self::chunk::{Chunk, Offsets, long, pair_of};
+use self::chunk::{Chunk, long, pair_of};
 use self::document::DocumentJob;
 pub(super) use self::document::Outline;
+use self::groups::Groups;
 use self::starts::{SHORT, Starts, TINY, month};
 use super::anchor::{ANCHOR, AnchorKey, length_bit};
 use super::classify::{BLOCK, Job, Masks, Unit, accelerated};
@@ -65,7 +66,7 @@ impl Drop for Sieve<'_> {
 struct Memory {
     chunk: Chunk,
     starts: Starts,
-    groups: Offsets,
+    groups: Groups,
 }
 
 /// What one block hands to the next.
@@ -129,7 +130,7 @@ impl<'d> Sieve<'d> {
             Box::new(Memory {
                 chunk: Chunk::new(),
                 starts: Starts::new(),
-                groups: Offsets::new(),
+                groups: Groups::new(),
             })
         })
     }
@@ -198,7 +199,7 @@ impl<'d> Sieve<'d> {
                     }
                 }
                 self.gather(unit, chunk, block, begins & !near_high, starts);
-                self.gather_groups(unit, chunk, block, carry.digit, groups);
+                self.gather_groups(unit, chunk, block, &carry, groups);
                 runs |= long(pair_of(now.run, next.run)) as u64;
                 carry.pass(now);
             }

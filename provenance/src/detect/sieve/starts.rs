@@ -290,7 +290,7 @@ pub(super) fn month(bytes: &[u8], at: usize) -> bool {
 
 /// Whether a folded word begins as a month's name.
 #[inline(always)]
-pub(super) fn is_month(word: u64) -> bool {
+fn is_month(word: u64) -> bool {
     let letters = word as u32 & 0xff_ffff;
     MONTHS[(letters.wrapping_mul(MONTHS_BY) >> 28) as usize] == letters
 }
