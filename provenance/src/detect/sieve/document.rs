@@ -10,7 +10,7 @@ use crate::detect::decode;
 /// What [`Sieve::json`](super::Sieve::json) makes out in a document.
 #[derive(Default)]
 pub(in crate::detect) struct Outline {
-    /// Bits of the bytes that are structure or open a string, by block.
+    /// Bits of the bytes that are structure or open a string, but right behind a colon, by block.
     pub(in crate::detect) events: Vec<u64>,
     /// Offsets at which something could be met, ascending.
     pub(in crate::detect) suspects: Vec<usize>,
@@ -107,7 +107,9 @@ impl Sieve<'_> {
         let there = if length < BLOCK { !(!0 << length) } else { !0 };
         let inside = string & !quotes & there;
         let structure = now.structure & !string;
-        outline.events.push(structure | opening);
+        // A value's quote says no more than the colon before it.
+        let colon = now.structure & now.joint;
+        outline.events.push(structure | opening & !(colon << 1));
 
         let after_word = now.word << 1 | carry.word;
         let starts = now.word & !after_word;

@@ -85,7 +85,7 @@ impl Sieve<'_> {
             let spaces = (now.space | now.plus) & one & two;
             // Zeros before a number are left out of it.
             let zeros = now.zero
-                & if self.numbers.trailing_zeros() < 4 {
+                & if self.numbers.trailing_zeros() < 2 {
                     pairs
                 } else {
                     fours
@@ -117,8 +117,9 @@ impl Sieve<'_> {
             let next_gaps = next.structure | next.joint & next.apart;
             let named =
                 gaps & after(letter | gaps, next_letter | next_gaps, 1) | letter & after(letter, next_letter, 1);
-            let written =
-                back(parted) & (fours | !(pairs & now.digit >> 2)) | back(named) & !(pairs & now.digit >> 2) | eights;
+            let written = back(parted) & (fours | !(pairs & now.digit >> 2))
+                | back(named) & !(pairs & now.digit >> 2)
+                | eights & !(now.digit >> 8);
             into.dates.gather(unit, block, first & (written | unknown));
         }
         if self.phones != 0 {

@@ -77,8 +77,13 @@ impl Sieve<'_> {
             // Eight letters or digits, with no more than one separator between two of them.
             let word = pair_of(now.word, next.word);
             let stop = !word & !(pair_of(now.joint, next.joint) & word >> 1);
-            into.ids
-                .gather(unit, block, near & !soon(stop as u64, (stop >> 64) as u64));
+            // What has no separator among the first eight begins as other text does.
+            let mut whole = word;
+            for shift in [1, 2, 4] {
+                whole &= whole >> shift;
+            }
+            let stops = soon(stop as u64, (stop >> 64) as u64);
+            into.ids.gather(unit, block, near & !(whole as u64) & !stops);
         }
     }
 
@@ -107,7 +112,7 @@ impl Sieve<'_> {
             self.filter.prefetch_lengths(key.hash(chunk.word(*offset)));
         }
         for offset in survivors.get() {
-            if self.long(bytes, chunk, *offset, doubts) {
+            if self.long(bytes, chunk, *offset, doubts) || self.ids && self.id(bytes, chunk, *offset) {
                 pass(chunk.at(*offset), chunk.is_digit(*offset), length_bit(LONGEST));
             }
             if doubts.count > DOUBTS - LONGEST {
@@ -130,7 +135,7 @@ impl Sieve<'_> {
         words.clear();
         shorts.clear();
         for offset in starts.ids.get() {
-            if self.begins_bare(chunk.word(*offset)) && self.bare_id(bytes, chunk, *offset) {
+            if self.id(bytes, chunk, *offset) {
                 pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
             }
         }
@@ -207,6 +212,11 @@ impl Sieve<'_> {
         let ends = chunk.ends(offset);
         let begins = || u64::from(self.filter.begins(self.key, spaced)) & ends & SHORT;
         spaced != word && (self.filter.get(self.key.hash(spaced)) & ends & !SHORT != 0 || begins() != 0)
+    }
+
+    #[inline(always)]
+    fn id(&self, bytes: &[u8], chunk: &Chunk, offset: u16) -> bool {
+        self.begins_bare(chunk.word(offset)) && self.bare_id(bytes, chunk, offset)
     }
 
     /// Whether an id begins with the first two letters or digits of this folded word.
