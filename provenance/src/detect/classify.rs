@@ -231,6 +231,19 @@ pub(super) trait Unit: Copy {
         back
     }
 
+    /// The first eight of these bits, or as many as there are, and the bytes in their places side by side.
+    #[inline(always)]
+    fn eight(self, bits: u16, bytes: u128) -> (u16, u64) {
+        let (mut rest, mut eight) = (bits, 0);
+        for place in 0..8 {
+            if rest != 0 {
+                eight |= u64::from((bytes >> (8 * rest.trailing_zeros())) as u8) << (8 * place);
+                rest &= rest - 1;
+            }
+        }
+        (bits & !rest, eight)
+    }
+
     /// As [`decode::could_be_text`].
     #[inline(always)]
     fn could_be_text(self, run: &[u8]) -> bool {

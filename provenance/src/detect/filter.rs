@@ -94,6 +94,12 @@ impl Filter {
         self.lengths.load(Ordering::Acquire)
     }
 
+    /// Asks the processor for what [`get`](Self::get) looks at first.
+    #[inline(always)]
+    pub(super) fn prefetch_anchor(&self, hash: u32) {
+        self.anchors.prefetch(hash);
+    }
+
     /// Asks the processor for what [`get`](Self::get) looks at last.
     #[inline(always)]
     pub(super) fn prefetch_lengths(&self, hash: u32) {

@@ -35,6 +35,12 @@ impl Unit for Avx2 {
         // SAFETY: there is a unit, so the processor has BMI2.
         unsafe { back(of, ends, starts) }
     }
+
+    #[inline(always)]
+    fn eight(self, bits: u16, bytes: u128) -> (u16, u64) {
+        // SAFETY: there is a unit, so the processor has BMI2.
+        unsafe { eight(bits, bytes) }
+    }
 }
 
 #[inline]
@@ -65,6 +71,18 @@ fn read(block: &[u8; BLOCK], folded: &mut [u8; BLOCK]) -> Masks {
     Masks::of(join(a.high, b.high), |class| {
         join(a.classes[class as usize], b.classes[class as usize])
     })
+}
+
+#[inline]
+#[target_feature(enable = "bmi2,popcnt")]
+pub(super) fn eight(bits: u16, bytes: u128) -> (u16, u64) {
+    let chosen = _pdep_u64(0xff, u64::from(bits));
+    // A byte of ones for each bit.
+    let whole = |bits: u64| _pdep_u64(bits, 0x0101_0101_0101_0101) * 0xff;
+    let low = _pext_u64(bytes as u64, whole(chosen & 0xff));
+    let high = _pext_u64((bytes >> 64) as u64, whole(chosen >> 8));
+    let room = 8 * (chosen & 0xff).count_ones();
+    (chosen as u16, low | high.checked_shl(room).unwrap_or(0))
 }
 
 struct Half {

@@ -81,6 +81,12 @@ impl Unit for Avx512 {
     }
 
     #[inline(always)]
+    fn eight(self, bits: u16, bytes: u128) -> (u16, u64) {
+        // SAFETY: there is a unit, so the processor has BMI2.
+        unsafe { super::avx2::eight(bits, bytes) }
+    }
+
+    #[inline(always)]
     fn could_be_text(self, run: &[u8]) -> bool {
         if run.len() > BLOCK {
             return decode::could_be_text(run);

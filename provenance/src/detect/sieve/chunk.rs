@@ -141,6 +141,14 @@ impl Chunk {
         (pair_of(now.digit | now.apart, next.digit | next.apart) >> (offset % BLOCK)) as u64
     }
 
+    /// Which bytes from an offset on may stand between two groups of an id.
+    #[inline(always)]
+    pub(super) fn joints(&self, offset: u16) -> u64 {
+        let offset = usize::from(offset) % MOST;
+        let (now, next) = self.pair(offset / BLOCK);
+        (pair_of(now.joint, next.joint) >> (offset % BLOCK)) as u64
+    }
+
     /// Which bytes from an offset on are letters or digits.
     #[inline(always)]
     pub(super) fn words(&self, offset: u16) -> u64 {

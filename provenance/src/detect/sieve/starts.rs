@@ -6,7 +6,7 @@ use super::Sieve;
 use super::chunk::{Chunk, Offsets, near, pair_of, soon, word_at};
 use crate::detect::anchor::{ANCHOR, LONGEST, length_bit, lower, short};
 use crate::detect::classify::Unit;
-use crate::detect::entry::{BARE, is_separator};
+use crate::detect::entry::BARE;
 use crate::detect::filter::BARE_BIT;
 use crate::detect::words::Bare;
 
@@ -43,6 +43,8 @@ impl Starts {
 }
 
 const DOUBTS: usize = 128;
+/// Ids that are fetched together.
+const IDS: usize = 32;
 
 /// Offsets and lengths of what begins like something known, with the hash of all of it.
 struct Doubts {
@@ -112,7 +114,7 @@ impl Sieve<'_> {
             self.filter.prefetch_lengths(key.hash(chunk.word(*offset)));
         }
         for offset in survivors.get() {
-            if self.long(bytes, chunk, *offset, doubts) || self.ids && self.id(bytes, chunk, *offset) {
+            if self.long(bytes, chunk, *offset, doubts) || self.ids && self.id(unit, bytes, chunk, *offset) {
                 pass(chunk.at(*offset), chunk.is_digit(*offset), length_bit(LONGEST));
             }
             if doubts.count > DOUBTS - LONGEST {
@@ -134,9 +136,20 @@ impl Sieve<'_> {
         }
         words.clear();
         shorts.clear();
-        for offset in starts.ids.get() {
-            if self.id(bytes, chunk, *offset) {
-                pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
+        // Those that may begin an id are fetched before any is looked at.
+        for offsets in starts.ids.get().chunks(IDS) {
+            let (mut likely, mut count) = ([(0, 0); IDS], 0);
+            for offset in offsets {
+                if let Some(hash) = self.begins_id(unit, chunk, *offset) {
+                    self.filter.prefetch_anchor(hash);
+                    likely[count % IDS] = (*offset, hash);
+                    count += 1;
+                }
+            }
+            for (offset, hash) in likely.iter().take(count) {
+                if self.is_id(bytes, chunk.at(*offset), *hash) {
+                    pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
+                }
             }
         }
         starts.ids.clear();
@@ -178,8 +191,8 @@ impl Sieve<'_> {
         while lengths != 0 {
             let length = lengths.trailing_zeros() as usize + 1;
             lengths &= lengths - 1;
-            if let Some(text) = bytes.get(at..at + length) {
-                let whole = self.key.whole(text);
+            if at + length <= bytes.len() {
+                let whole = self.key.whole_of(length, |at| chunk.word(offset + at as u16));
                 self.filter.prefetch_whole(whole);
                 doubts.all[doubts.count % DOUBTS] = (offset, length as u8, whole);
                 doubts.count += 1;
@@ -214,48 +227,33 @@ impl Sieve<'_> {
         spaced != word && (self.filter.get(self.key.hash(spaced)) & ends & !SHORT != 0 || begins() != 0)
     }
 
-    #[inline(always)]
-    fn id(&self, bytes: &[u8], chunk: &Chunk, offset: u16) -> bool {
-        self.begins_bare(chunk.word(offset)) && self.bare_id(bytes, chunk, offset)
-    }
-
-    /// Whether an id begins with the first two letters or digits of this folded word.
-    #[inline(always)]
-    fn begins_bare(&self, word: u64) -> bool {
-        let second = (word >> 8) as u8;
-        let second = if second.is_ascii_alphanumeric() {
-            second
-        } else {
-            (word >> 16) as u8
-        };
-        self.filter.begins(self.key, word & 0xff | u64::from(second) << 8) & BARE_BIT != 0
-    }
-
     /// Whether an id could begin here, with or without separators.
-    #[inline(never)]
-    fn bare_id(&self, bytes: &[u8], chunk: &Chunk, offset: u16) -> bool {
-        // Its first eight letters and digits, between which single separators may stand.
+    #[inline(always)]
+    fn id(&self, unit: impl Unit, bytes: &[u8], chunk: &Chunk, offset: u16) -> bool {
+        let hash = self.begins_id(unit, chunk, offset);
+        hash.is_some_and(|hash| self.is_id(bytes, chunk.at(offset), hash))
+    }
+
+    /// The hash of the first eight letters and digits, between which single separators may stand, if an id begins with the
+    /// first two of them, and one of them is a digit.
+    #[inline(always)]
+    fn begins_id(&self, unit: impl Unit, chunk: &Chunk, offset: u16) -> Option<u32> {
         let words = chunk.words(offset);
-        let mut first = chunk.word(offset);
-        let mut end = words.trailing_ones();
-        let mut count = end;
-        while count < ANCHOR as u32 {
-            let separator = chunk.word(offset + end as u16) as u8;
-            let more = (words >> 1 >> end).trailing_ones();
-            if more == 0 || !(is_separator(separator) || separator == b'+') {
-                return false;
-            }
-            let after = chunk.word(offset + end as u16 + 1);
-            first = first & !(!0 << (8 * count)) | after << (8 * count);
-            count += more;
-            end += 1 + more;
-        }
-        if chunk.digits(offset) & !(!0 << end.min(63)) == 0 {
-            return false;
-        }
-        match self.filter.get(self.key.hash(first)) & !SHORT {
+        let sixteen = u128::from(chunk.word(offset)) | u128::from(chunk.word(offset + 8)) << 64;
+        let (chosen, first) = unit.eight(words as u16, sixteen);
+        let chosen = u64::from(chosen);
+        let gaps = !words & (!0_u64).checked_shr(chosen.leading_zeros()).unwrap_or(0);
+        let separate = gaps & (gaps >> 1 | !chunk.joints(offset)) == 0;
+        let digit = chosen & chunk.digits(offset) != 0;
+        let begins = self.filter.begins(self.key, first) & BARE_BIT != 0;
+        (separate & digit & begins & (chosen.count_ones() == ANCHOR as u32)).then(|| self.key.hash(first))
+    }
+
+    #[inline(always)]
+    fn is_id(&self, bytes: &[u8], at: usize, hash: u32) -> bool {
+        match self.filter.get(hash) & !SHORT {
             0 => false,
-            lengths => self.whole_id(bytes.get(chunk.at(offset)..).unwrap_or_default(), lengths),
+            lengths => self.whole_id(bytes.get(at..).unwrap_or_default(), lengths),
         }
     }
 
