@@ -1,7 +1,7 @@
 //! A JSON document as it stands, or a leaf: its structure, and where in it something could be met.
 
 use super::Sieve;
-use super::chunk::{Chunk, byte_at, escaped, long, pair_of, prefix_xor};
+use super::chunk::{Chunk, byte_at, escaped, long, pair_of, prefix_xor, soon};
 use super::starts::TINY;
 use super::{Carry, Memory};
 use crate::detect::classify::{BLOCK, Job, Unit};
@@ -62,7 +62,10 @@ impl Sieve<'_> {
         while good && chunk.read(unit, bytes, base) {
             for block in 0..chunk.count {
                 let (opens, closes, fine, words) = self.block(unit, bytes, chunk, block, document, &mut carry, outline);
-                self.gather(unit, chunk, block, words, starts);
+                // Nothing goes beyond its string: what has a quote in it has a backslash too, and is looked at for that.
+                let (now, next) = chunk.pair(block);
+                let cramped = document & soon(now.quote, next.quote);
+                self.gather(unit, chunk, block, words, cramped, starts);
                 self.gather_groups(unit, chunk, block, &carry, groups);
                 carry.pass(chunk.pair(block).0);
                 // Whatever their order.

@@ -198,7 +198,7 @@ impl<'d> Sieve<'d> {
                         digits.push(at);
                     }
                 }
-                self.gather(unit, chunk, block, begins & !near_high, starts);
+                self.gather(unit, chunk, block, begins & !near_high, 0, starts);
                 self.gather_groups(unit, chunk, block, &carry, groups);
                 runs |= long(pair_of(now.run, next.run)) as u64;
                 carry.pass(now);

@@ -53,10 +53,18 @@ struct Doubts {
 }
 
 impl Sieve<'_> {
-    /// Gathers the starts of a block.
+    /// Gathers the starts of a block. At those that are `cramped` nothing of eight bytes or more can begin.
     #[inline(always)]
-    pub(super) fn gather(&self, unit: impl Unit, chunk: &Chunk, block: usize, starts: u64, into: &mut Starts) {
-        into.words.gather(unit, block, starts);
+    pub(super) fn gather(
+        &self,
+        unit: impl Unit,
+        chunk: &Chunk,
+        block: usize,
+        starts: u64,
+        cramped: u64,
+        into: &mut Starts,
+    ) {
+        into.words.gather(unit, block, starts & !cramped);
         if self.lengths & SHORT != 0 {
             let ends = chunk.ends_from(block);
             let mut ending = 0;
