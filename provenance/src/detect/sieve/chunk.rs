@@ -112,8 +112,8 @@ impl Chunk {
 
     /// Where words end in a block and the one after it.
     #[inline(always)]
-    pub(super) fn ends_from(&self, block: usize) -> u128 {
-        pair_of(self.ends[block % CHUNK], self.ends[block % CHUNK + 1])
+    pub(super) fn ends_from(&self, block: usize) -> (u64, u64) {
+        (self.ends[block % CHUNK], self.ends[block % CHUNK + 1])
     }
 
     /// As [`ends`](Self::ends), of the lengths of short keys.

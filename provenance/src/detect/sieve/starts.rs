@@ -5,7 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 use super::Sieve;
 use super::chunk::{Chunk, Offsets, near, pair_of, soon, word_at};
 use crate::detect::anchor::{ANCHOR, LONGEST, length_bit, lower, short};
-use crate::detect::classify::Unit;
+use crate::detect::classify::{BLOCK, Unit};
 use crate::detect::entry::BARE;
 use crate::detect::filter::BARE_BIT;
 use crate::detect::words::Bare;
@@ -66,14 +66,15 @@ impl Sieve<'_> {
     ) {
         into.words.gather(unit, block, starts & !cramped);
         if self.lengths & SHORT != 0 {
-            let ends = chunk.ends_from(block);
+            let (now, next) = chunk.ends_from(block);
             let mut ending = 0;
             let mut lengths = self.lengths & SHORT;
             while lengths != 0 {
-                ending |= ends >> lengths.trailing_zeros() >> 1;
+                let length = lengths.trailing_zeros() + 1;
                 lengths &= lengths - 1;
+                ending |= now >> length | next << (BLOCK as u32 - length);
             }
-            into.shorts.gather(unit, block, starts & ending as u64);
+            into.shorts.gather(unit, block, starts & ending);
         }
         if !self.ids && !self.dates {
             return;
@@ -92,7 +93,8 @@ impl Sieve<'_> {
             for shift in [1, 2, 4] {
                 whole &= whole >> shift;
             }
-            let stops = soon(stop as u64, (stop >> 64) as u64);
+            // With a separator, eight take nine bytes.
+            let stops = soon(stop as u64, (stop >> 64) as u64) | (stop >> ANCHOR) as u64;
             into.ids.gather(unit, block, near & !(whole as u64) & !stops);
         }
     }
