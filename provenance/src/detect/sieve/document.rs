@@ -49,11 +49,11 @@ impl Sieve<'_> {
         let Memory { chunk, starts, groups } = memory;
         let mut carry = Carry::default();
         // A leaf is one string, and has no quotes.
-        let document = match depth {
+        carry.document = match depth {
             Some(_) => !0,
             None => 0,
         };
-        carry.string = !document;
+        carry.string = !carry.document;
         let depth = depth.unwrap_or(0);
         let mut open = 0_usize;
         let mut base = 0;
@@ -61,10 +61,10 @@ impl Sieve<'_> {
         chunk.clear();
         while good && chunk.read(unit, bytes, base) {
             for block in 0..chunk.count {
-                let (opens, closes, fine, words) = self.block(unit, bytes, chunk, block, document, &mut carry, outline);
+                let (opens, closes, fine, words) = self.block(unit, bytes, chunk, block, &mut carry, outline);
                 // Nothing goes beyond its string: what has a quote in it has a backslash too, and is looked at for that.
                 let (now, next) = chunk.pair(block);
-                let cramped = document & soon(now.quote, next.quote);
+                let cramped = carry.document & soon(now.quote, next.quote);
                 self.gather(unit, chunk, block, words, cramped, starts);
                 self.gather_groups(unit, chunk, block, &carry, groups);
                 carry.pass(chunk.pair(block).0);
@@ -83,7 +83,7 @@ impl Sieve<'_> {
             self.months(bytes, chunk, starts, |at| suspects.push(at));
             self.groups_of(bytes, chunk, groups, &mut carry.phones, |at| suspects.push(at));
         }
-        good && carry.string == !document && open == 0
+        good && carry.string == !carry.document && open == 0
     }
 
     /// The brackets that open and close, whether all is as it should be, and the starts of words.
@@ -94,13 +94,12 @@ impl Sieve<'_> {
         bytes: &[u8],
         chunk: &Chunk,
         block: usize,
-        document: u64,
         carry: &mut Carry,
         outline: &mut Outline,
     ) -> (u64, u64, bool, u64) {
         let (now, next) = chunk.pair(block);
         let base = chunk.base + block * BLOCK;
-        let quotes = document & now.quote & !escaped(now.backslash, &mut carry.escaped);
+        let quotes = carry.document & now.quote & !escaped(now.backslash, &mut carry.escaped);
         // From each opening quote to before its closing one.
         let string = prefix_xor(quotes) ^ carry.string;
         let opening = quotes & string;

@@ -2,7 +2,7 @@
 //! most texts hold nothing, and must cost next to nothing.
 //!
 //! What the sieve lets pass is looked at by the exact rules of `words` and `digits`; what they
-//! would find it never holds back. Bytes are read in chunks of a few blocks: masks first, then the starts of words
+//! would find it never holds back. Bytes are read in chunks of 2 KB: masks first, then the starts of words
 //! and groups of digits that masks do not rule out, then what filters say of each of them.
 
 mod chunk;
@@ -77,6 +77,8 @@ struct Carry {
     high: u64,
     run: u64,
     space: u64,
+    /// All ones in a document, which has strings.
+    document: u64,
     /// All ones within a string.
     string: u64,
     escaped: u64,
