@@ -226,7 +226,7 @@ const TRIPLES: [u8; BLOCK] = {
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi2,popcnt")]
 fn could_be_text(run: &[u8]) -> bool {
     let digits = run.strip_prefix(b"0x").unwrap_or(run);
-    if digits.len() % 2 == 0
+    if digits.len().is_multiple_of(2)
         && let Some(nibbles) = read_digits(digits, &NIBBLES)
     {
         let pairs = _mm512_maddubs_epi16(nibbles, _mm512_set1_epi16(0x0110));

@@ -60,11 +60,7 @@ impl Sieve<'_> {
             _ => 1_u64.rotate_right(1 + groups.leading_zeros()),
         };
 
-        let (one, two, three) = (
-            after(now.digit, next.digit, 1),
-            after(now.digit, next.digit, 2),
-            after(now.digit, next.digit, 3),
-        );
+        let (one, two) = (after(now.digit, next.digit, 1), after(now.digit, next.digit, 2));
         let pairs = now.digit & now.digit >> 1;
         let fours = pairs & pairs >> 2;
         let eights = fours & fours >> 4;
