@@ -27,7 +27,7 @@ pub(super) const BARE: u16 = 1 << 12;
 /// is looked up by SipHash.
 #[derive(Clone, Copy)]
 pub(super) struct AnchorKey {
-    add: u64,
+    pub(super) add: u64,
     multiply: u64,
 }
 
@@ -53,17 +53,30 @@ impl AnchorKey {
     /// A keyed hash of all bytes of a folded text; that of a text of ASCII in another case is the same.
     #[inline]
     pub(super) fn whole(self, bytes: &[u8]) -> u32 {
-        let mut state = self.multiply ^ bytes.len() as u64;
-        let (words, rest) = bytes.as_chunks::<8>();
-        let mut take = |word: u64| {
-            let product = u128::from(lower(word) ^ self.add ^ state) * u128::from(self.multiply);
+        self.whole_of(bytes.len(), |at| {
+            let rest = bytes.get(at..).unwrap_or_default();
+            lower(rest.first_chunk().map_or_else(
+                || {
+                    let mut word = [0; 8];
+                    word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                    u64::from_le_bytes(word)
+                },
+                |word| u64::from_le_bytes(*word),
+            ))
+        })
+    }
+
+    /// As [`whole`](Self::whole), of so many folded bytes of which eight are read at a time.
+    #[inline(always)]
+    pub(super) fn whole_of(self, length: usize, word: impl Fn(usize) -> u64) -> u32 {
+        let mut state = self.multiply ^ length as u64;
+        for at in (0..length).step_by(8) {
+            let word = match length - at {
+                left @ 1..8 => word(at) & !(!0 << (8 * left)),
+                _ => word(at),
+            };
+            let product = u128::from(word ^ self.add ^ state) * u128::from(self.multiply);
             state = (product >> 64) as u64 ^ product as u64;
-        };
-        words.iter().for_each(|word| take(u64::from_le_bytes(*word)));
-        if !rest.is_empty() {
-            let mut word = [0; 8];
-            word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            take(u64::from_le_bytes(word));
         }
         (state >> 32) as u32 ^ state as u32
     }
@@ -109,6 +122,16 @@ impl AnchorKey {
             whole: if length < 8 { 0 } else { self.whole(bytes) },
         })
     }
+}
+
+/// Makes bits of those that do not choose the word.
+pub(super) const SPREAD: u32 = 0x9e37_79b1;
+
+/// Three bits; those of hashes that share a word differ.
+#[inline(always)]
+pub(super) fn bloom(hash: u32) -> u64 {
+    let mixed = hash.wrapping_mul(SPREAD);
+    1 << (mixed >> 26) | 1 << (mixed >> 20 & 63) | 1 << (mixed >> 14 & 63)
 }
 
 /// Small letters for capitals, all eight at once.

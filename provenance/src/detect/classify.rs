@@ -1,10 +1,16 @@
-//! Bytes into bit masks, 64 at a time: what the sieve reads instead of bytes; and what else is to be said to
-//! the processor.
+//! Bytes into bit masks, 64 at a time: what the sieve reads instead of bytes; and what else processors do quickly, each
+//! in its own way.
 //!
-//! The one place with `unsafe`: a vector unit is used where the processor has it. All paths give
-//! the same masks.
+//! The one place with `unsafe`: a vector unit is used where the processor has it. All paths give the same.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use super::anchor::{AnchorKey, bloom};
+use super::decode;
 use super::entry::is_separator;
 
 /// One bit for each of 64 bytes; the lowest is the first byte.
@@ -14,8 +20,8 @@ pub(super) struct Masks {
     pub(super) word: u64,
     /// ASCII digits.
     pub(super) digit: u64,
-    /// `0`
-    pub(super) zero: u64,
+    /// What may stand between two groups of a phone's digits.
+    pub(super) apart: u64,
     /// Not ASCII.
     pub(super) high: u64,
     pub(super) quote: u64,
@@ -28,9 +34,9 @@ pub(super) struct Masks {
     pub(super) close: u64,
     /// What base64, hex and their URL-safe kin are written in.
     pub(super) run: u64,
-    /// `%`
-    pub(super) percent: u64,
-    /// `&=`
+    /// `0`
+    pub(super) zero: u64,
+    /// `%&=`
     pub(super) mark: u64,
     /// `+`
     pub(super) plus: u64,
@@ -43,8 +49,66 @@ pub(super) struct Masks {
     pub(super) control: u64,
 }
 
-/// Bytes of a block.
-pub(super) const BLOCK: usize = 64;
+/// What a byte is, a bit for each of the first sixteen masks in their order but `high`.
+const CLASSES: [u16; 256] = {
+    let mut classes = [0; 256];
+    let mut n = 0;
+    while n < 256 {
+        let byte = n as u8;
+        let word = byte.is_ascii_alphanumeric();
+        let bits = [
+            word,
+            byte.is_ascii_digit(),
+            matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/' | b'+'),
+            byte == b'"',
+            byte == b'\\',
+            matches!(byte, b'{' | b'}' | b'[' | b']' | b':' | b','),
+            matches!(byte, b'{' | b'['),
+            matches!(byte, b'}' | b']'),
+            word || matches!(byte, b'+' | b'/' | b'-' | b'_'),
+            byte == b'0',
+            matches!(byte, b'%' | b'&' | b'='),
+            byte == b'+',
+            byte == b'.',
+            byte == b' ',
+            is_separator(byte) || byte == b'+',
+            byte < b' ',
+        ];
+        let mut bit = 0;
+        while bit < bits.len() {
+            classes[n] |= (bits[bit] as u16) << bit;
+            bit += 1;
+        }
+        n += 1;
+    }
+    classes
+};
+
+impl Masks {
+    /// From the bytes that are not ASCII, and a mask for each bit of [`CLASSES`].
+    #[inline(always)]
+    fn of(high: u64, class: impl Fn(u32) -> u64) -> Self {
+        Masks {
+            word: class(0),
+            digit: class(1),
+            apart: class(2),
+            high,
+            quote: class(3),
+            backslash: class(4),
+            structure: class(5),
+            open: class(6),
+            close: class(7),
+            run: class(8),
+            zero: class(9),
+            mark: class(10),
+            plus: class(11),
+            dot: class(12),
+            space: class(13),
+            joint: class(14),
+            control: class(15),
+        }
+    }
+}
 
 /// What a processor may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -55,19 +119,21 @@ pub(super) enum Level {
     Best,
 }
 
-/// The most that is made use of: a benchmark looks at less.
 #[cfg(test)]
-static FORCED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(Level::Best as u8);
+thread_local! {
+    /// The most that is made use of: tests and benchmarks look at less.
+    static FORCED: std::cell::Cell<Level> = const { std::cell::Cell::new(Level::Best) };
+}
 
 #[cfg(test)]
 pub(super) fn force(level: Level) {
-    FORCED.store(level as u8, std::sync::atomic::Ordering::Relaxed);
+    FORCED.set(level);
 }
 
 #[inline(always)]
 fn allowed(level: Level) -> bool {
     #[cfg(test)]
-    return level as u8 <= FORCED.load(std::sync::atomic::Ordering::Relaxed);
+    return level <= FORCED.get();
     #[cfg(not(test))]
     {
         let _ = level;
@@ -75,37 +141,152 @@ fn allowed(level: Level) -> bool {
     }
 }
 
-/// The masks of `bytes`, block by block, into `out`; what lies beyond the end counts as zero bytes.
-pub(super) fn classify(bytes: &[u8], out: &mut [Masks]) {
-    #[cfg(target_arch = "x86_64")]
-    if allowed(Level::Avx2) && std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, as was just asked.
-        unsafe { avx2::classify(bytes, out) };
-        return;
+/// Bytes of a block.
+pub(super) const BLOCK: usize = 64;
+/// Blocks that are looked at together.
+pub(super) const CHUNK: usize = 32;
+/// Most starts of anything in a chunk: no two of them stand side by side.
+pub(super) const STARTS: usize = CHUNK * BLOCK / 2;
+/// Folded bytes of a chunk: with the block that follows, and with zeros, so that words may be read at its end.
+pub(super) const FOLDED: usize = (CHUNK + 1) * BLOCK + BLOCK;
+
+/// Offsets in a chunk; behind their number there is room to write over.
+pub(super) type Room = [u16; STARTS + BLOCK];
+
+/// What one processor does quicker than another. The provided methods are what all must agree with.
+pub(super) trait Unit: Copy {
+    /// The masks of a block; its bytes in small letters go to `folded`.
+    #[inline(always)]
+    fn read(self, block: &[u8; BLOCK], folded: &mut [u8; BLOCK]) -> Masks {
+        let mut masks = [0; 16];
+        let mut high = 0;
+        for (at, (byte, folded)) in block.iter().zip(folded).enumerate() {
+            let class = u64::from(CLASSES[usize::from(*byte)]);
+            for (bit, mask) in masks.iter_mut().enumerate() {
+                *mask |= (class >> bit & 1) << at;
+            }
+            high |= u64::from(!byte.is_ascii()) << at;
+            *folded = byte.to_ascii_lowercase();
+        }
+        Masks::of(high, |class| masks[class as usize % 16])
     }
-    scalar(bytes, out);
+
+    /// Writes `base` with the place of each bit that is set behind the first `count` of `room`, and gives how many there are
+    /// then. No two bits stand side by side.
+    #[inline(always)]
+    fn offsets(self, bits: u64, base: u16, room: &mut Room, count: usize) -> usize {
+        let mut rest = bits;
+        let mut place = count;
+        while rest != 0 {
+            // Four at a time, as their number is hard to foretell; what is too much is written over.
+            for _ in 0..4 {
+                room[place % room.len()] = base + rest.trailing_zeros() as u16;
+                rest &= rest.wrapping_sub(1);
+                place += 1;
+            }
+        }
+        count + bits.count_ones() as usize
+    }
+
+    /// Of the first `count` offsets, those at whose eight folded bytes something known could begin, to `room`; gives how
+    /// many. `cell` is the word of a Bloom filter for a hash (see [`bloom`]).
+    #[inline(always)]
+    fn known(
+        self,
+        offsets: &Room,
+        count: usize,
+        folded: &[u8; FOLDED],
+        key: AnchorKey,
+        cell: impl Fn(u32) -> u64,
+        room: &mut Room,
+    ) -> usize {
+        let mut known = 0;
+        let count = count.min(STARTS);
+        let eights = offsets.as_chunks::<8>().0.iter().zip((0..count).step_by(8));
+        for (eight, from) in eights {
+            let words = eight.map(|offset| word(folded, offset));
+            // For vectors of whatever width there is.
+            let hashes = words.map(|word| key.hash(word));
+            let bits = hashes.map(bloom);
+            for (lane, (offset, hash)) in eight.iter().zip(hashes).enumerate() {
+                room[known % room.len()] = *offset;
+                // Some of the last eight may be behind the last offset.
+                known += usize::from(cell(hash) & bits[lane] == bits[lane] && from + lane < count);
+            }
+        }
+        known
+    }
+
+    /// The bits of `starts` whose number is that of a bit of `ends` that is in `of` too.
+    #[inline(always)]
+    fn back(self, of: u64, ends: u64, starts: u64) -> u64 {
+        let (mut ends, mut starts, mut back) = (ends, starts, 0);
+        while ends != 0 && starts != 0 {
+            if of >> ends.trailing_zeros() & 1 != 0 {
+                back |= starts & starts.wrapping_neg();
+            }
+            ends &= ends - 1;
+            starts &= starts - 1;
+        }
+        back
+    }
+
+    /// The first eight of these bits, or as many as there are, and the bytes in their places side by side.
+    #[inline(always)]
+    fn eight(self, bits: u16, bytes: u128) -> (u16, u64) {
+        let (mut rest, mut eight) = (bits, 0);
+        for place in 0..8 {
+            if rest != 0 {
+                eight |= u64::from((bytes >> (8 * rest.trailing_zeros())) as u8) << (8 * place);
+                rest &= rest - 1;
+            }
+        }
+        (bits & !rest, eight)
+    }
+
+    /// As [`decode::could_be_text`].
+    #[inline(always)]
+    fn could_be_text(self, run: &[u8]) -> bool {
+        decode::could_be_text(run)
+    }
 }
 
-/// Work that is compiled twice: as it is, and for processors that have more instructions.
+/// The eight bytes at an offset.
+#[inline(always)]
+pub(super) fn word(folded: &[u8; FOLDED], offset: u16) -> u64 {
+    let offset = usize::from(offset).min(FOLDED - 8);
+    let bytes = folded.get(offset..).and_then(|bytes| bytes.first_chunk());
+    bytes.map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+/// What every processor can do.
+#[derive(Clone, Copy)]
+pub(super) struct Plain;
+
+impl Unit for Plain {}
+
+/// Work that is compiled for each unit.
 pub(super) trait Job {
     /// Must be `inline(always)`, to gain anything.
-    fn run(self);
+    fn run(self, unit: impl Unit);
 }
 
 /// Does the work with the instructions that the processor has.
 pub(super) fn accelerated(job: impl Job) {
     #[cfg(target_arch = "x86_64")]
-    if allowed(Level::Avx2)
-        && std::arch::is_x86_feature_detected!("avx2")
-        && std::arch::is_x86_feature_detected!("bmi1")
-        && std::arch::is_x86_feature_detected!("bmi2")
-        && std::arch::is_x86_feature_detected!("popcnt")
     {
-        // SAFETY: the processor has all of them, as was just asked.
-        unsafe { avx2::run(job) };
-        return;
+        if allowed(Level::Best) && avx512::is_there() {
+            // SAFETY: the processor has all of them, as was just asked.
+            unsafe { avx512::run(job) };
+            return;
+        }
+        if allowed(Level::Avx2) && avx2::is_there() {
+            // SAFETY: the processor has all of them, as was just asked.
+            unsafe { avx2::run(job) };
+            return;
+        }
     }
-    job.run();
+    job.run(Plain);
 }
 
 /// Asks the processor for what will be looked at soon.
@@ -143,171 +324,122 @@ pub(super) fn in_large_pages<T>(room: &mut [T]) {
     let _ = room;
 }
 
-/// Calls `one` for every whole block, and once for a copy of what is left, padded with zeros.
+/// The block at `at`, in `padded` with zeros for what lies beyond the end.
 #[inline(always)]
-fn blocks(bytes: &[u8], out: &mut [Masks], one: impl Fn(&[u8; BLOCK]) -> Masks) {
-    let (whole, rest) = bytes.as_chunks::<BLOCK>();
-    let mut out = out.iter_mut();
-    for (block, masks) in whole.iter().zip(&mut out) {
-        *masks = one(block);
-    }
-    if let Some(masks) = out.next() {
-        let mut padded = [0; BLOCK];
-        if let Some(room) = padded.get_mut(..rest.len()) {
-            room.copy_from_slice(rest);
+pub(super) fn block_at<'b>(bytes: &'b [u8], at: usize, padded: &'b mut [u8; BLOCK]) -> &'b [u8; BLOCK] {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(block) => block,
+        None => {
+            *padded = [0; BLOCK];
+            padded.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            padded
         }
-        *masks = if rest.is_empty() && whole.len() * BLOCK == bytes.len() {
-            one(&[0; BLOCK])
-        } else {
-            one(&padded)
-        };
-    }
-    out.for_each(|masks| *masks = one(&[0; BLOCK]));
-}
-
-/// What every other path must agree with.
-pub(super) fn scalar(bytes: &[u8], out: &mut [Masks]) {
-    blocks(bytes, out, |block| {
-        let mut masks = Masks::default();
-        for (at, byte) in block.iter().enumerate() {
-            let set = |mask: &mut u64, is: bool| *mask |= u64::from(is) << at;
-            set(&mut masks.word, byte.is_ascii_alphanumeric());
-            set(&mut masks.digit, byte.is_ascii_digit());
-            set(&mut masks.zero, *byte == b'0');
-            set(&mut masks.high, !byte.is_ascii());
-            set(&mut masks.quote, *byte == b'"');
-            set(&mut masks.backslash, *byte == b'\\');
-            set(
-                &mut masks.structure,
-                matches!(byte, b'{' | b'}' | b'[' | b']' | b':' | b','),
-            );
-            set(&mut masks.open, matches!(byte, b'{' | b'['));
-            set(&mut masks.close, matches!(byte, b'}' | b']'));
-            let run = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
-            set(&mut masks.run, run);
-            set(&mut masks.percent, *byte == b'%');
-            set(&mut masks.mark, matches!(byte, b'&' | b'='));
-            set(&mut masks.plus, *byte == b'+');
-            set(&mut masks.dot, *byte == b'.');
-            set(&mut masks.joint, is_separator(*byte) || *byte == b'+');
-            set(&mut masks.space, *byte == b' ');
-            set(&mut masks.control, *byte < b' ');
-        }
-        masks
-    });
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use std::arch::x86_64::{
-        __m256i, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_movemask_epi8,
-        _mm256_or_si256, _mm256_set1_epi8,
-    };
-
-    use super::{BLOCK, Job, Masks, blocks};
-
-    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-    pub(super) fn run(job: impl Job) {
-        job.run();
-    }
-
-    #[target_feature(enable = "avx2")]
-    pub(super) fn classify(bytes: &[u8], out: &mut [Masks]) {
-        blocks(bytes, out, |block| one(block));
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn one(block: &[u8; BLOCK]) -> Masks {
-        let (low, high) = block.split_at(BLOCK / 2);
-        // SAFETY: each half has 32 bytes; the load needs no alignment.
-        let (low, high) = unsafe {
-            (
-                _mm256_loadu_si256(low.as_ptr().cast()),
-                _mm256_loadu_si256(high.as_ptr().cast()),
-            )
-        };
-        let (a, b) = (half(low), half(high));
-        let join = |get: fn(&Half) -> u32| u64::from(get(&a)) | u64::from(get(&b)) << 32;
-        Masks {
-            word: join(|h| h.0[0]),
-            digit: join(|h| h.0[1]),
-            high: join(|h| h.0[2]),
-            quote: join(|h| h.0[3]),
-            backslash: join(|h| h.0[4]),
-            structure: join(|h| h.0[5]),
-            run: join(|h| h.0[6]),
-            percent: join(|h| h.0[7]),
-            plus: join(|h| h.0[8]),
-            space: join(|h| h.0[9]),
-            control: join(|h| h.0[10]),
-            open: join(|h| h.0[11]),
-            close: join(|h| h.0[12]),
-            mark: join(|h| h.0[13]),
-            dot: join(|h| h.0[14]),
-            joint: join(|h| h.0[15]),
-            zero: join(|h| h.0[16]),
-        }
-    }
-
-    struct Half([u32; 17]);
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn half(v: __m256i) -> Half {
-        let is = |byte: u8| _mm256_cmpeq_epi8(v, _mm256_set1_epi8(byte.cast_signed()));
-        // Bytes that are not ASCII are negative, so below every bound.
-        let above = |v, byte: u8| _mm256_cmpgt_epi8(v, _mm256_set1_epi8(byte.cast_signed()));
-        let below = |byte: u8, v| _mm256_cmpgt_epi8(_mm256_set1_epi8(byte.cast_signed()), v);
-        let or = |a, b| _mm256_or_si256(a, b);
-        let mask = |v| _mm256_movemask_epi8(v).cast_unsigned();
-        let small = or(v, _mm256_set1_epi8(0x20));
-        let letter = _mm256_and_si256(above(small, b'a' - 1), below(b'z' + 1, small));
-        let digit = _mm256_and_si256(above(v, b'0' - 1), below(b'9' + 1, v));
-        let word = or(letter, digit);
-        let plus = is(b'+');
-        // `{` and `[`, `}` and `]` differ in the bit of the case.
-        let small_is = |byte: u8| _mm256_cmpeq_epi8(small, _mm256_set1_epi8(byte.cast_signed()));
-        let (open, close) = (small_is(b'{'), small_is(b'}'));
-        let (colon, dot, space) = (is(b':'), is(b'.'), is(b' '));
-        let structure = or(or(open, close), or(colon, is(b',')));
-        let signs = or(plus, or(is(b'/'), or(is(b'-'), is(b'_'))));
-        let run = or(word, signs);
-        let high = mask(v);
-        Half([
-            mask(word),
-            mask(digit),
-            high,
-            mask(is(b'"')),
-            mask(is(b'\\')),
-            mask(structure),
-            mask(run),
-            mask(is(b'%')),
-            mask(plus),
-            mask(space),
-            mask(below(b' ', v)) & !high,
-            mask(open),
-            mask(close),
-            mask(or(is(b'&'), is(b'='))),
-            mask(dot),
-            mask(or(signs, or(colon, or(dot, space)))),
-            mask(is(b'0')),
-        ])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::arbitrary::any;
+    use proptest::collection::vec;
+    use proptest::strategy::Strategy;
+
     use super::*;
+
+    /// What a unit makes of bytes, and of bits of which no two stand side by side.
+    struct All<'a>(&'a [u8], u64, &'a mut Vec<u64>);
+
+    impl Job for All<'_> {
+        #[inline(always)]
+        fn run(self, unit: impl Unit) {
+            let All(bytes, bits, out) = self;
+            let mut folded = [0; FOLDED];
+            for (block, folded) in folded.as_chunks_mut().0.iter_mut().enumerate() {
+                let masks = unit.read(block_at(bytes, block * BLOCK, &mut [0; BLOCK]), folded);
+                out.extend(CLASSED.map(|class| class(&masks)));
+            }
+            out.extend(folded.map(u64::from));
+            let mut room = [0; STARTS + BLOCK];
+            let count = unit.offsets(bits, 0, &mut room, 0);
+            let count = unit.offsets(bits.rotate_left(9) & !(bits.rotate_left(10)), 448, &mut room, count);
+            out.extend(room.iter().take(count).map(|offset| u64::from(*offset)));
+            let key = AnchorKey::new(b"0123456789abcdef");
+            let mut known = room;
+            // Each bit as often as not.
+            let cell = |hash: u32| (u64::from(hash) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | u64::from(hash) << 13;
+            let known_count = unit.known(&room, count, &folded, key, cell, &mut known);
+            out.extend(known.iter().take(known_count).map(|offset| u64::from(*offset)));
+            out.extend(
+                bytes
+                    .windows(48)
+                    .step_by(7)
+                    .map(|run| u64::from(unit.could_be_text(run))),
+            );
+        }
+    }
+
+    const CLASSED: [fn(&Masks) -> u64; 17] = [
+        |masks| masks.word,
+        |masks| masks.digit,
+        |masks| masks.apart,
+        |masks| masks.high,
+        |masks| masks.quote,
+        |masks| masks.backslash,
+        |masks| masks.structure,
+        |masks| masks.open,
+        |masks| masks.close,
+        |masks| masks.run,
+        |masks| masks.zero,
+        |masks| masks.mark,
+        |masks| masks.plus,
+        |masks| masks.dot,
+        |masks| masks.space,
+        |masks| masks.joint,
+        |masks| masks.control,
+    ];
+
+    struct Could<'a>(&'a [u8], &'a mut Vec<bool>);
+
+    impl Job for Could<'_> {
+        #[inline(always)]
+        fn run(self, unit: impl Unit) {
+            self.1.push(unit.could_be_text(self.0));
+        }
+    }
 
     proptest::proptest! {
         #[test]
-        fn every_path_gives_the_same_masks(bytes in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..300)) {
-            let mut fast = [Masks::default(); 6];
-            let mut slow = fast;
-            classify(&bytes, &mut fast);
-            scalar(&bytes, &mut slow);
-            proptest::prop_assert_eq!(fast, slow);
+        fn every_unit_gives_the_same(bytes in vec(any::<u8>(), 0..650), bits in any::<u64>()) {
+            let all = [Level::Scalar, Level::Avx2, Level::Best].map(|level| {
+                force(level);
+                let mut out = Vec::new();
+                accelerated(All(&bytes, bits & !(bits << 1), &mut out));
+                out
+            });
+            force(Level::Best);
+            proptest::prop_assert_eq!(&all[0], &all[1]);
+            proptest::prop_assert_eq!(&all[0], &all[2]);
+            proptest::prop_assert!(all[0].len() >= 17 * 10 + FOLDED);
+        }
+
+        #[test]
+        fn every_unit_reads_runs_alike(
+            text in proptest::prop_oneof![vec(any::<u8>(), 0..60), vec(0x20..0x7f_u8, 0..60), vec(0x0a..0x80_u8, 0..60), "\\PC{0,20}".prop_map(String::into_bytes)],
+            odd in proptest::option::of((any::<proptest::sample::Index>(), any::<u8>())),
+        ) {
+            use base64::Engine;
+            use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+            let hex: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
+            for run in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text), hex.to_uppercase(), format!("0x{hex}"), hex] {
+                let mut run = run.into_bytes();
+                if let (Some((at, byte)), false) = (odd, run.is_empty()) {
+                    let at = at.index(run.len());
+                    run[at] = byte;
+                }
+                let mut could = Vec::new();
+                accelerated(Could(&run, &mut could));
+                proptest::prop_assert_eq!(could, [decode::could_be_text(&run)], "{}", String::from_utf8_lossy(&run));
+            }
         }
     }
 }

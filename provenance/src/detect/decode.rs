@@ -140,9 +140,10 @@ fn is_soft_break(after: &[u8]) -> bool {
     matches!(after, [b'\n', ..] | [b'\r', b'\n', ..])
 }
 
-/// Whether an entity, or an escape of quoted-printable, may begin with the `&` or `=` at `at`.
+/// Whether an entity or an escape may begin with the `%`, `&` or `=` at `at`.
 pub(super) fn may_decode(bytes: &[u8], at: usize) -> bool {
     match bytes.get(at..).unwrap_or_default() {
+        [b'%', ..] => true,
         [b'&', rest @ ..] => rest.iter().take(10).any(|byte| *byte == b';'),
         [b'=', a, b, ..] => (a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) || a.is_ascii_whitespace(),
         [b'=', b'\n'] => true,
@@ -192,7 +193,7 @@ pub(super) fn nibble(digit: u8) -> Option<u8> {
 }
 
 /// The four bits of a hex digit.
-const NIBBLES: [u8; 256] = {
+pub(super) const NIBBLES: [u8; 256] = {
     let mut nibbles = [16; 256];
     let mut n = 0;
     while n < 16 {
@@ -318,6 +319,11 @@ pub(super) fn could_be_text(run: &[u8]) -> bool {
     quads.iter().all(|quad| take(quad, 3)) && take(&last, rest.len() * 3 / 4)
 }
 
+/// Whether a run is text, decoded in either way.
+pub(super) fn is_text_within(run: &[u8]) -> bool {
+    could_be_text(run) && [hex(run), base64(run)].iter().flatten().any(|decoded| is_text(decoded))
+}
+
 /// Whether bytes could still be text (see [`is_text`]), as they come.
 struct Hope {
     length: usize,
@@ -355,7 +361,7 @@ impl Hope {
 }
 
 /// The six bits of a character of base64, of either alphabet.
-const SIXTETS: [u8; 256] = {
+pub(super) const SIXTETS: [u8; 256] = {
     let mut sixtets = [64; 256];
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut n = 0;

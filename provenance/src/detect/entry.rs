@@ -265,7 +265,7 @@ fn bare(folded: &str) -> Option<String> {
 
 /// What may stand between two groups of an id.
 #[inline(always)]
-pub(super) fn is_separator(byte: u8) -> bool {
+pub(super) const fn is_separator(byte: u8) -> bool {
     matches!(byte, b' ' | b'-' | b'.' | b'/' | b':' | b'_')
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use super::anchor::{ANCHOR, Anchor, AnchorKey, BARE, BEGINS, length_bit};
+use super::anchor::{ANCHOR, Anchor, AnchorKey, BARE, BEGINS, bloom, length_bit};
 use super::arena;
 use super::classify::{in_large_pages, prefetch};
 
@@ -14,8 +14,6 @@ use super::classify::{in_large_pages, prefetch};
 const KEYS_PER_WORD: usize = 4;
 /// Fewest words; a power of two.
 const WORDS: usize = 1 << 10;
-/// Makes bits of those that do not choose the word.
-const SPREAD: u32 = 0x9e37_79b1;
 /// The bit that stands for ids without separators; the others are those of short lengths.
 pub(super) const BARE_BIT: u8 = 0x80;
 
@@ -43,14 +41,18 @@ pub(super) struct Probe<'f> {
 }
 
 impl Probe<'_> {
-    /// Whether anything may have been added with this hash, of which these are the [`bloom`] bits; or else anything short
-    /// that begins so (see [`AnchorKey::begin`]) and has one of these lengths. Who goes by the answer needs a fence.
+    /// The word in which are all the [`bloom`] bits of this hash, if anything was added that has it. Who goes by the answer
+    /// needs a fence.
     #[inline(always)]
-    pub(super) fn passes(self, hash: u32, bits: u64, begin: u16, shorts: u8) -> bool {
+    pub(super) fn cell(self, hash: u32) -> u64 {
         let word = self.words.get(place(hash, self.shift));
-        let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
-        let begins = self.begins[usize::from(begin) % BEGINS].load(Ordering::Relaxed) | self.ones;
-        (word & bits == bits) | (begins & shorts != 0)
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// The bits of the lengths of short keys that begin so (see [`AnchorKey::begin`]). Who goes by the answer needs a fence.
+    #[inline(always)]
+    pub(super) fn begins(self, begin: u16) -> u8 {
+        self.begins[usize::from(begin) % BEGINS].load(Ordering::Relaxed) | self.ones
     }
 }
 
@@ -93,6 +95,12 @@ impl Filter {
     /// The bits of the lengths of all that was added.
     pub(super) fn lengths(&self) -> u64 {
         self.lengths.load(Ordering::Acquire)
+    }
+
+    /// Asks the processor for what [`get`](Self::get) looks at first.
+    #[inline(always)]
+    pub(super) fn prefetch_anchor(&self, hash: u32) {
+        self.anchors.prefetch(hash);
     }
 
     /// Asks the processor for what [`get`](Self::get) looks at last.
@@ -223,13 +231,6 @@ impl Bloom {
 #[inline(always)]
 fn place(hash: u32, shift: u32) -> usize {
     (hash >> (shift & 31)) as usize
-}
-
-/// Three bits; those of hashes that share a word differ.
-#[inline(always)]
-pub(super) fn bloom(hash: u32) -> u64 {
-    let mixed = hash.wrapping_mul(SPREAD);
-    1 << (mixed >> 26) | 1 << (mixed >> 20 & 63) | 1 << (mixed >> 14 & 63)
 }
 
 fn set(word: &AtomicU64, bits: u64) {

@@ -161,9 +161,18 @@ pub(super) fn locate<'a>(bytes: &'a [u8], outline: &Outline, visit: Visit<'_>) {
     let mut stack: Vec<Level<'a>> = Vec::with_capacity(16);
     let mut path = String::new();
     let mut last = (0, false);
-    let blocks = outline.events.iter().enumerate();
-    let bits = blocks.flat_map(|(block, events)| Bits(*events).map(move |bit| block * BLOCK + bit));
-    for at in bits.chain([bytes.len()]) {
+    let mut blocks = outline.events.iter().zip((0..).step_by(BLOCK));
+    let (mut events, mut base) = (0_u64, 0);
+    loop {
+        while events == 0 {
+            let Some(next) = blocks.next() else { break };
+            (events, base) = (*next.0, next.1);
+        }
+        let at = match events {
+            0 => bytes.len(),
+            _ => base + events.trailing_zeros() as usize,
+        };
+        events &= events.wrapping_sub(1);
         let Some(suspect) = suspects.peek() else { return };
         let level = stack.last();
         let fits = match bytes.get(at) {
@@ -218,6 +227,9 @@ pub(super) fn locate<'a>(bytes: &'a [u8], outline: &Outline, visit: Visit<'_>) {
                 }
             }
         }
+        if at >= bytes.len() {
+            return;
+        }
         last = (at, false);
         match (bytes.get(at), stack.last_mut()) {
             (Some(b'"'), Some(level)) if level.expects_key => {
@@ -252,21 +264,6 @@ fn write_path(path: &mut String, levels: &[Level<'_>]) {
         } else if let Some((_, key)) = string(level.key) {
             path.push_str(shown(&key, level.masked));
         }
-    }
-}
-
-/// The bits that are set, ascending.
-struct Bits(u64);
-
-impl Iterator for Bits {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        let bit = self.0.trailing_zeros() as usize;
-        (self.0 != 0).then(|| {
-            self.0 &= self.0 - 1;
-            bit
-        })
     }
 }
 

@@ -4,13 +4,12 @@ use std::array;
 use std::ops::Range;
 
 use super::starts::SHORT;
-use crate::detect::anchor::LONGEST;
-use crate::detect::classify::{BLOCK, Masks, classify};
+use crate::detect::anchor::{AnchorKey, LONGEST};
+use crate::detect::classify::{self, BLOCK, CHUNK, FOLDED, Job, Masks, Room, STARTS, Unit, accelerated, block_at};
 use crate::detect::decode;
+use crate::detect::filter::Probe;
 
-/// Blocks that are looked at together.
-pub(super) const CHUNK: usize = 8;
-/// Most positions that are gathered of a chunk; a power of two.
+/// Bytes of a chunk.
 pub(super) const MOST: usize = CHUNK * BLOCK;
 
 pub(super) struct Chunk {
@@ -21,7 +20,7 @@ pub(super) struct Chunk {
     /// With those of the block that follows.
     pub(super) masks: [Masks; CHUNK + 1],
     /// In small letters, with zeros behind the end.
-    folded: [u8; (CHUNK + 1) * BLOCK + 8],
+    pub(super) folded: [u8; FOLDED],
     /// Where words end, or could.
     ends: [u64; CHUNK + 2],
     end_bytes: [u8; (CHUNK + 1) * 8],
@@ -34,11 +33,16 @@ impl Chunk {
             base: 0,
             count: 0,
             masks: array::from_fn(|_| Masks::default()),
-            folded: [0; (CHUNK + 1) * BLOCK + 8],
+            folded: [0; FOLDED],
             ends: [0; CHUNK + 2],
             end_bytes: [0; (CHUNK + 1) * 8],
             digits: [0; CHUNK + 2],
         }
+    }
+
+    /// Forgets what was read.
+    pub(super) fn wipe(&mut self) {
+        self.folded.fill(0);
     }
 
     /// Of no text.
@@ -46,26 +50,28 @@ impl Chunk {
         self.count = 0;
     }
 
-    /// Goes on with what begins at `base`; `false` at the end.
+    /// Goes on with what begins at `base`, where the one before it ended; `false` at the end.
     #[inline(always)]
-    pub(super) fn read(&mut self, bytes: &[u8], base: usize) -> bool {
+    pub(super) fn read(&mut self, unit: impl Unit, bytes: &[u8], base: usize) -> bool {
         let before = self.masks.get(self.count.wrapping_sub(1)).copied().unwrap_or_default();
         let rest = bytes.get(base..).unwrap_or_default();
         if rest.is_empty() {
             return false;
         }
+        // The block that followed is the first one now.
+        let goes_on = self.count == CHUNK;
         self.base = base;
         self.count = (rest.len() / BLOCK + 1).min(CHUNK);
-        let within = rest.get(..(self.count + 1) * BLOCK).unwrap_or(rest);
-        if let Some(masks) = self.masks.get_mut(..=self.count) {
-            classify(within, masks);
+        if goes_on {
+            self.masks[0] = self.masks[CHUNK];
+            self.folded.copy_within(MOST..MOST + BLOCK, 0);
         }
-        let (read, behind) = self.folded.split_at_mut(within.len().min(MOST + BLOCK));
-        for (to, from) in read.iter_mut().zip(within) {
-            *to = from.to_ascii_lowercase();
-        }
-        if within.len() < MOST + BLOCK {
-            behind.fill(0);
+        let mut padded = [0; BLOCK];
+        let folded = self.folded.as_chunks_mut().0.iter_mut();
+        for (block, (masks, folded)) in self.masks.iter_mut().zip(folded).enumerate().take(self.count + 1) {
+            if block > 0 || !goes_on {
+                *masks = unit.read(block_at(rest, block * BLOCK, &mut padded), folded);
+            }
         }
         let mut word = before.word >> 63;
         let mut high = before.high >> 63;
@@ -95,15 +101,19 @@ impl Chunk {
     /// The eight bytes at an offset, in small letters.
     #[inline(always)]
     pub(super) fn word(&self, offset: u16) -> u64 {
-        let offset = usize::from(offset);
-        let bytes = self.folded.get(offset..offset + 8).and_then(|word| word.first_chunk());
-        bytes.map_or(0, |word| u64::from_le_bytes(*word))
+        classify::word(&self.folded, offset)
     }
 
     /// The bits of the lengths that a value could have that begins at an offset; always that of the longest.
     #[inline(always)]
     pub(super) fn ends(&self, offset: u16) -> u64 {
         bits(&self.ends, usize::from(offset) % MOST + 1) | 1 << (LONGEST - 1)
+    }
+
+    /// Where words end in a block and the one after it.
+    #[inline(always)]
+    pub(super) fn ends_from(&self, block: usize) -> (u64, u64) {
+        (self.ends[block % CHUNK], self.ends[block % CHUNK + 1])
     }
 
     /// As [`ends`](Self::ends), of the lengths of short keys.
@@ -121,6 +131,22 @@ impl Chunk {
     #[inline(always)]
     pub(super) fn digits(&self, offset: u16) -> u64 {
         bits(&self.digits, usize::from(offset) % MOST)
+    }
+
+    /// Which bytes from an offset on are digits, or what may stand between two groups of them.
+    #[inline(always)]
+    pub(super) fn apart(&self, offset: u16) -> u64 {
+        let offset = usize::from(offset) % MOST;
+        let (now, next) = self.pair(offset / BLOCK);
+        (pair_of(now.digit | now.apart, next.digit | next.apart) >> (offset % BLOCK)) as u64
+    }
+
+    /// Which bytes from an offset on may stand between two groups of an id.
+    #[inline(always)]
+    pub(super) fn joints(&self, offset: u16) -> u64 {
+        let offset = usize::from(offset) % MOST;
+        let (now, next) = self.pair(offset / BLOCK);
+        (pair_of(now.joint, next.joint) >> (offset % BLOCK)) as u64
     }
 
     /// Which bytes from an offset on are letters or digits.
@@ -150,51 +176,47 @@ fn bits(words: &[u64; CHUNK + 2], from: usize) -> u64 {
     words[word] >> bit | words[word + 1] << 1 << (BLOCK - 1 - bit)
 }
 
-/// Offsets in a chunk.
+/// Offsets in a chunk, none next to another.
 pub(super) struct Offsets {
-    offsets: [u16; MOST],
+    room: Room,
     count: usize,
 }
 
 impl Offsets {
     pub(super) fn new() -> Self {
         Offsets {
-            offsets: [0; MOST],
+            room: [0; STARTS + BLOCK],
             count: 0,
         }
     }
 
-    /// Adds those of the bits of a block. No more than every other byte of a chunk may be added.
+    /// Adds those of the bits of a block.
     #[inline(always)]
-    pub(super) fn gather(&mut self, block: usize, bits: u64) {
-        let base = (block * BLOCK) as u16;
-        let mut rest = bits;
-        let mut place = self.count;
-        while rest != 0 {
-            // Four at a time, as their number is hard to foretell; what is too much is written over.
-            for _ in 0..4 {
-                self.offsets[place % MOST] = base + rest.trailing_zeros() as u16;
-                rest &= rest.wrapping_sub(1);
-                place += 1;
-            }
-        }
-        self.count += bits.count_ones() as usize;
+    pub(super) fn gather(&mut self, unit: impl Unit, block: usize, bits: u64) {
+        self.count = unit.offsets(bits, (block * BLOCK) as u16, &mut self.room, self.count);
     }
 
-    /// Those below `most` that are `wanted`, each of which is below [`MOST`].
+    /// Those of some that are `wanted`.
     #[inline(always)]
-    pub(super) fn choose(&mut self, most: usize, wanted: impl Fn(usize) -> bool) {
+    pub(super) fn choose(&mut self, of: &Offsets, wanted: impl Fn(u16) -> bool) {
         let mut count = 0;
-        for offset in 0..most.min(MOST) {
-            self.offsets[count % MOST] = offset as u16;
-            count += usize::from(wanted(offset));
+        for offset in of.get() {
+            self.room[count % STARTS] = *offset;
+            count += usize::from(wanted(*offset));
         }
         self.count = count;
     }
 
+    /// Those of some at which `filter` lets pass.
+    #[inline(always)]
+    pub(super) fn known(&mut self, unit: impl Unit, of: &Offsets, chunk: &Chunk, key: AnchorKey, probe: Probe<'_>) {
+        let cell = |hash| probe.cell(hash);
+        self.count = unit.known(&of.room, of.count, &chunk.folded, key, cell, &mut self.room);
+    }
+
     #[inline(always)]
     pub(super) fn get(&self) -> &[u16] {
-        self.offsets.get(..self.count).unwrap_or_default()
+        self.room.get(..self.count).unwrap_or_default()
     }
 
     #[inline(always)]
@@ -226,24 +248,31 @@ pub(super) fn soon(now: u64, next: u64) -> u64 {
 /// Runs of at least sixteen characters that base64 or hex could be written in, without padding.
 pub(in crate::detect) fn runs(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
-    let mut masks = [Masks::default(); CHUNK + 1];
-    let mut before = 0;
-    for base in (0..bytes.len()).step_by(MOST) {
-        let rest = bytes.get(base..).unwrap_or_default();
-        classify(rest.get(..MOST + BLOCK).unwrap_or(rest), &mut masks);
-        for (block, pair) in masks.windows(2).enumerate() {
-            let [now, next] = pair else { break };
-            let mut starts = long(pair_of(now.run, next.run)) as u64 & !(now.run << 1 | before);
-            before = now.run >> 63;
+    accelerated(RunsJob(bytes, &mut runs));
+    runs
+}
+
+struct RunsJob<'j>(&'j [u8], &'j mut Vec<Range<usize>>);
+
+impl Job for RunsJob<'_> {
+    #[inline(always)]
+    fn run(self, unit: impl Unit) {
+        let RunsJob(bytes, runs) = self;
+        let (mut padded, mut folded) = ([0; BLOCK], [0; BLOCK]);
+        let mut read = |at| unit.read(block_at(bytes, at, &mut padded), &mut folded).run;
+        let (mut before, mut now) = (0, read(0));
+        for base in (0..bytes.len()).step_by(BLOCK) {
+            let next = read(base + BLOCK);
+            let mut starts = long(pair_of(now, next)) as u64 & !(now << 1 | before >> 63);
+            (before, now) = (now, next);
             while starts != 0 {
-                let start = base + block * BLOCK + starts.trailing_zeros() as usize;
+                let start = base + starts.trailing_zeros() as usize;
                 starts &= starts - 1;
                 let rest = bytes.get(start..).unwrap_or_default();
                 runs.push(start..start + rest.iter().take_while(|byte| decode::is_run(**byte)).count());
             }
         }
     }
-    runs
 }
 
 #[inline(always)]

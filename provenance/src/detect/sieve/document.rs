@@ -1,16 +1,16 @@
 //! A JSON document as it stands, or a leaf: its structure, and where in it something could be met.
 
 use super::Sieve;
-use super::chunk::{Chunk, byte_at, escaped, long, pair_of, prefix_xor};
+use super::chunk::{Chunk, byte_at, escaped, long, pair_of, prefix_xor, soon};
 use super::starts::TINY;
 use super::{Carry, Memory};
-use crate::detect::classify::{BLOCK, Job};
+use crate::detect::classify::{BLOCK, Job, Unit};
 use crate::detect::decode;
 
 /// What [`Sieve::json`](super::Sieve::json) makes out in a document.
 #[derive(Default)]
 pub(in crate::detect) struct Outline {
-    /// Bits of the bytes that are structure or open a string, by block.
+    /// Bits of the bytes that are structure or open a string, but right behind a colon, by block.
     pub(in crate::detect) events: Vec<u64>,
     /// Offsets at which something could be met, ascending.
     pub(in crate::detect) suspects: Vec<usize>,
@@ -29,32 +29,44 @@ pub(super) struct DocumentJob<'j, 'd> {
 
 impl Job for DocumentJob<'_, '_> {
     #[inline(always)]
-    fn run(self) {
-        *self.good = self.sieve.document(self.bytes, self.depth, self.memory, self.outline);
+    fn run(self, unit: impl Unit) {
+        *self.good = self
+            .sieve
+            .document(unit, self.bytes, self.depth, self.memory, self.outline);
     }
 }
 
 impl Sieve<'_> {
     #[inline(always)]
-    fn document(&self, bytes: &[u8], depth: Option<usize>, memory: &mut Memory, outline: &mut Outline) -> bool {
+    fn document(
+        &self,
+        unit: impl Unit,
+        bytes: &[u8],
+        depth: Option<usize>,
+        memory: &mut Memory,
+        outline: &mut Outline,
+    ) -> bool {
         let Memory { chunk, starts, groups } = memory;
         let mut carry = Carry::default();
         // A leaf is one string, and has no quotes.
-        let document = match depth {
+        carry.document = match depth {
             Some(_) => !0,
             None => 0,
         };
-        carry.string = !document;
+        carry.string = !carry.document;
         let depth = depth.unwrap_or(0);
         let mut open = 0_usize;
         let mut base = 0;
         let mut good = true;
         chunk.clear();
-        while good && chunk.read(bytes, base) {
+        while good && chunk.read(unit, bytes, base) {
             for block in 0..chunk.count {
-                let (opens, closes, fine, words) = self.block(bytes, chunk, block, document, &mut carry, outline);
-                self.gather(chunk, block, words, starts);
-                self.gather_groups(chunk, block, carry.digit, groups);
+                let (opens, closes, fine, words) = self.block(unit, bytes, chunk, block, &mut carry, outline);
+                // Nothing goes beyond its string: what has a quote in it has a backslash too, and is looked at for that.
+                let (now, next) = chunk.pair(block);
+                let cramped = carry.document & soon(now.quote, next.quote);
+                self.gather(unit, chunk, block, words, cramped, starts);
+                self.gather_groups(unit, chunk, block, &carry, groups);
                 carry.pass(chunk.pair(block).0);
                 // Whatever their order.
                 let deepest = open + opens.count_ones() as usize;
@@ -63,7 +75,7 @@ impl Sieve<'_> {
             }
             base += chunk.count * BLOCK;
             let suspects = &mut outline.suspects;
-            self.begin(bytes, chunk, starts, |at, is_digit, found| {
+            self.begin(unit, bytes, chunk, starts, |at, is_digit, found| {
                 if found & !TINY != 0 || is_digit || is_whole(bytes, at, found) {
                     suspects.push(at);
                 }
@@ -71,23 +83,23 @@ impl Sieve<'_> {
             self.months(bytes, chunk, starts, |at| suspects.push(at));
             self.groups_of(bytes, chunk, groups, &mut carry.phones, |at| suspects.push(at));
         }
-        good && carry.string == !document && open == 0
+        good && carry.string == !carry.document && open == 0
     }
 
     /// The brackets that open and close, whether all is as it should be, and the starts of words.
     #[inline(always)]
     fn block(
         &self,
+        unit: impl Unit,
         bytes: &[u8],
         chunk: &Chunk,
         block: usize,
-        document: u64,
         carry: &mut Carry,
         outline: &mut Outline,
     ) -> (u64, u64, bool, u64) {
         let (now, next) = chunk.pair(block);
         let base = chunk.base + block * BLOCK;
-        let quotes = document & now.quote & !escaped(now.backslash, &mut carry.escaped);
+        let quotes = carry.document & now.quote & !escaped(now.backslash, &mut carry.escaped);
         // From each opening quote to before its closing one.
         let string = prefix_xor(quotes) ^ carry.string;
         let opening = quotes & string;
@@ -97,7 +109,9 @@ impl Sieve<'_> {
         let there = if length < BLOCK { !(!0 << length) } else { !0 };
         let inside = string & !quotes & there;
         let structure = now.structure & !string;
-        outline.events.push(structure | opening);
+        // A value's quote says no more than the colon before it.
+        let colon = now.structure & now.joint;
+        outline.events.push(structure | opening & !(colon << 1));
 
         let after_word = now.word << 1 | carry.word;
         let starts = now.word & !after_word;
@@ -129,7 +143,7 @@ impl Sieve<'_> {
 
         let suspects = &mut outline.suspects;
         let double_space = now.space & (now.space << 1 | carry.space);
-        let awkward = inside & (now.high | now.backslash | now.control | now.percent | double_space);
+        let awkward = inside & (now.high | now.backslash | now.control | double_space);
         let mut first = awkward & !(awkward << 1);
         while first != 0 {
             suspects.push(base + first.trailing_zeros() as usize);
@@ -180,7 +194,7 @@ impl Sieve<'_> {
                 128 => None,
                 _ => bytes.get(at..at + length as usize),
             };
-            if run.is_none_or(|run| self.run(run, pieces, plus)) {
+            if run.is_none_or(|run| self.run(unit, run, pieces, plus)) {
                 suspects.push(at);
             }
         }
@@ -206,8 +220,10 @@ impl Sieve<'_> {
     }
 
     /// Whether a run of base64 or hex could be a digest, or text when decoded, as a whole or in pieces.
-    fn run(&self, run: &[u8], pieces: bool, plus: bool) -> bool {
-        let could = |run: &[u8]| self.index.digest(run).is_some() || decode::could_be_text(run);
+    #[inline(always)]
+    fn run(&self, unit: impl Unit, run: &[u8], pieces: bool, plus: bool) -> bool {
+        let could =
+            |run: &[u8]| self.index.digest(run).is_some() || unit.could_be_text(run) && decode::is_text_within(run);
         could(run)
             || pieces && decode::pieces(run).any(could)
             || plus

@@ -1,9 +1,10 @@
 //! Groups of digits at which a number, a date or a phone could be known.
 
-use super::Sieve;
 use super::chunk::{Chunk, Offsets, byte_at, pair_of, word_at};
 use super::starts::month;
+use super::{Carry, Sieve};
 use crate::detect::anchor::{length_bit, lower};
+use crate::detect::classify::{Masks, Unit};
 use crate::detect::entry::nationals;
 use crate::vocabulary::canonical::number;
 
@@ -16,40 +17,121 @@ const GAP: usize = 16;
 const TRUNK: usize = 8;
 const CODED: usize = 9;
 
+/// Groups of digits of a chunk, by what could be known that begins with them.
+pub(super) struct Groups {
+    numbers: Offsets,
+    dates: Offsets,
+    phones: Offsets,
+}
+
+impl Groups {
+    pub(super) fn new() -> Self {
+        Groups {
+            numbers: Offsets::new(),
+            dates: Offsets::new(),
+            phones: Offsets::new(),
+        }
+    }
+}
+
 impl Sieve<'_> {
-    /// Gathers the groups of digits of a block, but for those that masks alone rule out. `before` is the block's
-    /// first bit of what the one before it leaves: a word, a digit.
+    /// Gathers the groups of digits of a block, but for those that masks alone rule out.
     #[inline(always)]
-    pub(super) fn gather_groups(&self, chunk: &Chunk, block: usize, digit_before: u64, into: &mut Offsets) {
+    pub(super) fn gather_groups(&self, unit: impl Unit, chunk: &Chunk, block: usize, carry: &Carry, into: &mut Groups) {
         let (now, next) = chunk.pair(block);
-        let mut groups = now.digit & !(now.digit << 1 | digit_before);
+        let behind = now.digit << 1 | carry.digit;
+        let groups = now.digit & !behind;
         if groups == 0 || self.numbers == 0 && self.phones == 0 && !self.dates {
             return;
         }
+        // The bytes one, two and three further on.
+        let after = |now: u64, next: u64, bytes: u32| now >> bytes | next << (64 - bytes);
+        // What stands behind each group, but behind the one that began before the block; `back` says of which groups it
+        // does. The last one may end in the next block: nothing is known of it.
+        let ends = !now.digit & behind;
+        let ends = if carry.digit == 0 {
+            ends
+        } else {
+            ends & ends.wrapping_sub(1)
+        };
+        let back = |of| unit.back(of, ends, groups);
+        let unknown = match now.digit >> 63 {
+            0 => 0,
+            _ => 1_u64.rotate_right(1 + groups.leading_zeros()),
+        };
+
+        let (one, two) = (after(now.digit, next.digit, 1), after(now.digit, next.digit, 2));
+        let pairs = now.digit & now.digit >> 1;
+        let fours = pairs & pairs >> 2;
+        let eights = fours & fours >> 4;
         let letter = now.word & !now.digit;
-        let within = letter << 1;
-        // In the middle of a word, unless three letters before it may be a currency's code (what stands before the
-        // block is not looked at), or it goes on behind a comma.
-        let coded = letter << 1 & letter << 2 & letter << 3 & !(now.word << 4) | 0xf;
-        let inner = groups & within & !coded;
-        let (ends, beyond) = now.digit.overflowing_add(inner);
-        let joined = ends & !now.digit & !now.word & (now.word >> 1 | 1 << 63);
-        if !beyond && joined == 0 {
-            groups &= !inner;
+        let next_letter = next.word & !next.digit;
+        let after_word = now.word << 1 | carry.word;
+        let after_letter = letter << 1 | carry.word & !carry.digit;
+        let comma = now.structure & !(now.open | now.close | now.joint);
+
+        if self.numbers != 0 {
+            // Three letters, and no more, may be a currency's code; what stands before the block is not looked at.
+            let code_before = letter << 1 & letter << 2 & letter << 3 & !(now.word << 4) | 0xf;
+            let letters = [1, 2].map(|bytes| after(letter, next_letter, bytes));
+            let code_after = letter & letters[0] & letters[1] & !after(now.word, next.word, 3);
+            let exponent = letter & (one | after(now.joint, next.joint, 1));
+            // Comma, point or apostrophe, and what is seldom there.
+            let joins = !(now.word | now.quote | now.open | now.close | now.control | now.joint & !now.dot) & one;
+            let spaces = (now.space | now.plus) & one & two;
+            // Zeros before a number are left out of it.
+            let zeros = now.zero
+                & if self.numbers.trailing_zeros() < 2 {
+                    pairs
+                } else {
+                    fours
+                };
+            // Behind a comma or a point it was tried already.
+            let later = (comma | now.dot) << 1 & now.digit << 2;
+
+            // As numbers are kept they were met as words already: what ends a fraction is no digit of another, and it has
+            // no zeros at its end, nor three digits, which may be thousands.
+            let quiet = |masks: &Masks| masks.quote | masks.structure | masks.control;
+            let stop = quiet(now) & !comma | comma & after(quiet(now), quiet(next), 1);
+            let fraction = back(stop & !(now.zero << 1)) & !(pairs & now.digit >> 2 & !fours);
+            let kept = back(now.dot & fraction >> 1) & !(now.zero & pairs);
+
+            let joined = back(joins) & !(kept & !after_letter);
+            let odd = (back(code_after | exponent | spaces) | zeros) & (!after_letter | code_before);
+            let numbers = joined | odd | code_before & after_letter | unknown;
+            into.numbers.gather(unit, block, groups & numbers & !later);
         }
-        // Up to five digits that are written as numbers are kept were met as a word already, if at all.
-        let digit = pair_of(now.digit, next.digit);
-        let space = pair_of(now.space, next.space);
-        let structure = pair_of(now.structure & !now.open, next.structure & !next.open);
-        let plain = pair_of(now.quote | now.control, next.quote | next.control) | structure & !((digit | space) >> 1);
-        let (mut all, mut alone) = (digit, 0);
-        for length in 1..6 {
-            let more = digit >> length;
-            alone |= all & !more & plain >> length;
-            all &= more;
+        let first = groups & !after_word;
+        if self.dates {
+            let separators = now.joint & now.apart & !now.space & !now.plus;
+            let next_separators = next.joint & next.apart & !next.space & !next.plus;
+            // A separator, one or two digits, and a separator.
+            let parted = one
+                & (after(separators, next_separators, 2) | two & after(separators, next_separators, 3))
+                & separators;
+            let gaps = comma | now.joint & now.apart;
+            let next_gaps = next.structure | next.joint & next.apart;
+            let named =
+                gaps & after(letter | gaps, next_letter | next_gaps, 1) | letter & after(letter, next_letter, 1);
+            let written = back(parted) & (fours | !(pairs & now.digit >> 2))
+                | back(named) & !(pairs & now.digit >> 2)
+                | eights & !(now.digit >> 8);
+            into.dates.gather(unit, block, first & (written | unknown));
         }
-        groups &= !(alone as u64 & !within & !1 & !now.zero);
-        into.gather(block, groups);
+        if self.phones != 0 {
+            // So many digits, and what may stand between them.
+            let mut reach = pair_of(now.digit | now.apart, next.digit | next.apart);
+            let fewest = self.phones.trailing_zeros();
+            for (shift, digits) in [(1, 2), (2, 4), (4, 8)] {
+                if fewest >= digits {
+                    reach &= reach >> shift;
+                }
+            }
+            let nine = eights & now.digit >> 8;
+            let zeros = now.zero & fours & now.digit >> 5;
+            let phones = back(now.apart) | nine | zeros | unknown;
+            into.phones.gather(unit, block, first & phones & reach as u64);
+        }
     }
 
     /// Passes on the groups of digits at which a number, a date or a phone could be known. `phones` is where the groups
@@ -59,45 +141,46 @@ impl Sieve<'_> {
         &self,
         bytes: &[u8],
         chunk: &Chunk,
-        groups: &mut Offsets,
+        groups: &mut Groups,
         phones: &mut usize,
         mut pass: impl FnMut(usize),
     ) {
-        for offset in groups.get() {
-            let at = chunk.at(*offset);
-            if self.group(bytes, at, chunk.digits(*offset), phones) {
+        // Where a group ends, and what stands there.
+        let end = |offset: u16| {
+            let mut end = chunk.at(offset) + chunk.digits(offset).trailing_ones() as usize;
+            while byte_at(bytes, end).is_ascii_digit() {
+                end += 1;
+            }
+            (end, byte_at(bytes, end))
+        };
+        for offset in groups.numbers.get() {
+            let (at, (end, after)) = (chunk.at(*offset), end(*offset));
+            let before = at.checked_sub(1).map_or(0, |before| byte_at(bytes, before));
+            if self.number(bytes, at, end, before, after) {
                 pass(at);
             }
         }
-        groups.clear();
-    }
-
-    /// Whether a number, a date or a phone could be known that begins with the group of digits at
-    /// `at`. `mask` has the digits from there on, as far as the block goes.
-    #[inline(always)]
-    fn group(&self, bytes: &[u8], at: usize, mask: u64, phones: &mut usize) -> bool {
-        let mut end = at + mask.trailing_ones() as usize;
-        while byte_at(bytes, end).is_ascii_digit() {
-            end += 1;
-        }
-        let before = at.checked_sub(1).map_or(0, |before| byte_at(bytes, before));
-        let after = byte_at(bytes, end);
-        let plain = matches!(after, b'"' | b':' | b'}' | b']' | b'<' | b';' | b'&' | b'\n' | 0)
-            || after == b',' && !byte_at(bytes, end + 1).is_ascii_digit() && byte_at(bytes, end + 1) != b' ';
-        if plain && end - at < 6 && !before.is_ascii_alphabetic() {
-            // Met as a word already, if at all, but for zeros before it.
-            let shorter = self.numbers & !(!0 << (end - at - 1));
-            if byte_at(bytes, at) != b'0' || shorter == 0 {
-                return false;
+        for offset in groups.dates.get() {
+            let (at, (end, after)) = (chunk.at(*offset), end(*offset));
+            if self.date(bytes, at, end, after) {
+                pass(at);
             }
         }
-        if self.numbers != 0 && self.number(bytes, at, end, before, after) {
-            return true;
+        for offset in groups.phones.get() {
+            // Fewer digits than any has may be far apart.
+            let reach = chunk.apart(*offset).trailing_ones();
+            let digits = chunk.digits(*offset) & !(!0_u64).checked_shl(reach).unwrap_or(0);
+            if reach < 64 && digits.count_ones() < self.phones.trailing_zeros() {
+                continue;
+            }
+            let (at, (end, after)) = (chunk.at(*offset), end(*offset));
+            if self.phone(bytes, at, end, after, phones) {
+                pass(at);
+            }
         }
-        if before.is_ascii_alphanumeric() {
-            return false;
-        }
-        self.dates && self.date(bytes, at, end, after) || self.phones != 0 && self.phone(bytes, at, end, after, phones)
+        groups.numbers.clear();
+        groups.dates.clear();
+        groups.phones.clear();
     }
 
     /// What is written as numbers are kept was looked up as a word already; here are the others.

@@ -2,7 +2,7 @@
 //! most texts hold nothing, and must cost next to nothing.
 //!
 //! What the sieve lets pass is looked at by the exact rules of `words` and `digits`; what they
-//! would find it never holds back. Bytes are read in chunks of a few blocks: masks first, then the starts of words
+//! would find it never holds back. Bytes are read in chunks of 2 KB: masks first, then the starts of words
 //! and groups of digits that masks do not rule out, then what filters say of each of them.
 
 mod chunk;
@@ -10,15 +10,17 @@ mod document;
 mod groups;
 mod starts;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 pub(super) use self::chunk::runs;
-use self::chunk::{Chunk, Offsets, long, pair_of};
+use self::chunk::{Chunk, long, pair_of};
 use self::document::DocumentJob;
 pub(super) use self::document::Outline;
+use self::groups::Groups;
 use self::starts::{SHORT, Starts, TINY, month};
 use super::anchor::{ANCHOR, AnchorKey, length_bit};
-use super::classify::{BLOCK, Job, Masks, accelerated};
+use super::classify::{BLOCK, Job, Masks, Unit, accelerated};
 use super::filter::Filter;
 use super::index::{Index, Lane};
 use super::shapes;
@@ -45,11 +47,26 @@ pub(super) struct Sieve<'d> {
     pub(super) open: bool,
 }
 
+thread_local! {
+    /// That of the last scan of a thread: to make it anew takes longer than a short scan.
+    static MEMORY: Cell<Option<Box<Memory>>> = const { Cell::new(None) };
+}
+
+impl Drop for Sieve<'_> {
+    fn drop(&mut self) {
+        if let Some(mut memory) = self.memory.take() {
+            memory.chunk.wipe();
+            // Where the thread ends there is no place for it any more.
+            let _ = MEMORY.try_with(|kept| kept.set(Some(memory)));
+        }
+    }
+}
+
 /// Where a chunk is looked at.
 struct Memory {
     chunk: Chunk,
     starts: Starts,
-    groups: Offsets,
+    groups: Groups,
 }
 
 /// What one block hands to the next.
@@ -60,6 +77,8 @@ struct Carry {
     high: u64,
     run: u64,
     space: u64,
+    /// All ones in a document, which has strings.
+    document: u64,
     /// All ones within a string.
     string: u64,
     escaped: u64,
@@ -108,11 +127,12 @@ impl<'d> Sieve<'d> {
     }
 
     fn memory(&mut self) -> Box<Memory> {
-        self.memory.take().unwrap_or_else(|| {
+        let kept = || MEMORY.try_with(Cell::take).ok().flatten();
+        self.memory.take().or_else(kept).unwrap_or_else(|| {
             Box::new(Memory {
                 chunk: Chunk::new(),
                 starts: Starts::new(),
-                groups: Offsets::new(),
+                groups: Groups::new(),
             })
         })
     }
@@ -150,13 +170,20 @@ impl<'d> Sieve<'d> {
     }
 
     #[inline(always)]
-    fn text_chunks(&self, text: &[u8], memory: &mut Memory, words: &mut Vec<usize>, digits: &mut Vec<usize>) -> bool {
+    fn text_chunks(
+        &self,
+        unit: impl Unit,
+        text: &[u8],
+        memory: &mut Memory,
+        words: &mut Vec<usize>,
+        digits: &mut Vec<usize>,
+    ) -> bool {
         let Memory { chunk, starts, groups } = memory;
         let mut runs = 0;
         let mut carry = Carry::default();
         let mut base = 0;
         chunk.clear();
-        while chunk.read(text, base) {
+        while chunk.read(unit, text, base) {
             for block in 0..chunk.count {
                 let (now, next) = chunk.pair(block);
                 let after_high = now.high << 1 | carry.high;
@@ -173,13 +200,13 @@ impl<'d> Sieve<'d> {
                         digits.push(at);
                     }
                 }
-                self.gather(chunk, block, begins & !near_high, starts);
-                self.gather_groups(chunk, block, carry.digit, groups);
+                self.gather(unit, chunk, block, begins & !near_high, 0, starts);
+                self.gather_groups(unit, chunk, block, &carry, groups);
                 runs |= long(pair_of(now.run, next.run)) as u64;
                 carry.pass(now);
             }
             base += chunk.count * BLOCK;
-            self.begin(text, chunk, starts, |at, is_digit, found| {
+            self.begin(unit, text, chunk, starts, |at, is_digit, found| {
                 let skip = if is_digit && self.numbers != 0 { 0 } else { TINY };
                 if found & !skip != 0 {
                     words.push(at);
@@ -293,7 +320,9 @@ struct TextJob<'j, 'd> {
 
 impl Job for TextJob<'_, '_> {
     #[inline(always)]
-    fn run(self) {
-        *self.runs = self.sieve.text_chunks(self.text, self.memory, self.words, self.digits);
+    fn run(self, unit: impl Unit) {
+        *self.runs = self
+            .sieve
+            .text_chunks(unit, self.text, self.memory, self.words, self.digits);
     }
 }

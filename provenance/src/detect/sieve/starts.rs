@@ -3,10 +3,11 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::Sieve;
-use super::chunk::{Chunk, MOST, Offsets, near, pair_of, soon, word_at};
+use super::chunk::{Chunk, Offsets, near, pair_of, soon, word_at};
 use crate::detect::anchor::{ANCHOR, LONGEST, length_bit, lower, short};
-use crate::detect::entry::{BARE, is_separator};
-use crate::detect::filter::{BARE_BIT, bloom};
+use crate::detect::classify::{BLOCK, Unit};
+use crate::detect::entry::BARE;
+use crate::detect::filter::BARE_BIT;
 use crate::detect::words::Bare;
 
 /// Lengths, as bits, of what is found only as a whole leaf, or if it is a number.
@@ -17,14 +18,10 @@ pub(super) const SHORT: u64 = 0x7f;
 /// Where the words of a chunk begin that are to be looked at.
 pub(super) struct Starts {
     words: Offsets,
+    /// Those from which on a word ends where a short key does.
+    shorts: Offsets,
     ids: Offsets,
     months: Offsets,
-    /// What is asked about each of `words`, step by step.
-    first: [u64; MOST],
-    bits: [u64; MOST],
-    hashes: [u32; MOST],
-    begins: [u16; MOST],
-    shorts: [u8; MOST],
     survivors: Offsets,
     doubts: Doubts,
 }
@@ -33,13 +30,9 @@ impl Starts {
     pub(super) fn new() -> Self {
         Starts {
             words: Offsets::new(),
+            shorts: Offsets::new(),
             ids: Offsets::new(),
             months: Offsets::new(),
-            first: [0; MOST],
-            bits: [0; MOST],
-            hashes: [0; MOST],
-            begins: [0; MOST],
-            shorts: [0; MOST],
             survivors: Offsets::new(),
             doubts: Doubts {
                 all: [(0, 0, 0); DOUBTS],
@@ -50,6 +43,8 @@ impl Starts {
 }
 
 const DOUBTS: usize = 128;
+/// Ids that are fetched together.
+const IDS: usize = 32;
 
 /// Offsets and lengths of what begins like something known, with the hash of all of it.
 struct Doubts {
@@ -58,23 +53,49 @@ struct Doubts {
 }
 
 impl Sieve<'_> {
-    /// Gathers the starts of a block.
+    /// Gathers the starts of a block. At those that are `cramped` nothing of eight bytes or more can begin.
     #[inline(always)]
-    pub(super) fn gather(&self, chunk: &Chunk, block: usize, starts: u64, into: &mut Starts) {
-        into.words.gather(block, starts);
+    pub(super) fn gather(
+        &self,
+        unit: impl Unit,
+        chunk: &Chunk,
+        block: usize,
+        starts: u64,
+        cramped: u64,
+        into: &mut Starts,
+    ) {
+        into.words.gather(unit, block, starts & !cramped);
+        if self.lengths & SHORT != 0 {
+            let (now, next) = chunk.ends_from(block);
+            let mut ending = 0;
+            let mut lengths = self.lengths & SHORT;
+            while lengths != 0 {
+                let length = lengths.trailing_zeros() + 1;
+                lengths &= lengths - 1;
+                ending |= now >> length | next << (BLOCK as u32 - length);
+            }
+            into.shorts.gather(unit, block, starts & ending);
+        }
         if !self.ids && !self.dates {
             return;
         }
         let (now, next) = chunk.pair(block);
         let near = starts & near(now.digit, next.digit);
         if self.dates {
-            into.months.gather(block, near & !now.digit);
+            into.months.gather(unit, block, near & !now.digit);
         }
         if self.ids {
             // Eight letters or digits, with no more than one separator between two of them.
             let word = pair_of(now.word, next.word);
             let stop = !word & !(pair_of(now.joint, next.joint) & word >> 1);
-            into.ids.gather(block, near & !soon(stop as u64, (stop >> 64) as u64));
+            // What has no separator among the first eight begins as other text does.
+            let mut whole = word;
+            for shift in [1, 2, 4] {
+                whole &= whole >> shift;
+            }
+            // With a separator, eight take nine bytes.
+            let stops = soon(stop as u64, (stop >> 64) as u64) | (stop >> ANCHOR) as u64;
+            into.ids.gather(unit, block, near & !(whole as u64) & !stops);
         }
     }
 
@@ -83,58 +104,62 @@ impl Sieve<'_> {
     #[inline(always)]
     pub(super) fn begin(
         &self,
+        unit: impl Unit,
         bytes: &[u8],
         chunk: &Chunk,
         starts: &mut Starts,
         mut pass: impl FnMut(usize, bool, u64),
     ) {
-        let key = self.key;
-        let words = starts.words.get();
-        if words.is_empty() {
-            return;
-        }
-        for ((offset, first), shorts) in words.iter().zip(&mut starts.first).zip(&mut starts.shorts) {
-            *first = chunk.word(*offset);
-            *shorts = chunk.short_ends(*offset);
-        }
-        // Apart from what is loaded and stored one by one: this is for vectors.
-        let hashed = starts.hashes.iter_mut().zip(&mut starts.begins).zip(&mut starts.bits);
-        for (((hash, begin), bits), first) in hashed.zip(&starts.first).take(words.len()) {
-            *hash = key.hash(*first);
-            *begin = key.begin(*first);
-            *bits = bloom(*hash);
-        }
-        let probe = self.filter.probe();
         let Starts {
-            hashes,
-            bits,
-            begins,
+            words,
             shorts,
+            survivors,
+            doubts,
             ..
         } = starts;
-        starts.survivors.choose(words.len(), |place| {
-            probe.passes(hashes[place], bits[place], begins[place], shorts[place])
-        });
+        let (key, probe) = (self.key, self.filter.probe());
+        survivors.known(unit, words, chunk, key, probe);
         fence(Ordering::Acquire);
-        for place in starts.survivors.get() {
-            self.filter.prefetch_lengths(starts.hashes[usize::from(*place) % MOST]);
+        for offset in survivors.get() {
+            self.filter.prefetch_lengths(key.hash(chunk.word(*offset)));
         }
-        for place in starts.survivors.get() {
-            let place = usize::from(*place) % MOST;
-            let offset = words.get(place).copied().unwrap_or_default();
-            let found = self.found(bytes, chunk, offset, starts.hashes[place], &mut starts.doubts);
-            if found != 0 {
-                pass(chunk.at(offset), chunk.is_digit(offset), found);
+        for offset in survivors.get() {
+            if self.long(bytes, chunk, *offset, doubts) || self.ids && self.id(unit, bytes, chunk, *offset) {
+                pass(chunk.at(*offset), chunk.is_digit(*offset), length_bit(LONGEST));
             }
-            if starts.doubts.count > DOUBTS - LONGEST {
-                self.settle(chunk, &mut starts.doubts, &mut pass);
+            if doubts.count > DOUBTS - LONGEST {
+                self.settle(chunk, doubts, &mut pass);
             }
         }
-        self.settle(chunk, &mut starts.doubts, &mut pass);
-        starts.words.clear();
-        for offset in starts.ids.get() {
-            if self.begins_bare(chunk.word(*offset)) && self.bare_id(bytes, chunk, *offset) {
-                pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
+        self.settle(chunk, doubts, &mut pass);
+        if !shorts.get().is_empty() {
+            survivors.choose(shorts, |offset| {
+                probe.begins(key.begin(chunk.word(offset))) & chunk.short_ends(offset) != 0
+            });
+            fence(Ordering::Acquire);
+            for offset in survivors.get() {
+                let found = self.short(chunk, *offset);
+                if found != 0 {
+                    pass(chunk.at(*offset), chunk.is_digit(*offset), found);
+                }
+            }
+        }
+        words.clear();
+        shorts.clear();
+        // Those that may begin an id are fetched before any is looked at.
+        for offsets in starts.ids.get().chunks(IDS) {
+            let (mut likely, mut count) = ([(0, 0); IDS], 0);
+            for offset in offsets {
+                if let Some(hash) = self.begins_id(unit, chunk, *offset) {
+                    self.filter.prefetch_anchor(hash);
+                    likely[count % IDS] = (*offset, hash);
+                    count += 1;
+                }
+            }
+            for (offset, hash) in likely.iter().take(count) {
+                if self.is_id(bytes, chunk.at(*offset), *hash) {
+                    pass(chunk.at(*offset), chunk.is_digit(*offset), !SHORT);
+                }
             }
         }
         starts.ids.clear();
@@ -151,36 +176,39 @@ impl Sieve<'_> {
         starts.months.clear();
     }
 
-    /// The bits of the lengths, among those that end with a word, of what is likely to be known that begins at an offset;
-    /// what hangs on a look at the whole of it is left to [`settle`](Self::settle).
+    /// The bits of the lengths, among those that end with a word, of the short keys that are likely to begin at an offset.
     #[inline(always)]
-    fn found(&self, bytes: &[u8], chunk: &Chunk, offset: u16, hash: u32, doubts: &mut Doubts) -> u64 {
+    fn short(&self, chunk: &Chunk, offset: u16) -> u64 {
         let mut found = 0;
         let word = chunk.word(offset);
-        let ends = chunk.ends(offset);
-        let mut lengths = u64::from(self.filter.begins(self.key, word)) & ends & SHORT;
+        let mut lengths = u64::from(self.filter.begins(self.key, word)) & chunk.ends(offset) & SHORT;
         while lengths != 0 {
             let bit = lengths & lengths.wrapping_neg();
             let length = bit.trailing_zeros() as usize + 1;
             lengths ^= bit;
             found |= self.filter.get(self.key.hash(short(word, length))) & bit;
         }
-        let mut lengths = self.filter.get(hash) & ends & !SHORT;
-        // Of the longest nobody knows how long they are.
-        found |= lengths & length_bit(LONGEST);
-        lengths &= !length_bit(LONGEST);
+        found
+    }
+
+    /// Whether something that long begins at an offset that nobody knows how long it is; what hangs on a look at the whole of
+    /// it is left to [`settle`](Self::settle).
+    #[inline(always)]
+    fn long(&self, bytes: &[u8], chunk: &Chunk, offset: u16, doubts: &mut Doubts) -> bool {
+        let known = self.filter.get(self.key.hash(chunk.word(offset))) & chunk.ends(offset) & !SHORT;
+        let mut lengths = known & !length_bit(LONGEST);
         let at = chunk.at(offset);
         while lengths != 0 {
             let length = lengths.trailing_zeros() as usize + 1;
             lengths &= lengths - 1;
-            if let Some(text) = bytes.get(at..at + length) {
-                let whole = self.key.whole(text);
+            if at + length <= bytes.len() {
+                let whole = self.key.whole_of(length, |at| chunk.word(offset + at as u16));
                 self.filter.prefetch_whole(whole);
                 doubts.all[doubts.count % DOUBTS] = (offset, length as u8, whole);
                 doubts.count += 1;
             }
         }
-        found
+        known & length_bit(LONGEST) != 0
     }
 
     /// Passes on those of which all is likely to be known.
@@ -209,43 +237,33 @@ impl Sieve<'_> {
         spaced != word && (self.filter.get(self.key.hash(spaced)) & ends & !SHORT != 0 || begins() != 0)
     }
 
-    /// Whether an id begins with the first two letters or digits of this folded word.
+    /// Whether an id could begin here, with or without separators.
     #[inline(always)]
-    fn begins_bare(&self, word: u64) -> bool {
-        let second = (word >> 8) as u8;
-        let second = if second.is_ascii_alphanumeric() {
-            second
-        } else {
-            (word >> 16) as u8
-        };
-        self.filter.begins(self.key, word & 0xff | u64::from(second) << 8) & BARE_BIT != 0
+    fn id(&self, unit: impl Unit, bytes: &[u8], chunk: &Chunk, offset: u16) -> bool {
+        let hash = self.begins_id(unit, chunk, offset);
+        hash.is_some_and(|hash| self.is_id(bytes, chunk.at(offset), hash))
     }
 
-    /// Whether an id could begin here, with or without separators.
-    #[inline(never)]
-    fn bare_id(&self, bytes: &[u8], chunk: &Chunk, offset: u16) -> bool {
-        // Its first eight letters and digits, between which single separators may stand.
+    /// The hash of the first eight letters and digits, between which single separators may stand, if an id begins with the
+    /// first two of them, and one of them is a digit.
+    #[inline(always)]
+    fn begins_id(&self, unit: impl Unit, chunk: &Chunk, offset: u16) -> Option<u32> {
         let words = chunk.words(offset);
-        let mut first = chunk.word(offset);
-        let mut end = words.trailing_ones();
-        let mut count = end;
-        while count < ANCHOR as u32 {
-            let separator = chunk.word(offset + end as u16) as u8;
-            let more = (words >> 1 >> end).trailing_ones();
-            if more == 0 || !(is_separator(separator) || separator == b'+') {
-                return false;
-            }
-            let after = chunk.word(offset + end as u16 + 1);
-            first = first & !(!0 << (8 * count)) | after << (8 * count);
-            count += more;
-            end += 1 + more;
-        }
-        if chunk.digits(offset) & !(!0 << end.min(63)) == 0 {
-            return false;
-        }
-        match self.filter.get(self.key.hash(first)) & !SHORT {
+        let sixteen = u128::from(chunk.word(offset)) | u128::from(chunk.word(offset + 8)) << 64;
+        let (chosen, first) = unit.eight(words as u16, sixteen);
+        let chosen = u64::from(chosen);
+        let gaps = !words & (!0_u64).checked_shr(chosen.leading_zeros()).unwrap_or(0);
+        let separate = gaps & (gaps >> 1 | !chunk.joints(offset)) == 0;
+        let digit = chosen & chunk.digits(offset) != 0;
+        let begins = self.filter.begins(self.key, first) & BARE_BIT != 0;
+        (separate & digit & begins & (chosen.count_ones() == ANCHOR as u32)).then(|| self.key.hash(first))
+    }
+
+    #[inline(always)]
+    fn is_id(&self, bytes: &[u8], at: usize, hash: u32) -> bool {
+        match self.filter.get(hash) & !SHORT {
             0 => false,
-            lengths => self.whole_id(bytes.get(chunk.at(offset)..).unwrap_or_default(), lengths),
+            lengths => self.whole_id(bytes.get(at..).unwrap_or_default(), lengths),
         }
     }
 
