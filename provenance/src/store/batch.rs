@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::LazyLock;
 
 use diesel::prelude::*;
-use foldhash::quality::FixedState;
+use foldhash::quality::RandomState;
 
 use super::chain::{self, Hash, Header, JsonItem, Salt, Sealer, TagItem};
 use super::draft::Draft;
@@ -40,7 +41,9 @@ pub(super) type KnownValues = HashMap<u64, (i64, i64), foldhash::fast::RandomSta
 /// Tells values of the same person and category from others, in memory.
 pub(super) fn value_key(fingerprint: &[u8; 32], canonical: &str, owner: Option<&[u8]>) -> u64 {
     use std::hash::BuildHasher;
-    FixedState::with_seed(0x7072_6f76).hash_one((fingerprint, canonical, owner))
+    // Nobody else knows it: values are chosen by strangers, and two of one key are taken for one.
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    STATE.hash_one((fingerprint, canonical, owner))
 }
 
 /// A batch as rows.
