@@ -234,13 +234,11 @@ impl Detector {
     }
 
     /// Makes room for so many more values, so that tables need not grow while they come.
-    #[allow(dead_code, reason = "for a start that reads them from the store")]
     pub(crate) fn reserve(&self, values: usize) {
         self.index.reserve(values);
     }
 
     /// Makes many values known: quicker than one by one. Scans and other insertions go on meanwhile.
-    #[allow(dead_code, reason = "for a start that reads them from the store")]
     pub(crate) fn insert_all<'e>(&self, values: impl IntoIterator<Item = (&'e Entry, Fingerprint)>) {
         self.index.insert_all(values);
     }

@@ -255,7 +255,7 @@ pub(super) fn terms(row: &EventRow, catalog: &Catalog) -> BTreeSet<Term> {
         terms.extend(owner.as_deref().map(Term::owner));
         let kind = catalog.get(row.n, kind.cast_signed()).and_then(|text| text.kind());
         terms.extend(kind.map(|kind| Term::category(&kind.canonical)));
-        terms.extend(fingerprint.map(Term::fingerprint));
+        terms.extend(fingerprint.map(|fingerprint| Term::fingerprint(fingerprint)));
     }
     terms
 }

@@ -186,7 +186,10 @@ impl<'q> Filter<'q> {
 
     /// The one that the fewest events have.
     fn term(&self) -> Option<Term> {
-        let fingerprint = self.fingerprint.as_ref().map(Term::fingerprint);
+        let fingerprint = self
+            .fingerprint
+            .as_ref()
+            .map(|fingerprint| Term::fingerprint(fingerprint));
         fingerprint
             .or(self.request_id.as_deref().map(Term::request))
             .or(self.owner.as_deref().map(Term::owner))
