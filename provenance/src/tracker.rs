@@ -1082,17 +1082,22 @@ impl Tracker {
     }
 
     /// Queues an event of that moment.
-    pub(crate) fn record_of(&self, mut event: Event, moment: &Moment) -> Ticket {
+    pub(crate) fn record_of(&self, event: Event, moment: &Moment) -> Ticket {
+        let ticket = Ticket::default();
+        self.record_as(event, moment, &ticket);
+        ticket
+    }
+
+    /// Queues an event of that moment, for which this ticket was given out already.
+    pub(crate) fn record_as(&self, mut event: Event, moment: &Moment, ticket: &Ticket) {
         complete_of(&mut event, moment);
         self.without_erased(&mut event);
         let told = match moment.deferred {
             true => None,
             false => self.told(&event),
         };
-        let ticket = Ticket::default();
         self.0.recorder.send(Record::Event(Box::new(event), ticket.clone()));
-        self.tell(told, &ticket);
-        ticket
+        self.tell(told, ticket);
     }
 
     fn told(&self, event: &Event) -> Option<Told> {
@@ -1162,6 +1167,24 @@ impl Tracker {
     /// Appends the outcome of a share.
     pub(crate) fn outcome(&self, of: &Ticket, outcome: Outcome) {
         self.outcome_with(of, outcome, None);
+    }
+
+    /// As [`Tracker::outcome`], of a share whose own record may have been put off: behind it.
+    pub(crate) fn outcome_later(&self, of: &Ticket, outcome: Outcome) {
+        let tracker = self.clone();
+        let record = Record::Outcome {
+            of: of.clone(),
+            outcome,
+            created_at: Timestamp::now(),
+            late: None,
+        };
+        match self.0.recorder.deferred().is_idle() {
+            true => self.0.recorder.send(record),
+            false => self
+                .0
+                .recorder
+                .defer(Box::new(move || tracker.0.recorder.send(record)), 0),
+        }
     }
 
     /// Appends the outcome of a share, and what became known of it only by then.
