@@ -137,25 +137,31 @@ impl Drop for Key {
 pub(crate) struct RowKey<'h>([FoldHasher<'h>; 2]);
 
 impl RowKey<'_> {
+    #[inline]
     pub(crate) fn number(&mut self, number: u64) {
         self.0.iter_mut().for_each(|hasher| hasher.write_u64(number));
     }
 
-    pub(crate) fn value(&mut self, value: Value<'_>) {
+    /// A value under a name, which an address in this program stands for: in one number with what the value is.
+    #[inline]
+    pub(crate) fn named(&mut self, address: usize, value: Value<'_>) {
+        // Addresses leave the upper sixteen bits free; where they do not, nothing but a rare number is shared.
+        const SHORT: u64 = 0xff00;
+        let (length, what) = match value {
+            Value::Text(text) => (text.len() as u64, (text.len() as u64).min(SHORT)),
+            Value::Integer(_) => (0, SHORT + 1),
+            Value::Float(_) => (0, SHORT + 2),
+            Value::Bool(truth) => (0, SHORT + 3 + u64::from(truth)),
+        };
+        self.number(address as u64 ^ what << 48);
+        if length >= SHORT {
+            self.number(length);
+        }
         match value {
-            Value::Text(text) => {
-                self.number((text.len() as u64) << 3);
-                self.0.iter_mut().for_each(|hasher| hasher.write(text.as_bytes()));
-            }
-            Value::Integer(number) => {
-                self.number(1);
-                self.0.iter_mut().for_each(|hasher| hasher.write_u128(number as u128));
-            }
-            Value::Float(number) => {
-                self.number(2);
-                self.number(number.to_bits());
-            }
-            Value::Bool(truth) => self.number(3 + u64::from(truth)),
+            Value::Text(text) => self.0.iter_mut().for_each(|hasher| hasher.write(text.as_bytes())),
+            Value::Integer(number) => self.0.iter_mut().for_each(|hasher| hasher.write_u128(number as u128)),
+            Value::Float(number) => self.number(number.to_bits()),
+            Value::Bool(_) => {}
         }
     }
 
@@ -263,8 +269,12 @@ mod tests {
     }
 
     fn row(hashes: &Hashes, values: &[Value<'_>]) -> u128 {
+        static NAMES: [u8; 4] = [0; 4];
         let mut key = hashes.row();
-        values.iter().for_each(|value| key.value(*value));
+        let names = NAMES.iter().cycle();
+        for (name, value) in names.zip(values) {
+            key.named(std::ptr::from_ref(name).addr(), *value);
+        }
         key.end()
     }
 
@@ -298,6 +308,12 @@ mod tests {
             assert_eq!(keys.len(), met);
         }
         assert_ne!(row(&hashes, &values), row(&Hashes::new(), &values));
+        let long = [0xfeff, 0xff00, 0xff01, 0xff02, 0x1_ff00].map(|length| "a".repeat(length));
+        let mut keys: Vec<u128> = long.iter().map(|text| row(&hashes, &[Value::Text(text)])).collect();
+        keys.extend([true, false].map(|truth| row(&hashes, &[Value::Bool(truth)])));
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 7);
     }
 
     proptest! {

@@ -261,6 +261,11 @@ impl Moment {
         }
     }
 
+    /// Whether it is recorded later.
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.deferred
+    }
+
     /// For events that are complete.
     pub(crate) fn nobodys() -> Self {
         Moment {
@@ -274,12 +279,16 @@ impl Moment {
 
 static GLOBAL: OnceCell<Option<Tracker>> = OnceCell::new();
 
+/// Whether a tracker was ever put in force for a part of the program: else nobody need look.
+static OVERRIDDEN: AtomicBool = AtomicBool::new(false);
+
 thread_local! {
     static OVERRIDE: RefCell<Option<Tracker>> = const { RefCell::new(None) };
 }
 
 /// Puts `tracker` in force on this thread; gives back what was.
 pub(crate) fn replace_override(tracker: Option<Tracker>) -> Option<Tracker> {
+    OVERRIDDEN.store(true, Ordering::Release);
     OVERRIDE
         .try_with(|slot| match slot.try_borrow_mut() {
             Ok(mut slot) => std::mem::replace(&mut *slot, tracker),
@@ -291,15 +300,14 @@ pub(crate) fn replace_override(tracker: Option<Tracker>) -> Option<Tracker> {
 
 /// Runs `hook` with the tracker in force, if there is one and it is open.
 pub(crate) fn with<R>(hook: impl FnOnce(&Tracker) -> R) -> Option<R> {
-    let scoped = OVERRIDE
-        .try_with(|slot| slot.try_borrow().ok().and_then(|slot| slot.clone()))
-        .ok()
-        .flatten();
-    let tracker = match &scoped {
-        Some(tracker) => tracker,
-        None => GLOBAL.get()?.as_ref()?,
+    let scoped = match OVERRIDDEN.load(Ordering::Acquire) {
+        true => OVERRIDE.try_with(|slot| slot.try_borrow().ok().and_then(|slot| slot.clone())),
+        false => Ok(None),
     };
-    tracker.attempt(hook)
+    match scoped.ok().flatten() {
+        Some(tracker) => tracker.attempt(hook),
+        None => GLOBAL.get()?.as_ref()?.attempt(hook),
+    }
 }
 
 /// What the names of spill files begin with: beside an SQLite file; of PostgreSQL, or in a folder that is named, with
@@ -582,18 +590,9 @@ impl Tracker {
         bytes: usize,
         work: impl FnOnce(&Tracker, &Moment) + Send + 'static,
     ) {
-        let mut moment = Moment::new(scope);
-        // A subscriber is told in its own span.
-        if deferred::is_working() || self.is_listened_to() {
-            self.work_off();
+        let moment = self.moment(scope);
+        if !moment.deferred {
             return work(self, &moment);
-        }
-        moment.deferred = true;
-        if let Some(scope) = &moment.scope {
-            let deferred = &mut scope.state().deferred;
-            if deferred.is_none() {
-                *deferred = Some(self.0.recorder.deferred().clone());
-            }
         }
         let tracker = self.clone();
         let job = move || {
@@ -602,8 +601,26 @@ impl Tracker {
         self.0.recorder.defer(Box::new(job), bytes);
     }
 
-    /// Puts a job off that says nothing of a request, and of which there may be very many: it is added to
-    /// the series of its kind.
+    /// This moment, for what [`Moment::is_deferred`] says is done later: see [`Tracker::defer`]. Anything else is to be
+    /// done now.
+    pub(crate) fn moment(&self, scope: Option<Scope>) -> Moment {
+        let mut moment = Moment::new(scope);
+        // A subscriber is told in its own span.
+        if deferred::is_working() || self.is_listened_to() {
+            self.work_off();
+            return moment;
+        }
+        moment.deferred = true;
+        if let Some(scope) = &moment.scope {
+            let deferred = &mut scope.state().deferred;
+            if deferred.is_none() {
+                *deferred = Some(self.0.recorder.deferred().clone());
+            }
+        }
+        moment
+    }
+
+    /// Puts a job off of which there may be very many: it is added to the series of its kind.
     pub(crate) fn defer_in<S: Series>(&self, bytes: usize, begin: impl FnOnce() -> S, add: impl FnOnce(&mut S)) {
         self.0.recorder.defer_in(bytes, begin, add);
     }

@@ -72,7 +72,7 @@ use self::text::Shown;
 use super::shape::{Conflict, Facts, Shape, Verb};
 use super::slot;
 use crate::columns::ColumnMap;
-use crate::hooks::storage::Write;
+use crate::hooks::storage::{Buffers, Write};
 use crate::site::{Column, ModelSite};
 use crate::tracked::Value;
 use crate::tracker::{self, BlindSpot, Observed, Tracker};
@@ -152,6 +152,9 @@ pub(super) struct Around {
 }
 
 impl Fallback {
+    /// Whether texts are read at all.
+    pub(super) const READS: bool = true;
+
     /// The connection is opened by this URL.
     pub(super) fn opened(&mut self, url: &str) {
         self.dialect = Some(Dialect::of_url(url));
@@ -501,7 +504,7 @@ impl Around {
         let sibling = |of: &&plan::Write| of.table.table == write.table.table && of.action != write.action;
         let upsert = write.on_conflict && plan.writes.iter().any(|of| sibling(&of));
         Around {
-            write: Write::new(tracker, write.table, write.action),
+            write: Write::new(tracker, write.table, write.action, Buffers::default()),
             facts: Facts {
                 verb: match write.action {
                     Action::Update if !upsert => Verb::Update,

@@ -199,21 +199,77 @@ impl<I> Watch<I> {
         if let Some(reading) = before {
             self.ledger.is_open(!reading.autocommit, false, out);
         }
-        let by_text = self.driver != Driver::Sequential;
-        let begun = by_text.then(|| tracker::with(|tracker| self.fallback.begin(tracker, query)).flatten());
+        let (text_of, begun) = match self.driver {
+            Driver::Sequential => (None, None),
+            Driver::Unknown | Driver::Async => self.begin_by_text(query),
+        };
         self.running.push(Running {
             slot: tracker::with(|_| Open::begin(&mut self.slot)),
             shape: Shape::of(query),
-            text_of: by_text.then(|| TextOf::new(query)),
+            text_of,
             mistakable: false,
             cached: false,
             text: shape::is_text(query),
             before,
-            begun: begun.flatten(),
+            begun,
         });
     }
 
+    #[inline(never)]
+    fn begin_by_text(&mut self, query: &dyn DebugQuery) -> (Option<TextOf>, Option<Begun>) {
+        let begun = tracker::with(|tracker| self.fallback.begin(tracker, query));
+        (Some(TextOf::new(query)), begun.flatten())
+    }
+
     fn end(&mut self, query: &dyn DebugQuery, error: Option<&Error>, out: &mut Vec<Settled<Write>>) {
+        let plain = error.is_none() && out.is_empty() && self.ends_plainly(query);
+        if !plain {
+            self.end_any(query, error, out);
+        }
+    }
+
+    /// What most statements come to: one that Diesel built succeeded, and either no model bound anything in it, or
+    /// one model did, and what it wrote stands at once, for certain. `false` for any other.
+    fn ends_plainly(&mut self, query: &dyn DebugQuery) -> bool {
+        if Fallback::READS || self.driver != Driver::Sequential || self.probe.is_some() {
+            return false;
+        }
+        let Some((running, [])) = self.running.split_last() else {
+            return false;
+        };
+        let built = !running.cached && !running.text && self.built.knows(running.shape);
+        let Some(open) = running.slot.as_ref().filter(|_| built) else {
+            return false;
+        };
+        if !open.is_unbound() {
+            if !self.ledger.autocommits() {
+                return false;
+            }
+            let Some(write) = open.take_only(self.ledger.dialect) else {
+                return false;
+            };
+            let facts = self.built.facts(running.shape, query);
+            let judge = Judge {
+                facts,
+                rows: open.rows(),
+                same: false,
+                changed: None,
+                aborts: self.ledger.dialect == Dialect::Postgres,
+            };
+            if facts.conflict != Conflict::None || !matches!(judge.verdict(write.action()), Verdict::Stored) {
+                open.give_back(write);
+                return false;
+            }
+            open.keep(write.committed());
+            self.raw = 0;
+        }
+        self.ledger.succeeded();
+        self.slot = self.running.pop().and_then(|running| running.slot?.end_empty());
+        true
+    }
+
+    #[inline(never)]
+    fn end_any(&mut self, query: &dyn DebugQuery, error: Option<&Error>, out: &mut Vec<Settled<Write>>) {
         let text = shape::is_text(query);
         match self.running.last() {
             Some(running) if text && !running.text => self.driver = Driver::Async,
@@ -223,10 +279,14 @@ impl<I> Watch<I> {
         let after = self.probe.as_ref().and_then(Probe::read);
         let Answered { running, doubtful } = match self.driver {
             // What else is open never ran.
-            Driver::Sequential => Answered {
-                running: self.running.drain(..).next_back(),
-                doubtful: false,
-            },
+            Driver::Sequential => {
+                let running = self.running.pop();
+                self.running.clear();
+                Answered {
+                    running,
+                    doubtful: false,
+                }
+            }
             Driver::Unknown | Driver::Async => self.answered(query, out),
         };
         let running = match running {
@@ -368,7 +428,9 @@ impl<I> Watch<I> {
             self.keep_around(around, statement.rows, changed, out);
             return;
         }
-        statement.writes.extend(around.drain(..).map(|around| around.write));
+        if !around.is_empty() {
+            statement.writes.extend(around.drain(..).map(|around| around.write));
+        }
         if statement.writes.is_empty() {
             if self.driver == Driver::Async && !finished.text {
                 // An error comes with the rows, and nobody sees it.
@@ -431,6 +493,9 @@ impl<I> Watch<I> {
         ended: Option<(&dyn DebugQuery, Shape)>,
         statement: &mut Statement,
     ) -> Vec<Around> {
+        if !Fallback::READS {
+            return Vec::new();
+        }
         let seen = Seen {
             served: &statement.served,
             rows: statement.rows,
@@ -659,7 +724,9 @@ impl<I: Instrumentation> Instrumentation for Watch<I> {
         }
         let mut settled = Vec::new();
         self.observe(&event, &mut settled);
-        settle(settled);
+        if !settled.is_empty() {
+            settle(settled);
+        }
         self.inner.on_connection_event(event);
     }
 }
@@ -680,6 +747,6 @@ impl<I> Drop for Watch<I> {
 fn settle(settled: Vec<Settled<Write>>) {
     for (mut write, doubt) in settled {
         write.doubt = write.doubt.or(doubt);
-        write.committed();
+        drop(write.committed());
     }
 }
