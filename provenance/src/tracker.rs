@@ -983,12 +983,12 @@ impl Tracker {
         self.0.hashes.begin(Use::Derivation as u8)
     }
 
-    pub(crate) fn knows_row(&self, key: u128) -> bool {
+    pub(crate) fn knows_row(&self, key: u64) -> bool {
         self.0.rows.has(key)
     }
 
     /// Every value of this row is registered.
-    pub(crate) fn note_row(&self, key: u128) {
+    pub(crate) fn note_row(&self, key: u64) {
         self.0.rows.note(key);
     }
 

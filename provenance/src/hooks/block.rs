@@ -55,7 +55,7 @@ pub(super) enum What {
     Row {
         site: &'static ModelSite,
         at: Timestamp,
-        key: u128,
+        key: u64,
     },
     /// A write was committed.
     #[cfg(feature = "diesel")]

@@ -1,5 +1,6 @@
 //! What the database has: DATA_STORAGE events for committed writes, and the values of loads.
 
+use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
@@ -19,7 +20,7 @@ use crate::vocabulary::{Action, Event, EventType, Owner, Timestamp};
 /// Most bytes of raw values that one statement or row puts off, and that wait for one transaction's end.
 pub(crate) const MOST_RAW: usize = 1 << 16;
 
-/// Most bytes of raw values that a connection keeps room for.
+/// Most bytes of raw values that a thread keeps room for.
 const MOST_KEPT: usize = 1 << 12;
 
 /// What one statement does to one table, from its binds to its commit.
@@ -43,20 +44,33 @@ pub(crate) struct Write {
 
 /// What a write that was bound is taken down in.
 #[derive(Default)]
-pub(crate) struct Buffers {
+struct Buffers {
     raw: Tape,
     binds: Vec<Staged>,
+}
+
+thread_local! {
+    /// Of the last write of this thread, for the next.
+    static SPARE: Cell<Buffers> = const { Cell::new(Buffers { raw: Tape::new(), binds: Vec::new() }) };
 }
 
 /// What a record says of whose it is, and who that is.
 struct Named(Arc<Tape>, Option<Arc<[Owner]>>);
 
 /// A value as it was bound.
-pub(crate) struct Staged {
+struct Staged {
     column: &'static Column,
     /// Where it ends on the tape.
     end: Place,
-    owners: Option<Arc<Tape>>,
+    owners: Whose,
+}
+
+/// What says whose a value is.
+enum Whose {
+    Nothing,
+    /// What says it of the value before.
+    Same,
+    Own(Arc<Tape>),
 }
 
 struct Stored {
@@ -103,7 +117,8 @@ impl Doubt {
 }
 
 impl Write {
-    pub(crate) fn new(tracker: &Tracker, site: &'static ModelSite, action: Action, buffers: Buffers) -> Self {
+    pub(crate) fn new(tracker: &Tracker, site: &'static ModelSite, action: Action) -> Self {
+        let buffers = SPARE.try_with(Cell::take).unwrap_or_default();
         Write {
             tracker: tracker.clone(),
             site,
@@ -121,7 +136,8 @@ impl Write {
     /// Whether one of its values does not say whose it is.
     #[cfg(feature = "sql-fallback")]
     pub(crate) fn lacks_owners(&self) -> bool {
-        self.values.iter().any(|value| value.owners.is_none()) || self.binds.iter().any(|bind| bind.owners.is_none())
+        self.values.iter().any(|value| value.owners.is_none())
+            || self.binds.iter().any(|bind| matches!(bind.owners, Whose::Nothing))
     }
 
     /// Values that do not say whose they are, are theirs.
@@ -155,10 +171,25 @@ impl Write {
     pub(crate) fn stage(&mut self, column: &'static Column, tape: &Tape, owners: Option<&Arc<Tape>>) {
         self.was_bound = true;
         self.raw.append(tape);
+        let last = || {
+            let mut binds = self.binds.iter().rev();
+            binds.find_map(|bind| match &bind.owners {
+                Whose::Own(tape) => Some(Some(tape)),
+                Whose::Nothing => Some(None),
+                Whose::Same => None,
+            })
+        };
+        let owners = match owners {
+            None => Whose::Nothing,
+            Some(owners) => match last().flatten() {
+                Some(last) if Arc::ptr_eq(last, owners) => Whose::Same,
+                _ => Whose::Own(owners.clone()),
+            },
+        };
         self.binds.push(Staged {
             column,
             end: self.raw.place(),
-            owners: owners.cloned(),
+            owners,
         });
         if self.raw.bytes() > MOST_RAW {
             self.look();
@@ -193,9 +224,18 @@ impl Write {
             return;
         }
         let raw = std::mem::take(&mut self.raw);
-        let mut begin = Place::default();
-        for Staged { column, end, owners } in std::mem::take(&mut self.binds) {
-            let owners = owners.and_then(|owners| self.named(&owners));
+        let (mut begin, mut owners) = (Place::default(), None);
+        for Staged {
+            column,
+            end,
+            owners: whose,
+        } in std::mem::take(&mut self.binds)
+        {
+            match whose {
+                Whose::Same => {}
+                Whose::Nothing => owners = None,
+                Whose::Own(tape) => owners = self.named(&tape),
+            }
             let tell = |sink: &mut dyn Sink| raw.play_part(begin, end, sink);
             look(
                 &self.tracker,
@@ -254,31 +294,26 @@ impl Write {
         self.tracker.blind_spot(why, self.site.site.path);
     }
 
-    /// The database has it: registers the values and records the event. Gives the write's memory.
-    pub(crate) fn committed(mut self) -> Buffers {
+    /// The database has it: registers the values and records the event.
+    pub(crate) fn committed(self) {
         let scope = Scope::current();
         if let Some(scope) = &scope {
             input::settle_in(&self.tracker, scope);
         }
         if self.binds.is_empty() || !self.values.is_empty() || self.owners.is_some() {
             let (tracker, bytes) = (self.tracker.clone(), self.raw.bytes());
-            tracker.defer(scope, bytes, |_, moment| self.record(moment));
-            return Buffers::default();
+            return tracker.defer(scope, bytes, |_, moment| self.record(moment));
         }
         let moment = self.tracker.moment(scope);
         if !moment.is_deferred() {
-            self.record(&moment);
-            return Buffers::default();
+            return self.record(&moment);
         }
         Block::add(&self.tracker, self.size(), |block| self.copy(block, moment));
-        if self.raw.capacity() > MOST_KEPT {
-            return Buffers::default();
-        }
-        self.raw.clear();
-        self.binds.clear();
-        Buffers {
-            raw: self.raw,
-            binds: self.binds,
+        let Write { mut raw, mut binds, .. } = self;
+        if raw.capacity() <= MOST_KEPT {
+            raw.clear();
+            binds.clear();
+            let _ = SPARE.try_with(|spare| spare.replace(Buffers { raw, binds }));
         }
     }
 
@@ -294,29 +329,30 @@ impl Write {
 
     /// Bytes that it takes while it waits, about.
     fn size(&self) -> usize {
-        let owners = self.binds.iter().filter_map(|bind| bind.owners.as_ref());
-        self.raw.size() + owners.map(|owners| owners.size()).sum::<usize>() + size_of_val(&*self.binds)
+        let owners = self.binds.iter().map(|bind| match &bind.owners {
+            Whose::Own(tape) => tape.size(),
+            Whose::Same | Whose::Nothing => 0,
+        });
+        self.raw.size() + owners.sum::<usize>() + size_of_val(&*self.binds)
     }
 
     fn copy(&self, block: &mut Block, moment: Moment) -> What {
         let base = block.tape.place();
         block.tape.append(&self.raw);
-        let mut from = base;
-        let mut last: Option<(&Arc<Tape>, (Place, Place))> = None;
-        for Staged { column, end, owners } in &self.binds {
-            let owners = owners.as_ref().map(|tape| match last {
-                Some((known, place)) if Arc::ptr_eq(known, tape) => place,
-                _ => {
+        let (mut from, mut owners) = (base, None);
+        for bind in &self.binds {
+            match &bind.owners {
+                Whose::Same => {}
+                Whose::Nothing => owners = None,
+                Whose::Own(tape) => {
                     let begin = block.tape.place();
                     block.tape.append(tape);
-                    let place = (begin, block.tape.place());
-                    last = Some((tape, place));
-                    place
+                    owners = Some((begin, block.tape.place()));
                 }
-            });
-            let to = end.behind(base);
+            }
+            let to = bind.end.behind(base);
             block.binds.push(Bind {
-                column,
+                column: bind.column,
                 from,
                 to,
                 owners,
@@ -512,7 +548,7 @@ pub(super) fn row(
     tracker: &Tracker,
     site: &'static ModelSite,
     at: Timestamp,
-    key: u128,
+    key: u64,
     tell: impl FnOnce(&mut dyn Sink),
 ) {
     let mut seen = Seen::new(tracker);

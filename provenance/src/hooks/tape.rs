@@ -100,7 +100,7 @@ impl Place {
 }
 
 impl Tape {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Tape {
             buffer: Vec::new(),
             used: 0,

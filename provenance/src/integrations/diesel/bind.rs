@@ -144,8 +144,7 @@ impl<V> Bind<V> {
             let known = statement.writes.iter().position(|write| write.is_of(site, *action));
             let at = known.unwrap_or_else(|| {
                 statement.writes.reserve_exact(1);
-                let buffers = std::mem::take(&mut statement.buffers);
-                statement.writes.push(Write::new(tracker, site, *action, buffers));
+                statement.writes.push(Write::new(tracker, site, *action));
                 statement.writes.len() - 1
             });
             if let Some(write) = statement.writes.get_mut(at) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ledger::Dialect;
 use super::sql::Served;
-use crate::hooks::storage::{Buffers, Write};
+use crate::hooks::storage::Write;
 use crate::vocabulary::Timestamp;
 
 thread_local! {
@@ -84,8 +84,6 @@ pub(super) struct Statement {
     pub(super) served: Served,
     /// Which database the values were serialised for.
     pub(super) dialect: Option<Dialect>,
-    /// For the next write.
-    pub(super) buffers: Buffers,
 }
 
 impl Slot {
@@ -156,13 +154,6 @@ impl Open {
     pub(super) fn give_back(&self, write: Write) {
         if let Some(slot) = &self.0 {
             slot.statement().writes.push(write);
-        }
-    }
-
-    /// Keeps the memory of what was written for the next.
-    pub(super) fn keep(&self, buffers: Buffers) {
-        if let Some(slot) = &self.0 {
-            slot.statement().buffers = buffers;
         }
     }
 

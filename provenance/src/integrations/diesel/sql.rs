@@ -72,7 +72,7 @@ use self::text::Shown;
 use super::shape::{Conflict, Facts, Shape, Verb};
 use super::slot;
 use crate::columns::ColumnMap;
-use crate::hooks::storage::{Buffers, Write};
+use crate::hooks::storage::Write;
 use crate::site::{Column, ModelSite};
 use crate::tracked::Value;
 use crate::tracker::{self, BlindSpot, Observed, Tracker};
@@ -504,7 +504,7 @@ impl Around {
         let sibling = |of: &&plan::Write| of.table.table == write.table.table && of.action != write.action;
         let upsert = write.on_conflict && plan.writes.iter().any(|of| sibling(&of));
         Around {
-            write: Write::new(tracker, write.table, write.action, Buffers::default()),
+            write: Write::new(tracker, write.table, write.action),
             facts: Facts {
                 verb: match write.action {
                     Action::Update if !upsert => Verb::Update,

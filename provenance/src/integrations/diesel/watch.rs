@@ -146,6 +146,27 @@ impl<I> Watch<I> {
         }
     }
 
+    /// What most events are, in few instructions: the begin of a statement where nothing else is open, and the end of
+    /// one of which there is nothing to say. `false` for any other, and nothing is done.
+    fn observe_plain(&mut self, event: &InstrumentationEvent<'_>) -> bool {
+        if Fallback::READS || self.driver != Driver::Sequential || self.probe.is_some() {
+            return false;
+        }
+        match event {
+            InstrumentationEvent::StartQuery { query, .. } if self.running.is_empty() => {
+                access::statement_ended();
+                self.run(*query, None, None, None);
+                true
+            }
+            InstrumentationEvent::FinishQuery { query, error: None, .. } if self.ends_plainly(*query) => {
+                access::statement_ended();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline(never)]
     fn observe(&mut self, event: &InstrumentationEvent<'_>, out: &mut Vec<Settled<Write>>) {
         match event {
             InstrumentationEvent::FinishEstablishConnection { .. } => {
@@ -203,6 +224,10 @@ impl<I> Watch<I> {
             Driver::Sequential => (None, None),
             Driver::Unknown | Driver::Async => self.begin_by_text(query),
         };
+        self.run(query, before, text_of, begun);
+    }
+
+    fn run(&mut self, query: &dyn DebugQuery, before: Option<Reading>, text_of: Option<TextOf>, begun: Option<Begun>) {
         self.running.push(Running {
             slot: tracker::with(|_| Open::begin(&mut self.slot)),
             shape: Shape::of(query),
@@ -215,25 +240,14 @@ impl<I> Watch<I> {
         });
     }
 
-    #[inline(never)]
     fn begin_by_text(&mut self, query: &dyn DebugQuery) -> (Option<TextOf>, Option<Begun>) {
         let begun = tracker::with(|tracker| self.fallback.begin(tracker, query));
         (Some(TextOf::new(query)), begun.flatten())
     }
 
-    fn end(&mut self, query: &dyn DebugQuery, error: Option<&Error>, out: &mut Vec<Settled<Write>>) {
-        let plain = error.is_none() && out.is_empty() && self.ends_plainly(query);
-        if !plain {
-            self.end_any(query, error, out);
-        }
-    }
-
-    /// What most statements come to: one that Diesel built succeeded, and either no model bound anything in it, or
+    /// Ends a statement that Diesel built and that succeeded, where either no model bound anything in it, or
     /// one model did, and what it wrote stands at once, for certain. `false` for any other.
     fn ends_plainly(&mut self, query: &dyn DebugQuery) -> bool {
-        if Fallback::READS || self.driver != Driver::Sequential || self.probe.is_some() {
-            return false;
-        }
         let Some((running, [])) = self.running.split_last() else {
             return false;
         };
@@ -260,7 +274,7 @@ impl<I> Watch<I> {
                 open.give_back(write);
                 return false;
             }
-            open.keep(write.committed());
+            write.committed();
             self.raw = 0;
         }
         self.ledger.succeeded();
@@ -268,8 +282,7 @@ impl<I> Watch<I> {
         true
     }
 
-    #[inline(never)]
-    fn end_any(&mut self, query: &dyn DebugQuery, error: Option<&Error>, out: &mut Vec<Settled<Write>>) {
+    fn end(&mut self, query: &dyn DebugQuery, error: Option<&Error>, out: &mut Vec<Settled<Write>>) {
         let text = shape::is_text(query);
         match self.running.last() {
             Some(running) if text && !running.text => self.driver = Driver::Async,
@@ -722,9 +735,9 @@ impl<I: Instrumentation> Instrumentation for Watch<I> {
             self.inner.on_connection_event(event);
             return self.opening(url);
         }
-        let mut settled = Vec::new();
-        self.observe(&event, &mut settled);
-        if !settled.is_empty() {
+        if !self.observe_plain(&event) {
+            let mut settled = Vec::new();
+            self.observe(&event, &mut settled);
             settle(settled);
         }
         self.inner.on_connection_event(event);
@@ -747,6 +760,6 @@ impl<I> Drop for Watch<I> {
 fn settle(settled: Vec<Settled<Write>>) {
     for (mut write, doubt) in settled {
         write.doubt = write.doubt.or(doubt);
-        drop(write.committed());
+        write.committed();
     }
 }
