@@ -251,10 +251,11 @@ impl<I> Watch<I> {
         let Some((running, [])) = self.running.split_last() else {
             return false;
         };
-        let built = !running.cached && !running.text && self.built.knows(running.shape);
+        let built = !running.cached && !running.text && !shape::is_text(query) && self.built.knows(running.shape);
         let Some(open) = running.slot.as_ref().filter(|_| built) else {
             return false;
         };
+        let mut only = None;
         if !open.is_unbound() {
             if !self.ledger.autocommits() {
                 return false;
@@ -274,11 +275,14 @@ impl<I> Watch<I> {
                 open.give_back(write);
                 return false;
             }
-            write.committed();
+            only = Some(write);
             self.raw = 0;
         }
         self.ledger.succeeded();
         self.slot = self.running.pop().and_then(|running| running.slot?.end_empty());
+        if let Some(write) = only {
+            write.committed();
+        }
         true
     }
 
