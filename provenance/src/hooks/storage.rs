@@ -378,15 +378,12 @@ pub(super) fn written(
     binds: &[Bind],
 ) {
     let mut values = Vec::with_capacity(binds.len());
-    let mut last: Option<((Place, Place), Option<Arc<[Owner]>>)> = None;
+    let (mut place, mut owners) = (None, None);
     for bind in binds {
-        let owners = bind.owners.and_then(|place| match &last {
-            Some((known, owners)) if *known == place => owners.clone(),
-            _ => {
-                let owners = named(tracker, |sink| tape.play_part(place.0, place.1, sink));
-                last.insert((place, owners)).1.clone()
-            }
-        });
+        if bind.owners != place {
+            place = bind.owners;
+            owners = place.and_then(|(from, to)| named(tracker, |sink| tape.play_part(from, to, sink)));
+        }
         let tell = |sink: &mut dyn Sink| tape.play_part(bind.from, bind.to, sink);
         look(tracker, write.0, bind.column, owners.as_ref(), &mut values, tell);
     }
