@@ -161,6 +161,8 @@ pub fn tag(category: &str, field: &str, value: impl Tracked) -> Result<Option<Fi
     let spec = spec(category, field)?;
     let mut fingerprint = None;
     tracker::with(|tracker| {
+        // What was sent before does not hold it.
+        tracker.work_off();
         let scope = Scope::current();
         let source = scope
             .as_ref()

@@ -96,8 +96,9 @@ impl Scope {
     }
 
     #[cfg(feature = "axum")]
-    pub(crate) fn with(source: Arc<str>, request_id: Arc<str>, trace_id: Option<Arc<str>>) -> Self {
-        Scope::made(OnceLock::from(source), "", OnceLock::from(request_id), trace_id)
+    pub(crate) fn with(source: Arc<str>, request_id: Option<Arc<str>>, trace_id: Option<Arc<str>>) -> Self {
+        let request_id = request_id.map_or_else(OnceLock::new, OnceLock::from);
+        Scope::made(OnceLock::from(source), "", request_id, trace_id)
     }
 
     fn made(
@@ -259,7 +260,7 @@ impl<F: Future> Future for Scoped<F> {
 /// 128 bits as 32 hex digits, as good as random among instances: milliseconds (48 bits), random bits
 /// of this process (40), a count (40). In order of time, so that the store's index of them grows at
 /// its end; and without asking the system for each.
-pub(crate) fn random_id() -> Arc<str> {
+fn random_id() -> Arc<str> {
     static PROCESS: LazyLock<u128> = LazyLock::new(|| {
         let mut bytes = [0; 16];
         // Without entropy: unique within the process is what is left.

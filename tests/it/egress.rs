@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
+mod later;
 mod left_out;
 mod partner;
 mod recipients;

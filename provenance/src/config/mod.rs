@@ -391,7 +391,8 @@ pub enum Unregistered {
 pub enum Durability {
     /// Before the request's bytes leave (default).
     BeforeSend,
-    /// With the next batch; cheaper, and a crash may lose the record of a request that left.
+    /// With the next batch, and looked at no earlier unless it may be blocked; cheaper, and a crash may lose the record
+    /// of a request that left.
     Batched,
 }
 

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value as Json;
 
@@ -10,6 +11,9 @@ use crate::scope::{Ending, Scope};
 use crate::site::{Column, ModelSite};
 use crate::tracker::{Tracker, declare};
 use crate::vocabulary::{Event, EventType};
+
+/// Whether rows were ever read without a scope: else nobody need look.
+static UNSCOPED_READS: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// Rows read without a scope, by the statement in hand.
@@ -46,16 +50,23 @@ pub(super) fn row(tracker: &Tracker, site: &'static ModelSite, columns: impl Ite
                 accesses.add(site, columns);
             }
         }
-        None => with_unscoped(|unscoped| {
-            unscoped
-                .get_or_insert_with(|| Accesses::new(tracker))
-                .add(site, columns);
-        }),
+        None => {
+            UNSCOPED_READS.store(true, Ordering::Relaxed);
+            with_unscoped(|unscoped| {
+                unscoped
+                    .get_or_insert_with(|| Accesses::new(tracker))
+                    .add(site, columns);
+            });
+        }
     }
 }
 
 /// A statement ended, or another begins: what was read without a scope is recorded.
 pub(crate) fn statement_ended() {
+    // What this thread has read it has said here.
+    if !UNSCOPED_READS.load(Ordering::Relaxed) {
+        return;
+    }
     let mut read = None;
     with_unscoped(|unscoped| read = unscoped.take());
     if let Some(accesses) = read {

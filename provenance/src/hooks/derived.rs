@@ -118,6 +118,8 @@ fn derivation(
     tell: impl FnOnce(&mut dyn Sink),
 ) -> Option<Event> {
     input::settle(tracker);
+    // What was sent before does not hold the result.
+    tracker.work_off();
     let scope = Scope::current();
     let actor = match &scope {
         Some(scope) => scope.source().clone(),

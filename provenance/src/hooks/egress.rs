@@ -22,12 +22,13 @@ use crate::scope::Scope;
 use crate::site::EgressSite;
 use crate::ticket::Ticket;
 use crate::tracker::{BlindSpot, Tracker, complete, declare};
-use crate::vocabulary::{Event, EventTag, EventType, Outcome};
+use crate::vocabulary::{Event, EventTag, EventType, Outcome, Timestamp};
 
 mod declared;
 mod encoding;
 mod findings;
 mod frame;
+mod later;
 mod shape;
 mod stream;
 mod windows;
@@ -194,6 +195,8 @@ pub(crate) struct Pending {
     tracker: Tracker,
     ticket: Ticket,
     finished: bool,
+    /// Its record may be put off still: its outcome comes behind it.
+    later: bool,
     watcher: Option<Watcher>,
 }
 
@@ -203,7 +206,18 @@ impl Pending {
             tracker: tracker.clone(),
             ticket,
             finished: false,
+            later: false,
             watcher,
+        }
+    }
+
+    fn later(tracker: &Tracker, ticket: Ticket) -> Self {
+        Pending {
+            tracker: tracker.clone(),
+            ticket,
+            finished: false,
+            later: true,
+            watcher: None,
         }
     }
 
@@ -219,6 +233,9 @@ impl Pending {
 
     fn end(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.finished, true) {
+            if self.later {
+                return self.tracker.outcome_later(&self.ticket, outcome);
+            }
             let (outcome, late) = match &self.watcher {
                 Some(watcher) => watcher.tell(outcome),
                 None => (outcome, None),
@@ -234,11 +251,14 @@ impl Drop for Pending {
     }
 }
 
-/// Scans and records a message. When this returns `Ok`, it may leave.
+/// Scans and records a message, or puts that off where nothing waits for it. When this returns `Ok`, it may leave.
 ///
 /// # Errors
 /// The policy blocks it, or it cannot be recorded and `on_evidence_failure` says `refuse`.
 pub(crate) fn begin(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Pending, Blocked> {
+    if let Some(pending) = later::begin(tracker, outgoing) {
+        return Ok(pending);
+    }
     let admitted = admit(tracker, outgoing)?;
     match tracker.config().egress.durability {
         Durability::Batched => Ok(Pending::new(tracker, tracker.record(admitted.share), admitted.watcher)),
@@ -257,6 +277,13 @@ pub(crate) fn begin(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Pendin
 /// # Errors
 /// The policy blocks it.
 pub(crate) fn start(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Recording, Blocked> {
+    if let Some(pending) = later::begin(tracker, outgoing) {
+        return Ok(Recording {
+            pending,
+            written: None,
+            refused: None,
+        });
+    }
     let admitted = admit(tracker, outgoing)?;
     let (ticket, written) = match tracker.config().egress.durability {
         Durability::Batched => (tracker.record(admitted.share), None),
@@ -321,7 +348,7 @@ impl Recipient {
 /// Scans a message and asks the policy; what it blocks is recorded as that.
 fn admit(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Admitted, Blocked> {
     input::settle(tracker);
-    let seen = see(tracker, outgoing);
+    let seen = see_now(tracker, outgoing);
     if let Some(violation) = seen.violation {
         tracker.record(violation);
     }
@@ -342,7 +369,7 @@ fn admit(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Result<Admitted, Blocked
 /// Records what has left already, as far as anyone can tell: not before it. `reason` is why.
 pub(crate) fn record_after(tracker: &Tracker, outgoing: &Outgoing<'_>, reason: &str, outcome: Outcome) {
     input::settle(tracker);
-    let mut seen = see(tracker, outgoing);
+    let mut seen = see_now(tracker, outgoing);
     if let Some(violation) = seen.violation {
         tracker.record(violation);
     }
@@ -361,10 +388,13 @@ struct Seen {
     watcher: Option<Watcher>,
 }
 
-/// Makes the events of one message.
-fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
-    let scope = Scope::current();
-    let context = scope.as_ref().and_then(Scope::owner);
+fn see_now(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
+    see(tracker, outgoing, Scope::current().as_ref(), Timestamp::now())
+}
+
+/// Makes the events of one message, sent `at` that time in this scope.
+fn see(tracker: &Tracker, outgoing: &Outgoing<'_>, scope: Option<&Scope>, at: Timestamp) -> Seen {
+    let context = scope.and_then(Scope::owner);
     let url = outgoing.url();
     let encoding = Encoding::of(&outgoing.headers);
     let decoded = outgoing.decoded(encoding, tracker.config().egress.read_ahead);
@@ -389,7 +419,8 @@ fn see(tracker: &Tracker, outgoing: &Outgoing<'_>) -> Seen {
     let suppressed = found.count_suppressed(tracker);
     let tags = found.tags;
 
-    let mut share = Event::new(EventType::DataShare, outgoing.actor(scope.as_ref()));
+    let mut share = Event::new(EventType::DataShare, outgoing.actor(scope));
+    share.created_at = at;
     share.target = Some(outgoing.target(tracker).into());
     share.recipient = Some(recipient.name.as_str().into());
     share.owner = findings::sole_owner(tracker, &tags).or(context);
@@ -524,9 +555,14 @@ impl Outgoing<'_> {
         }
     }
 
-    fn recipient(&self, tracker: &Tracker) -> Resolved {
+    /// The recipient's name as the program gives it.
+    fn given(&self) -> Option<&str> {
         let site = self.site.filter(|_| !self.hop.is_some_and(|hop| hop.elsewhere));
-        let given = self.recipient.or(site.and_then(|site| site.recipient));
+        self.recipient.or(site.and_then(|site| site.recipient))
+    }
+
+    fn recipient(&self, tracker: &Tracker) -> Resolved {
+        let given = self.given();
         let mut resolved = policy::recipient(tracker.config(), given, self.host());
         if !resolved.declared && (given.is_none() || self.recipient.is_some()) {
             let name = shape::without_userinfo(&resolved.name);

@@ -6,13 +6,15 @@
 //! parameter of the same name. What nobody took over is recorded by `settle`, before the next
 //! event of the request or at its end.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
 use serde_json::Map;
 
-use super::tape::Tape;
+use super::block::{Block, What};
+use super::tape::{self, Tape};
 use crate::detect::Media;
 use crate::scope::{Scope, ScopeGuard, Scoped, scoped_in};
 use crate::site::InputSite;
@@ -50,24 +52,27 @@ impl Call {
     /// Visits the arguments and records them.
     pub fn collect(&self, visit: impl FnOnce(&mut Visitor<'_>)) {
         tracker::with(|tracker| {
-            let Some(scope) = self.own.clone().or_else(Scope::current) else {
-                return;
-            };
-            let mut tape = Tape::take();
-            visit(&mut Visitor::new(&mut tape));
-            let (site, pending) = (self.site, take_pending(&scope));
-            tracker.defer(Some(scope), tape.bytes(), move |tracker, moment| {
-                let mut collector = Collector::new(tracker, "argument");
-                tape.play(&mut collector);
-                collector.capped += usize::from(tape.is_capped());
-                for what in collector.missed.drain(..) {
-                    tracker.blind_spot(BlindSpot::UnvisitedInput, &format!("{} ({what})", site.site.path));
-                }
-                let mut collected = collector.finish(site.site.path);
-                collected.take_over(pending);
-                record(tracker, moment, collected, Some(site));
-            });
+            let scope = self.own.clone().or_else(Scope::current)?;
+            tape::on_scratch(|tape| {
+                visit(&mut Visitor::new(tape));
+                self.collected(tracker, scope, tape);
+            })
         });
+    }
+
+    fn collected(&self, tracker: &Tracker, scope: Scope, tape: &mut Tape) {
+        let (site, pending) = (self.site, scope.state().pending.take());
+        let moment = tracker.moment(Some(scope));
+        if tape.is_capped() {
+            tracker.work_off();
+            tracker.blind_spot(BlindSpot::CappedInput, site.site.path);
+        } else if moment.is_deferred() {
+            return Block::add(tracker, tape.size(), |block| {
+                block.tape.append(tape);
+                What::Input { site, moment, pending }
+            });
+        }
+        taken(tracker, &moment, site, pending, |sink| tape.play(sink));
     }
 
     /// The scope of a synchronous body.
@@ -79,6 +84,24 @@ impl Call {
     pub fn run<F: Future>(&self, body: F) -> Scoped<F> {
         scoped_in(self.own.clone(), body)
     }
+}
+
+/// Records what the arguments of a function held: they are told to a sink.
+pub(super) fn taken(
+    tracker: &Tracker,
+    moment: &Moment,
+    site: &'static InputSite,
+    pending: Option<Box<dyn Any + Send>>,
+    tell: impl FnOnce(&mut dyn Sink),
+) {
+    let mut collector = Collector::new(tracker, "argument");
+    tell(&mut collector);
+    for what in collector.missed.drain(..) {
+        tracker.blind_spot(BlindSpot::UnvisitedInput, &format!("{} ({what})", site.site.path));
+    }
+    let mut collected = collector.finish(site.site.path);
+    collected.take_over(pending.and_then(Collected::of));
+    record(tracker, moment, collected, Some(site));
 }
 
 /// Values met in one request, with whose they are.
@@ -105,6 +128,11 @@ struct Item {
 }
 
 impl Collected {
+    /// What was left on a scope.
+    fn of(pending: Box<dyn Any + Send>) -> Option<Self> {
+        pending.downcast::<Self>().ok().map(|collected| *collected)
+    }
+
     fn claim(&mut self, rank: Rank, owner: Owner) {
         if self.owner.as_ref().is_none_or(|(held, _)| *held < rank) {
             self.owner = Some((rank, owner));
@@ -153,7 +181,7 @@ pub(crate) fn leave_pending(tracker: &Tracker, scope: &Scope, mut collected: Col
 
 fn take_pending(scope: &Scope) -> Option<Collected> {
     let pending = scope.state().pending.take()?;
-    pending.downcast::<Collected>().ok().map(|collected| *collected)
+    Collected::of(pending)
 }
 
 /// Records what is still pending on the scope in hand, so that a request's input comes before

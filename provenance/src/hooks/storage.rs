@@ -1,13 +1,14 @@
 //! What the database has: DATA_STORAGE events for committed writes, and the values of loads.
 
+use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
 
+use super::block::{Bind, Block, What};
 use super::returned::Returned;
-use super::tape::{Place, Tape};
+use super::tape::{self, Place, Tape};
 use super::{access, input};
-use crate::deferred::Series;
 use crate::memo::RowKey;
 use crate::scope::Scope;
 use crate::site::{Column, ModelSite};
@@ -19,6 +20,9 @@ use crate::vocabulary::{Action, Event, EventType, Fingerprint, Owner, Timestamp}
 
 /// Most bytes of raw values that one statement or row puts off, and that wait for one transaction's end.
 pub(crate) const MOST_RAW: usize = 1 << 16;
+
+/// Most bytes of raw values that a thread keeps room for.
+const MOST_KEPT: usize = 1 << 12;
 
 /// What one statement does to one table, from its binds to its commit.
 pub(crate) struct Write {
@@ -41,6 +45,18 @@ pub(crate) struct Write {
     pub(crate) doubt: Option<Doubt>,
 }
 
+/// What a write that was bound is taken down in.
+#[derive(Default)]
+struct Buffers {
+    raw: Tape,
+    binds: Vec<Staged>,
+}
+
+thread_local! {
+    /// Of the last write of this thread, for the next.
+    static SPARE: Cell<Buffers> = const { Cell::new(Buffers { raw: Tape::new(), binds: Vec::new() }) };
+}
+
 /// What a record says of whose it is, and who that is.
 struct Named(Arc<Tape>, Option<Arc<[Owner]>>);
 
@@ -49,7 +65,15 @@ struct Staged {
     column: &'static Column,
     /// Where it ends on the tape.
     end: Place,
-    owners: Option<Arc<Tape>>,
+    owners: Whose,
+}
+
+/// What says whose a value is.
+enum Whose {
+    Nothing,
+    /// What says it of the value before.
+    Same,
+    Own(Arc<Tape>),
 }
 
 struct Stored {
@@ -97,12 +121,13 @@ impl Doubt {
 
 impl Write {
     pub(crate) fn new(tracker: &Tracker, site: &'static ModelSite, action: Action) -> Self {
+        let buffers = SPARE.try_with(Cell::take).unwrap_or_default();
         Write {
             tracker: tracker.clone(),
             site,
             action,
-            raw: Tape::take(),
-            binds: Vec::new(),
+            raw: buffers.raw,
+            binds: buffers.binds,
             was_bound: false,
             values: Vec::new(),
             last: None,
@@ -114,7 +139,8 @@ impl Write {
 
     /// Whether one of its values does not say whose it is.
     pub(crate) fn lacks_owners(&self) -> bool {
-        self.values.iter().any(|value| value.owners.is_none()) || self.binds.iter().any(|bind| bind.owners.is_none())
+        self.values.iter().any(|value| value.owners.is_none())
+            || self.binds.iter().any(|bind| matches!(bind.owners, Whose::Nothing))
     }
 
     /// Where a row that comes back is to go: nowhere, if it is of another table or is not needed.
@@ -163,10 +189,25 @@ impl Write {
     pub(crate) fn stage(&mut self, column: &'static Column, tape: &Tape, owners: Option<&Arc<Tape>>) {
         self.was_bound = true;
         self.raw.append(tape);
+        let last = || {
+            let mut binds = self.binds.iter().rev();
+            binds.find_map(|bind| match &bind.owners {
+                Whose::Own(tape) => Some(Some(tape)),
+                Whose::Nothing => Some(None),
+                Whose::Same => None,
+            })
+        };
+        let owners = match owners {
+            None => Whose::Nothing,
+            Some(owners) => match last().flatten() {
+                Some(last) if Arc::ptr_eq(last, owners) => Whose::Same,
+                _ => Whose::Own(owners.clone()),
+            },
+        };
         self.binds.push(Staged {
             column,
             end: self.raw.place(),
-            owners: owners.cloned(),
+            owners,
         });
         if self.raw.bytes() > MOST_RAW {
             self.look();
@@ -201,19 +242,27 @@ impl Write {
             return;
         }
         let raw = std::mem::take(&mut self.raw);
-        let mut begin = Place::default();
-        for Staged { column, end, owners } in std::mem::take(&mut self.binds) {
-            let owners = owners.and_then(|owners| self.named(&owners));
-            let mut seen = Seen::new(&self.tracker);
-            raw.play_part(begin, end, &mut seen);
-            seen.report(self.site);
-            for (_, observed) in seen.values {
-                self.values.push(Stored {
-                    column,
-                    observed,
-                    owners: owners.clone(),
-                });
+        let (mut begin, mut owners) = (Place::default(), None);
+        for Staged {
+            column,
+            end,
+            owners: whose,
+        } in std::mem::take(&mut self.binds)
+        {
+            match whose {
+                Whose::Same => {}
+                Whose::Nothing => owners = None,
+                Whose::Own(tape) => owners = self.named(&tape),
             }
+            let tell = |sink: &mut dyn Sink| raw.play_part(begin, end, sink);
+            look(
+                &self.tracker,
+                self.site,
+                column,
+                owners.as_ref(),
+                &mut self.values,
+                tell,
+            );
             begin = end;
         }
     }
@@ -225,9 +274,7 @@ impl Write {
         {
             return owners.clone();
         }
-        let mut seen = Seen::new(&self.tracker);
-        tape.play(&mut seen);
-        let owners = (!seen.owners.is_empty()).then(|| seen.owners.into());
+        let owners = named(&self.tracker, |sink| tape.play(sink));
         self.last = Some(Named(tape.clone(), owners.clone()));
         owners
     }
@@ -267,10 +314,25 @@ impl Write {
 
     /// The database has it: registers the values and records the event.
     pub(crate) fn committed(self) {
-        let tracker = self.tracker.clone();
-        input::settle(&tracker);
-        let bytes = self.raw.bytes();
-        tracker.defer(Scope::current(), bytes, |_, moment| self.record(moment));
+        let scope = Scope::current();
+        if let Some(scope) = &scope {
+            input::settle_in(&self.tracker, scope);
+        }
+        if self.binds.is_empty() || !self.values.is_empty() || self.owners.is_some() || self.returned.is_some() {
+            let (tracker, bytes) = (self.tracker.clone(), self.raw.bytes());
+            return tracker.defer(scope, bytes, |_, moment| self.record(moment));
+        }
+        let moment = self.tracker.moment(scope);
+        if !moment.is_deferred() {
+            return self.record(&moment);
+        }
+        Block::add(&self.tracker, self.size(), |block| self.copy(block, moment));
+        let Write { mut raw, mut binds, .. } = self;
+        if raw.capacity() <= MOST_KEPT {
+            raw.clear();
+            binds.clear();
+            let _ = SPARE.try_with(|spare| spare.replace(Buffers { raw, binds }));
+        }
     }
 
     /// Values that do not say whose they are go by the row that came back with them; those of one record also where the
@@ -321,80 +383,178 @@ impl Write {
     fn record(mut self, moment: &Moment) {
         self.look();
         self.ask_rows();
-        if self.was_bound && self.values.is_empty() {
-            // Of all that was bound there is nothing to keep.
-            return;
+        // Of all that was bound there may be nothing to keep.
+        if !self.was_bound || !self.values.is_empty() {
+            let doubt = self.doubt.map(Doubt::as_str);
+            let write = (self.site, self.action, doubt);
+            record(&self.tracker, moment, write, &self.values, self.owners.as_deref());
         }
-        let Write {
-            tracker,
-            site,
-            action,
-            values,
-            owners: of_rows,
-            doubt,
-            ..
-        } = self;
-        let scope = moment.scope.as_ref();
-        let actor = scope.map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
-        // A new row of somebody who was erased says that they came back.
-        if action == Action::Insert && doubt.is_none() {
-            let named = values.iter().filter_map(|value| value.owners.as_deref());
-            let named = named.chain(of_rows.as_deref()).flatten();
-            named.for_each(|owner| tracker.readmit_owner(owner));
-        }
-        // What may not have been stored does not say who is who.
-        let owners = owners_of(&tracker, site, &values, doubt.is_none());
-        // Values that do not say whose they are: of the one person that the others name (an embedded
-        // record), else of the request's.
-        let mut named = owners.iter().copied().flatten();
-        let unnamed = match named.next() {
-            Some(first) => named.all(|owner| owner == first).then(|| first.clone()),
-            None => scope.and_then(|scope| scope.owner()),
-        };
+    }
 
-        let mut event = Event::new(EventType::DataStorage, actor);
-        event.created_at = moment.at;
-        // What the SQL text told is of no attribute.
-        if site.model.is_empty() {
-            event.extras.insert("seen".into(), "sql".into());
-        } else {
-            declare(&mut event, &site.site);
-            event.extras.insert("model".into(), site.model.into());
-        }
-        event.target = Some(format!("db:{}", site.table).into());
-        event.extras.insert("action".into(), action.as_str().into());
-        event.extras.insert("table".into(), site.table.into());
-        event.extras.insert("certain".into(), doubt.is_none().into());
-        if let Some(doubt) = doubt {
-            event.extras.insert("reason".into(), doubt.as_str().into());
-        }
-        for (value, owner) in values.iter().zip(&owners) {
-            describe(&mut event, &value.observed);
-            let owner = owner.or(unnamed.as_ref());
-            let source = source(site, value.column);
-            event.tags.push(match action {
-                // What was removed is not what the database has.
-                #[cfg(feature = "sql-fallback")]
-                Action::Delete => EventTag {
-                    tag: value.observed.tag(owner, &source, moment.at),
-                    detail: Default::default(),
-                },
-                _ => tracker.register(&value.observed, owner, &source, true, moment.at),
+    /// Bytes that it takes while it waits, about.
+    fn size(&self) -> usize {
+        let owners = self.binds.iter().map(|bind| match &bind.owners {
+            Whose::Own(tape) => tape.size(),
+            Whose::Same | Whose::Nothing => 0,
+        });
+        self.raw.size() + owners.sum::<usize>() + size_of_val(&*self.binds)
+    }
+
+    fn copy(&self, block: &mut Block, moment: Moment) -> What {
+        let base = block.tape.place();
+        block.tape.append(&self.raw);
+        let (mut from, mut owners) = (base, None);
+        for bind in &self.binds {
+            match &bind.owners {
+                Whose::Same => {}
+                Whose::Nothing => owners = None,
+                Whose::Own(tape) => {
+                    let begin = block.tape.place();
+                    block.tape.append(tape);
+                    owners = Some((begin, block.tape.place()));
+                }
+            }
+            let to = bind.end.behind(base);
+            block.binds.push(Bind {
+                column: bind.column,
+                from,
+                to,
+                owners,
             });
+            from = to;
         }
-        event.owner = match &of_rows {
-            Some(owners) if values.is_empty() => whose(&tracker, site, owners, doubt.is_none()).0.cloned(),
-            _ => sole_owner(&event),
-        };
-        tracker.record_of(event, moment);
+        What::Write {
+            site: self.site,
+            moment,
+            action: self.action,
+            doubt: self.doubt.map(Doubt::as_str),
+            binds: self.binds.len(),
+        }
     }
 }
 
-/// A row of a model was read: its values are known to whoever asks from now on.
+/// Records a write that waited as it was bound.
+pub(super) fn written(
+    tracker: &Tracker,
+    moment: &Moment,
+    write: (&'static ModelSite, Action, Option<&'static str>),
+    tape: &Tape,
+    binds: &[Bind],
+) {
+    let mut values = Vec::with_capacity(binds.len());
+    let (mut place, mut owners) = (None, None);
+    for bind in binds {
+        if bind.owners != place {
+            place = bind.owners;
+            owners = place.and_then(|(from, to)| named(tracker, |sink| tape.play_part(from, to, sink)));
+        }
+        let tell = |sink: &mut dyn Sink| tape.play_part(bind.from, bind.to, sink);
+        look(tracker, write.0, bind.column, owners.as_ref(), &mut values, tell);
+    }
+    if !values.is_empty() {
+        record(tracker, moment, write, &values, None);
+    }
+}
+
+/// Makes pseudonyms of what was bound to a column.
+fn look(
+    tracker: &Tracker,
+    site: &'static ModelSite,
+    column: &'static Column,
+    owners: Option<&Arc<[Owner]>>,
+    values: &mut Vec<Stored>,
+    tell: impl FnOnce(&mut dyn Sink),
+) {
+    let mut seen = Seen::new(tracker);
+    tell(&mut seen);
+    seen.report(site);
+    values.extend(seen.values.into_iter().map(|(_, observed)| Stored {
+        column,
+        observed,
+        owners: owners.cloned(),
+    }));
+}
+
+/// Whom a record names.
+fn named(tracker: &Tracker, tell: impl FnOnce(&mut dyn Sink)) -> Option<Arc<[Owner]>> {
+    let mut seen = Seen::new(tracker);
+    tell(&mut seen);
+    (!seen.owners.is_empty()).then(|| seen.owners.into())
+}
+
+/// `of_rows`: whose the rows are, where no value says it.
+fn record(
+    tracker: &Tracker,
+    moment: &Moment,
+    (site, action, doubt): (&'static ModelSite, Action, Option<&'static str>),
+    values: &[Stored],
+    of_rows: Option<&[Owner]>,
+) {
+    let scope = moment.scope.as_ref();
+    let actor = scope.map_or_else(|| Arc::from("db"), |scope| scope.source().clone());
+    // A new row of somebody who was erased says that they came back.
+    if action == Action::Insert && doubt.is_none() {
+        let named = values.iter().filter_map(|value| value.owners.as_deref());
+        let named = named.chain(of_rows).flatten();
+        named.for_each(|owner| tracker.readmit_owner(owner));
+    }
+    // What may not have been stored does not say who is who.
+    let owners = owners_of(tracker, site, values, doubt.is_none());
+    // Values that do not say whose they are: of the one person that the others name (an embedded
+    // record), else of the request's.
+    let mut named = owners.iter().copied().flatten();
+    let unnamed = match named.next() {
+        Some(first) => named.all(|owner| owner == first).then(|| first.clone()),
+        None => scope.and_then(|scope| scope.owner()),
+    };
+
+    let mut event = Event::new(EventType::DataStorage, actor);
+    event.created_at = moment.at;
+    // What the SQL text told is of no attribute.
+    if site.model.is_empty() {
+        event.extras.insert("seen".into(), "sql".into());
+    } else {
+        declare(&mut event, &site.site);
+        event.extras.insert("model".into(), site.model.into());
+    }
+    event.target = Some(format!("db:{}", site.table).into());
+    event.extras.insert("action".into(), action.as_str().into());
+    event.extras.insert("table".into(), site.table.into());
+    event.extras.insert("certain".into(), doubt.is_none().into());
+    if let Some(doubt) = doubt {
+        event.extras.insert("reason".into(), doubt.into());
+    }
+    for (value, owner) in values.iter().zip(&owners) {
+        describe(&mut event, &value.observed);
+        let owner = owner.or(unnamed.as_ref());
+        let source = source(site, value.column);
+        event.tags.push(match action {
+            // What was removed is not what the database has.
+            #[cfg(feature = "sql-fallback")]
+            Action::Delete => EventTag {
+                tag: value.observed.tag(owner, &source, moment.at),
+                detail: Default::default(),
+            },
+            _ => tracker.register(&value.observed, owner, &source, true, moment.at),
+        });
+    }
+    event.owner = match of_rows {
+        Some(owners) if values.is_empty() => whose(tracker, site, owners, doubt.is_none()).0.cloned(),
+        _ => sole_owner(&event),
+    };
+    tracker.record_of(event, moment);
+}
+
+/// A row of a model was read: its values are known to whoever asks from now on. `at` tells when.
 ///
 /// Rows are read again and again; one whose every value is registered needs no more than a look. So the first
 /// visit makes its key alone.
-pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
+pub(crate) fn loaded(
+    tracker: &Tracker,
+    site: &'static ModelSite,
+    at: fn() -> Timestamp,
+    visit: impl Fn(&mut Visitor<'_>),
+) {
     let mut glance = Glance(tracker.row_key());
     glance.0.number(std::ptr::from_ref(site).addr() as u64);
     visit(&mut Visitor::new(&mut glance));
@@ -403,25 +563,24 @@ pub(crate) fn loaded(tracker: &Tracker, site: &'static ModelSite, visit: impl Fn
     if known && !counted {
         return;
     }
-    let mut tape = Tape::take();
-    visit(&mut Visitor::new(&mut tape));
-    if counted {
-        access::row(tracker, site, tape.fields().filter_map(|field| column(site, field)));
-    }
-    if known {
-        return;
-    }
-    let at = Timestamp::now();
-    if tape.bytes() > MOST_RAW {
-        tracker.work_off();
-        row(tracker, site, at, key, |sink| tape.play(sink));
-    } else {
-        tracker.defer_in(
-            tape.size(),
-            || Rows::new(tracker),
-            |rows| rows.add(site, at, key, &tape),
-        );
-    }
+    tape::on_scratch(|tape| {
+        visit(&mut Visitor::new(tape));
+        if counted {
+            access::row(tracker, site, tape.fields().filter_map(|field| column(site, field)));
+        }
+        if known {
+            return;
+        }
+        let at = at();
+        if tape.bytes() > MOST_RAW || tape.is_capped() {
+            tracker.work_off();
+            return row(tracker, site, at, key, |sink| tape.play(sink));
+        }
+        Block::add(tracker, tape.size(), |block| {
+            block.tape.append(tape);
+            What::Row { site, at, key }
+        });
+    });
 }
 
 /// Makes a row's key, and nothing of its values.
@@ -437,61 +596,22 @@ impl Sink for Glance<'_> {
     }
 
     fn owner(&mut self, kind: &'static str, value: Value<'_>) {
-        self.0.number(kind.as_ptr().addr() as u64);
-        self.0.value(value);
+        self.0.named(kind.as_ptr().addr(), value);
     }
 
     fn declared(&mut self, field: &'static Field, value: Value<'_>) {
-        self.0.number(std::ptr::from_ref(field).addr() as u64);
-        self.0.value(value);
-    }
-}
-
-/// Rows that were read, and whose values nobody has looked at yet.
-struct Rows {
-    tracker: Tracker,
-    tape: Tape,
-    rows: Vec<Row>,
-}
-
-struct Row {
-    site: &'static ModelSite,
-    at: Timestamp,
-    key: u128,
-    /// Where it ends on the tape.
-    end: Place,
-}
-
-impl Rows {
-    fn new(tracker: &Tracker) -> Self {
-        Rows {
-            tracker: tracker.clone(),
-            tape: Tape::default(),
-            rows: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, site: &'static ModelSite, at: Timestamp, key: u128, tape: &Tape) {
-        self.tape.append(tape);
-        let end = self.tape.place();
-        self.rows.push(Row { site, at, key, end });
-    }
-}
-
-impl Series for Rows {
-    fn run(self: Box<Self>) {
-        let mut begin = Place::default();
-        for Row { site, at, key, end } in &self.rows {
-            self.tracker.guarded(|tracker| {
-                row(tracker, site, *at, *key, |sink| self.tape.play_part(begin, *end, sink));
-            });
-            begin = *end;
-        }
+        self.0.named(std::ptr::from_ref(field).addr(), value);
     }
 }
 
 /// Registers the values of a row that was read.
-fn row(tracker: &Tracker, site: &'static ModelSite, at: Timestamp, key: u128, tell: impl FnOnce(&mut dyn Sink)) {
+pub(super) fn row(
+    tracker: &Tracker,
+    site: &'static ModelSite,
+    at: Timestamp,
+    key: u64,
+    tell: impl FnOnce(&mut dyn Sink),
+) {
     let mut seen = Seen::new(tracker);
     tell(&mut seen);
     seen.report(site);

@@ -1,7 +1,6 @@
 //! What a visit met, kept to be looked at later.
 
-use std::cell::RefCell;
-use std::sync::Mutex;
+use std::cell::{RefCell, RefMut};
 
 use zeroize::Zeroize;
 
@@ -14,12 +13,11 @@ const MAX_STEPS: usize = 16_384;
 thread_local! {
     /// Empty buffers of this thread's tapes, to be used again.
     static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
+    /// What a visit is taken down on that is looked at, or copied, at once.
+    static SCRATCH: RefCell<Tape> = const { RefCell::new(Tape::new()) };
 }
-/// Those that threads have left over. Nobody waits for them.
-static SHARED: Mutex<Vec<Buffers>> = Mutex::new(Vec::new());
-/// Most spare ones of a thread, and of all threads.
+/// Most spare ones of a thread.
 const MAX_SPARE: usize = 4;
-const MAX_SHARED: usize = 256;
 /// Most bytes of one, and most of its steps.
 const MAX_SPARE_BYTES: usize = 4096;
 const MAX_SPARE_STEPS: usize = 128;
@@ -28,9 +26,27 @@ const PIECE: usize = 32;
 
 type Buffers = (Vec<u8>, Vec<Step>);
 
+/// Calls `then` with an empty tape of this thread's, which is wiped afterwards; `None` as the thread ends.
+pub(crate) fn on_scratch<R>(then: impl FnOnce(&mut Tape) -> R) -> Option<R> {
+    struct Used<'t>(RefMut<'t, Tape>);
+    impl Drop for Used<'_> {
+        fn drop(&mut self) {
+            self.0.clear();
+            if self.0.capacity() > MAX_SPARE_BYTES || self.0.steps.capacity() > MAX_SPARE_STEPS {
+                *self.0 = Tape::new();
+            }
+        }
+    }
+    let with = |scratch: &RefCell<Tape>| match scratch.try_borrow_mut() {
+        Ok(tape) => then(&mut Used(tape).0),
+        // Within itself.
+        Err(_) => then(&mut Tape::take()),
+    };
+    SCRATCH.try_with(with).ok()
+}
+
 /// A visit, as it was. Its raw values stand in one buffer, one after the other, which is wiped when it is
 /// dropped.
-#[derive(Default)]
 pub(crate) struct Tape {
     /// Zeros behind what is used.
     buffer: Vec<u8>,
@@ -67,20 +83,37 @@ enum Form {
 }
 
 /// Where a part of a tape begins.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Place {
     byte: usize,
     step: usize,
 }
 
+impl Place {
+    /// Where this place of a tape stands once that tape was copied behind `base`.
+    pub(crate) fn behind(self, base: Place) -> Place {
+        Place {
+            byte: base.byte + self.byte,
+            step: base.step + self.step,
+        }
+    }
+}
+
 impl Tape {
+    pub(crate) const fn new() -> Self {
+        Tape {
+            buffer: Vec::new(),
+            used: 0,
+            steps: Vec::new(),
+            depth: 0,
+            capped: false,
+        }
+    }
+
     /// An empty one, with buffers of one that was dropped.
     pub(crate) fn take() -> Self {
-        let own = SPARE
-            .try_with(|spare| spare.try_borrow_mut().ok()?.pop())
-            .ok()
-            .flatten();
-        let (buffer, steps) = own.or_else(|| SHARED.try_lock().ok()?.pop()).unwrap_or_default();
+        let spare = SPARE.try_with(|spare| spare.try_borrow_mut().ok()?.pop()).ok();
+        let (buffer, steps) = spare.flatten().unwrap_or_default();
         Tape {
             buffer,
             used: 0,
@@ -97,6 +130,18 @@ impl Tape {
             piece.zeroize();
         }
         self.used = 0;
+    }
+
+    /// Forgets what it was told, and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.wipe();
+        self.steps.clear();
+        (self.depth, self.capped) = (0, false);
+    }
+
+    /// Bytes that it has room for, of values.
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.len()
     }
 
     fn written(&self) -> &[u8] {
@@ -264,6 +309,12 @@ impl Tape {
     }
 }
 
+impl Default for Tape {
+    fn default() -> Self {
+        Tape::new()
+    }
+}
+
 impl Drop for Tape {
     fn drop(&mut self) {
         self.wipe();
@@ -273,20 +324,13 @@ impl Drop for Tape {
             return;
         }
         steps.clear();
-        let mut spare = Some((buffer, steps));
-        let _ = SPARE.try_with(|own| {
-            if let Ok(mut own) = own.try_borrow_mut()
-                && own.len() < MAX_SPARE
+        let _ = SPARE.try_with(|spare| {
+            if let Ok(mut spare) = spare.try_borrow_mut()
+                && spare.len() < MAX_SPARE
             {
-                own.extend(spare.take());
+                spare.push((buffer, steps));
             }
         });
-        if spare.is_some()
-            && let Ok(mut shared) = SHARED.try_lock()
-            && shared.len() < MAX_SHARED
-        {
-            shared.extend(spare);
-        }
     }
 }
 

@@ -52,6 +52,7 @@ mod body;
 mod multipart;
 mod walk;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -68,7 +69,7 @@ use tower_service::Service;
 
 use crate::hooks::input::{self, Collector};
 use crate::probe::Inner;
-use crate::scope::{Scope, random_id, scoped_in};
+use crate::scope::{Scope, scoped_in};
 use crate::tracked::{Tracked, Value, Visitor};
 use crate::tracker::{self, BlindSpot, Place, Tracker};
 
@@ -121,12 +122,8 @@ where
                 return inner.call(request).await;
             }
             let (mut parts, body) = request.into_parts();
-            let route = route(&parts);
-            let scope = Scope::with(
-                format!("HTTP {route}").into(),
-                request_id(&parts.headers),
-                trace_id(&parts.headers),
-            );
+            let (route, source) = route(&parts);
+            let scope = Scope::with(source, request_id(&parts.headers), trace_id(&parts.headers));
             let path = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
             tracker::with(|tracker| read_head(tracker, &parts, path.as_ref(), &scope, &route));
             let body = body::watched(body, &parts.headers, &scope, &route);
@@ -152,13 +149,49 @@ impl Drop for Settle {
     }
 }
 
-/// Method and route template; never the path itself, which holds values.
-fn route(parts: &Parts) -> Arc<str> {
-    let method = known_method(&parts.method);
-    match parts.extensions.get::<MatchedPath>() {
-        Some(path) => format!("{method} {}", path.as_str()).into(),
-        None => format!("{method} (no route)").into(),
+/// Routes of this thread, and what is said of values from there.
+struct Route {
+    method: Method,
+    path: Arc<str>,
+    named: (Arc<str>, Arc<str>),
+}
+
+/// Most routes that a thread remembers.
+const MAX_ROUTES: usize = 256;
+
+thread_local! {
+    static ROUTES: RefCell<Vec<Route>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Method and route template (never the path itself, which holds values), and with it the source that they are.
+fn route(parts: &Parts) -> (Arc<str>, Arc<str>) {
+    let path = parts
+        .extensions
+        .get::<MatchedPath>()
+        .map_or("(no route)", MatchedPath::as_str);
+    let is = |route: &Route| route.method == parts.method && *route.path == *path;
+    let known = ROUTES.try_with(|routes| Some(routes.try_borrow().ok()?.iter().find(|route| is(route))?.named.clone()));
+    if let Ok(Some(named)) = known {
+        return named;
     }
+    let method = known_method(&parts.method);
+    let route = format!("{method} {path}");
+    let named: (Arc<str>, Arc<str>) = (route.as_str().into(), format!("HTTP {route}").into());
+    // A client may send any method.
+    if method == parts.method.as_str() {
+        let _ = ROUTES.try_with(|routes| {
+            if let Ok(mut routes) = routes.try_borrow_mut()
+                && routes.len() < MAX_ROUTES
+            {
+                routes.push(Route {
+                    method: parts.method.clone(),
+                    path: path.into(),
+                    named: named.clone(),
+                });
+            }
+        });
+    }
+    named
 }
 
 /// Leaves on the scope what stands before the body.
@@ -168,26 +201,30 @@ fn read_head(tracker: &Tracker, parts: &Parts, path: Option<&RawPathParams>, sco
         visit(&mut Visitor::new(&mut collector));
         input::leave_pending(tracker, scope, collector.finish(route));
     };
-    read("path", &mut |visitor| {
-        for (name, value) in path.into_iter().flatten() {
-            visitor.entry(name, |visitor| visitor.value(Value::Text(value)));
-        }
-    });
+    if let Some(path) = path {
+        read("path", &mut |visitor| {
+            for (name, value) in path {
+                visitor.entry(name, |visitor| visitor.value(Value::Text(value)));
+            }
+        });
+    }
     if let Some(query) = parts.uri.query() {
         read("query", &mut |visitor| read_pairs(query.as_bytes(), visitor));
     }
     let (headers, cookies) = (tracker.inputs_in(Place::Header), tracker.inputs_in(Place::Cookie));
     let unreadable = || tracker.blind_spot(BlindSpot::CappedInput, route);
-    read("header", &mut |visitor| {
-        for named in headers {
-            for value in parts.headers.get_all(&*named.name) {
-                match std::str::from_utf8(value.as_bytes()) {
-                    Ok(value) => visitor.entry(&named.key, |visitor| visitor.value(Value::Text(value))),
-                    Err(_) => unreadable(),
+    if !headers.is_empty() {
+        read("header", &mut |visitor| {
+            for named in headers {
+                for value in parts.headers.get_all(&*named.name) {
+                    match std::str::from_utf8(value.as_bytes()) {
+                        Ok(value) => visitor.entry(&named.key, |visitor| visitor.value(Value::Text(value))),
+                        Err(_) => unreadable(),
+                    }
                 }
             }
-        }
-    });
+        });
+    }
     if cookies.is_empty() {
         return;
     }
@@ -242,8 +279,8 @@ fn known_method(method: &Method) -> &str {
     }
 }
 
-/// The caller's `x-request-id` where it is plainly an id, and nobody's value; else a random one.
-fn request_id(headers: &HeaderMap) -> Arc<str> {
+/// The caller's `x-request-id` where it is plainly an id, and nobody's value.
+fn request_id(headers: &HeaderMap) -> Option<Arc<str>> {
     let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
     let plain = |id: &&str| {
         (8..=64).contains(&id.len())
@@ -252,7 +289,7 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
             && id.bytes().any(|b| b.is_ascii_alphabetic())
     };
     let nobodys = |id: &&str| tracker::with(|tracker| !tracker.tells(id)).unwrap_or(false);
-    given.filter(plain).filter(nobodys).map_or_else(random_id, Arc::from)
+    given.filter(plain).filter(nobodys).map(Arc::from)
 }
 
 /// The trace id of a W3C `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>).

@@ -17,6 +17,7 @@ mod hops;
 mod rewritten;
 
 use carry::carry;
+use framing::Framing;
 use hops::{Hops, Trail};
 
 type Answer = Result<Response<ResponseBody>, Error>;
@@ -68,9 +69,11 @@ fn record(request: Request<SendBody>, next: MiddlewareNext, most: usize) -> Answ
     let (mut parts, body) = request.into_parts();
     let trail = Trail::of(&parts.method, &parts.uri, &parts.headers);
     let seen = parts.clone();
+    let said = Framing::said(&parts.headers);
     carry(
         body,
         most,
+        said,
         |body, _| {
             let url = Url::new(&seen.method, &seen.uri, "");
             let outgoing = Outgoing {

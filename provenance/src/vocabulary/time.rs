@@ -1,6 +1,7 @@
 //! Points in time: microseconds since 1970 in the store, RFC 3339 in UTC on the wire.
 
 use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -9,7 +10,11 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// The clock of this machine.
     pub fn now() -> Self {
-        Timestamp(jiff::Timestamp::now().as_microsecond())
+        let micros = |since: Duration| i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        Timestamp(match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => micros(since),
+            Err(before) => -micros(before.duration()),
+        })
     }
 
     /// Reads RFC 3339 with an offset (`2026-01-31T12:00:00Z`) or a plain date (`2026-01-31`, midnight UTC).

@@ -164,6 +164,9 @@ twice! {
         agent.post(&url).send(SendBody::from_reader(&mut Slowly(b"a slow reader's bytes")))?;
         agent.post(&url).send(SendBody::from_owned_reader(std::io::empty()))?;
         agent.post(&url).header("content-length", "4").send(SendBody::from_reader(&mut &b"four"[..]))?;
+        let typed = || agent.post(&url).content_type("text/x");
+        typed().header("content-length", "4").send(SendBody::from_reader(&mut &b"four"[..]))?;
+        typed().header("content-length", "9").send(SendBody::from_reader(&mut Slowly(b"nine byte")))?;
         agent.post(&url).send(SendBody::from_json(&json!({"x": 1}))?)?;
         agent.post(&url).send(std::fs::File::open(file)?)?;
         let opened = std::fs::File::open(file)?;
@@ -253,7 +256,7 @@ fn bodies_are_byte_identical_and_connections_are_kept() {
     let plain = Wire::start();
     bodies_plain(&ureq::agent(), &plain, &file).unwrap();
     let sends = plain.seen.lock().unwrap().len();
-    assert_eq!(sends, 26);
+    assert_eq!(sends, 28);
     let connections = plain.seen.lock().unwrap().last().unwrap().0 + 1;
     assert!(connections < 5, "{connections}");
 

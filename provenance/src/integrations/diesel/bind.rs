@@ -12,7 +12,7 @@ use diesel::sql_types::SqlType;
 use super::ledger::Dialect;
 use super::slot;
 use crate::hooks::storage::{self, Seen, Write};
-use crate::hooks::tape::Tape;
+use crate::hooks::tape::{self, Tape};
 use crate::site::{Column, ModelSite};
 use crate::tracked::Visitor;
 use crate::tracker::{self, BlindSpot, Observed, Tracker};
@@ -108,13 +108,13 @@ impl<V> Bind<V> {
     fn stage(&self, dialect: Dialect) {
         tracker::with(|tracker| {
             let staged = match &self.shown {
-                Shown::ByValue(visit) => {
-                    let mut tape = Tape::take();
-                    visit(&self.value, &mut Visitor::new(&mut tape));
+                Shown::ByValue(visit) => tape::on_scratch(|tape| {
+                    visit(&self.value, &mut Visitor::new(tape));
                     self.stage_in(tracker, dialect, tape.is_empty(), |write, owners| {
-                        write.stage(self.column, &tape, owners);
+                        write.stage(self.column, tape, owners);
                     })
-                }
+                })
+                .unwrap_or(false),
                 Shown::Before(Before(seen)) => self.stage_in(tracker, dialect, seen.is_empty(), |write, owners| {
                     write.stage_seen(self.column, seen, owners);
                 }),
@@ -143,6 +143,7 @@ impl<V> Bind<V> {
             statement.dialect = Some(dialect);
             let known = statement.writes.iter().position(|write| write.is_of(site, *action));
             let at = known.unwrap_or_else(|| {
+                statement.writes.reserve_exact(1);
                 statement.writes.push(Write::new(tracker, site, *action));
                 statement.writes.len() - 1
             });
@@ -192,6 +193,6 @@ pub fn loaded(site: &'static ModelSite, visit: impl Fn(&mut Visitor<'_>)) {
         if let Some(returned) = slot::row(site) {
             returned.add(site, &visit);
         }
-        storage::loaded(tracker, site, visit);
+        storage::loaded(tracker, site, slot::at, visit);
     });
 }

@@ -323,6 +323,11 @@ impl<W> Ledger<W> {
         !self.levels.is_empty()
     }
 
+    /// Whether what is written now stands at once, for certain.
+    pub(super) fn autocommits(&self) -> bool {
+        self.levels.is_empty() && !self.lost
+    }
+
     /// Everything that nobody will hear of any more; `open`: the connection lives on, unwatched.
     pub(super) fn abandon(&mut self, open: bool, out: &mut Vec<Settled<W>>) {
         let writes = self.unanswered.drain(..);

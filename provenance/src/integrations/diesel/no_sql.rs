@@ -40,6 +40,8 @@ pub(super) struct Seen<'s> {
 }
 
 impl Fallback {
+    pub(super) const READS: bool = false;
+
     pub(super) fn opened(&mut self, _: &str) {}
 
     pub(super) fn cached(&mut self, _: &str) {}

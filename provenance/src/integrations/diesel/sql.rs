@@ -152,6 +152,9 @@ pub(super) struct Around {
 }
 
 impl Fallback {
+    /// Whether texts are read at all.
+    pub(super) const READS: bool = true;
+
     /// The connection is opened by this URL.
     pub(super) fn opened(&mut self, url: &str) {
         self.dialect = Some(Dialect::of_url(url));

@@ -146,6 +146,27 @@ impl<I> Watch<I> {
         }
     }
 
+    /// What most events are, in few instructions: the begin of a statement where nothing else is open, and the end of
+    /// one of which there is nothing to say. `false` for any other, and nothing is done.
+    fn observe_plain(&mut self, event: &InstrumentationEvent<'_>) -> bool {
+        if Fallback::READS || self.driver != Driver::Sequential || self.probe.is_some() {
+            return false;
+        }
+        match event {
+            InstrumentationEvent::StartQuery { query, .. } if self.running.is_empty() => {
+                access::statement_ended();
+                self.run(*query, None, None, None);
+                true
+            }
+            InstrumentationEvent::FinishQuery { query, error: None, .. } if self.ends_plainly(*query) => {
+                access::statement_ended();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline(never)]
     fn observe(&mut self, event: &InstrumentationEvent<'_>, out: &mut Vec<Settled<Write>>) {
         match event {
             InstrumentationEvent::FinishEstablishConnection { .. } => {
@@ -199,18 +220,73 @@ impl<I> Watch<I> {
         if let Some(reading) = before {
             self.ledger.is_open(!reading.autocommit, false, out);
         }
-        let by_text = self.driver != Driver::Sequential;
-        let begun = by_text.then(|| tracker::with(|tracker| self.fallback.begin(tracker, query)).flatten());
+        let (text_of, begun) = match self.driver {
+            Driver::Sequential => (None, None),
+            Driver::Unknown | Driver::Async => self.begin_by_text(query),
+        };
+        self.run(query, before, text_of, begun);
+    }
+
+    fn run(&mut self, query: &dyn DebugQuery, before: Option<Reading>, text_of: Option<TextOf>, begun: Option<Begun>) {
         self.running.push(Running {
             slot: tracker::with(|_| Open::begin(&mut self.slot)),
             shape: Shape::of(query),
-            text_of: by_text.then(|| TextOf::new(query)),
+            text_of,
             mistakable: false,
             cached: false,
             text: shape::is_text(query),
             before,
-            begun: begun.flatten(),
+            begun,
         });
+    }
+
+    fn begin_by_text(&mut self, query: &dyn DebugQuery) -> (Option<TextOf>, Option<Begun>) {
+        let begun = tracker::with(|tracker| self.fallback.begin(tracker, query));
+        (Some(TextOf::new(query)), begun.flatten())
+    }
+
+    /// Ends a statement that Diesel built and that succeeded, where either no model bound anything in it, or
+    /// one model did, and what it wrote stands at once, for certain. `false` for any other.
+    fn ends_plainly(&mut self, query: &dyn DebugQuery) -> bool {
+        let Some((running, [])) = self.running.split_last() else {
+            return false;
+        };
+        let built = !running.cached && !running.text && !shape::is_text(query) && self.built.knows(running.shape);
+        let Some(open) = running.slot.as_ref().filter(|_| built) else {
+            return false;
+        };
+        let mut only = None;
+        if !open.is_unbound() {
+            if !self.ledger.autocommits() {
+                return false;
+            }
+            let Some(write) = open.take_only(self.ledger.dialect) else {
+                return false;
+            };
+            let facts = self.built.facts(running.shape, query);
+            let judge = Judge {
+                facts,
+                rows: open.rows(),
+                same: false,
+                changed: None,
+                aborts: self.ledger.dialect == Dialect::Postgres,
+            };
+            if facts.returning
+                || facts.conflict != Conflict::None
+                || !matches!(judge.verdict(write.action()), Verdict::Stored)
+            {
+                open.give_back(write);
+                return false;
+            }
+            only = Some(write);
+            self.raw = 0;
+        }
+        self.ledger.succeeded();
+        self.slot = self.running.pop().and_then(|running| running.slot?.end_empty());
+        if let Some(write) = only {
+            write.committed();
+        }
+        true
     }
 
     fn end(&mut self, query: &dyn DebugQuery, error: Option<&Error>, out: &mut Vec<Settled<Write>>) {
@@ -223,10 +299,14 @@ impl<I> Watch<I> {
         let after = self.probe.as_ref().and_then(Probe::read);
         let Answered { running, doubtful } = match self.driver {
             // What else is open never ran.
-            Driver::Sequential => Answered {
-                running: self.running.drain(..).next_back(),
-                doubtful: false,
-            },
+            Driver::Sequential => {
+                let running = self.running.pop();
+                self.running.clear();
+                Answered {
+                    running,
+                    doubtful: false,
+                }
+            }
             Driver::Unknown | Driver::Async => self.answered(query, out),
         };
         let running = match running {
@@ -368,7 +448,9 @@ impl<I> Watch<I> {
             self.keep_around(around, statement.rows, changed, out);
             return;
         }
-        statement.writes.extend(around.drain(..).map(|around| around.write));
+        if !around.is_empty() {
+            statement.writes.extend(around.drain(..).map(|around| around.write));
+        }
         if statement.writes.is_empty() {
             if self.driver == Driver::Async && !finished.text {
                 // An error comes with the rows, and nobody sees it.
@@ -437,6 +519,9 @@ impl<I> Watch<I> {
         ended: Option<(&dyn DebugQuery, Shape)>,
         statement: &mut Statement,
     ) -> Vec<Around> {
+        if !Fallback::READS {
+            return Vec::new();
+        }
         let seen = Seen {
             served: &statement.served,
             rows: statement.rows,
@@ -663,9 +748,11 @@ impl<I: Instrumentation> Instrumentation for Watch<I> {
             self.inner.on_connection_event(event);
             return self.opening(url);
         }
-        let mut settled = Vec::new();
-        self.observe(&event, &mut settled);
-        settle(settled);
+        if !self.observe_plain(&event) {
+            let mut settled = Vec::new();
+            self.observe(&event, &mut settled);
+            settle(settled);
+        }
         self.inner.on_connection_event(event);
     }
 }

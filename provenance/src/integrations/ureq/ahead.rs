@@ -1,8 +1,10 @@
 //! A body that can be read only once: read ahead, and then passed on as it came.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 
 use ureq::Error;
+use zeroize::Zeroize;
 
 use crate::hooks::egress::Watcher;
 
@@ -10,6 +12,29 @@ use crate::hooks::egress::Watcher;
 const PIECE: usize = 128 << 10;
 /// Most reads that are remembered.
 const READS: usize = 16 << 10;
+
+thread_local! {
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What a reader reads into: the thread's own, as it is large, or a new one within itself. Zeros, but for what a
+/// reader wrote and did not tell of.
+struct Room(Vec<u8>);
+
+impl Room {
+    fn take() -> Self {
+        let mut room = ROOM.try_with(Cell::take).unwrap_or_default();
+        room.resize(PIECE, 0);
+        Room(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let room = std::mem::take(&mut self.0);
+        let _ = ROOM.try_with(|own| own.replace(room));
+    }
+}
 
 /// The beginning of a body.
 pub(super) struct Ahead {
@@ -31,16 +56,19 @@ impl Ahead {
             whole: false,
             failed: None,
         };
-        let mut piece = vec![0; PIECE.min(most.saturating_add(1))];
+        let mut room = Room::take();
+        let room = room.0.get_mut(..PIECE.min(most.saturating_add(1))).unwrap_or_default();
         while ahead.bytes.len() <= most {
-            match reader.read(&mut piece) {
+            match reader.read(room) {
                 Ok(0) => {
                     ahead.whole = true;
                     break;
                 }
                 Ok(n) => {
-                    ahead.bytes.extend_from_slice(piece.get(..n).unwrap_or_default());
-                    if n < piece.len() && ahead.ends.len() < READS {
+                    let piece = room.get_mut(..n).unwrap_or_default();
+                    ahead.bytes.extend_from_slice(piece);
+                    piece.zeroize();
+                    if n < room.len() && ahead.ends.len() < READS {
                         ahead.ends.push(ahead.bytes.len());
                     }
                 }

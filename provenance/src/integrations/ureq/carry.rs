@@ -48,10 +48,11 @@ impl<'s> Said<'s> {
 }
 
 /// Shows a body to `begin`, up to `most` bytes of it, and then gives it to `send`. `begin` gets the type that
-/// the body says it has.
+/// the body says it has. `said`: see [`Framing::said`].
 pub(super) fn carry<T: AsSendBody, S>(
     mut data: T,
     most: usize,
+    said: Option<Framing>,
     begin: impl FnOnce(Body<'_>, Option<&str>) -> Result<(S, Option<Watcher>), Error>,
     send: impl FnOnce(S, SendBody<'_>, &Said<'_>) -> Answer,
 ) -> Answer {
@@ -82,7 +83,7 @@ pub(super) fn carry<T: AsSendBody, S>(
         let (started, _) = begun?;
         return send(started, file.as_body(), &Said::default());
     }
-    let framing = Framing::of(&mut data);
+    let framing = said.unwrap_or_else(|| Framing::of(&mut data));
     if framing.is_none() {
         let (started, _) = begin(Body::Empty, None)?;
         return send(started, data.as_body(), &Said::default());

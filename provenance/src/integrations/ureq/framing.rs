@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use ureq::config::Config;
-use ureq::http::{HeaderValue, Request, Uri, header};
+use ureq::http::{HeaderMap, HeaderValue, Request, Uri, header};
 use ureq::middleware::MiddlewareNext;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
@@ -28,6 +28,19 @@ impl Framing {
                 .map_or_else(|_| Framing::default(), |framing| *framing),
             _ => Framing::default(),
         }
+    }
+
+    /// Of a body whose request says its length and its type by itself: then ureq asks the body for neither, and it
+    /// need not be asked.
+    pub(super) fn said(head: &HeaderMap) -> Option<Self> {
+        let length = head.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok()?;
+        let said =
+            length > 0 && head.contains_key(header::CONTENT_TYPE) && !head.contains_key(header::TRANSFER_ENCODING);
+        said.then_some(Framing {
+            length: None,
+            chunked: true,
+            content_type: None,
+        })
     }
 
     /// There is no body.

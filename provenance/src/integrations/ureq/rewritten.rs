@@ -179,9 +179,11 @@ impl Sender<WithBody> {
         let Some(most) = self.frame.read_ahead() else {
             return self.builder.send(data);
         };
+        let said = self.builder.headers_ref().and_then(Framing::said);
         carry(
             data,
             most,
+            said,
             |body, content_type| Ok(self.begin(body, content_type)?.watched()),
             |started, body, said| {
                 started.send(|mut builder| {
@@ -323,9 +325,11 @@ impl Runner {
         };
         let (mut parts, data) = request.into_parts();
         let seen = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
+        let said = Framing::said(&parts.headers);
         carry(
             data,
             most,
+            said,
             |body, _| {
                 let (method, uri, map) = &seen;
                 let url = Url::new(method, uri, "");
