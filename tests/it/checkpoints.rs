@@ -332,7 +332,7 @@ fn the_instances_of_a_fleet_have_checkpoints_each_and_a_missing_tail_is_named() 
 
     // The tail of one chain is cut off, as whoever administers the server can: what is left holds by itself.
     let b = trackers[1].instance_id();
-    trackers.each_ref().map(Tracker::close);
+    trackers.iter().for_each(Tracker::close);
     let cut = "DELETE FROM provenance.events WHERE seq > 6 AND n = (SELECT max(n) FROM provenance.instances);
          DELETE FROM provenance.batches WHERE first_seq > 6 AND n = (SELECT max(n) FROM provenance.instances);";
     server.connect().batch_execute(cut).unwrap();
