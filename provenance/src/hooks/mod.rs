@@ -8,6 +8,7 @@ pub(crate) mod egress;
 pub mod input;
 #[cfg(feature = "diesel")]
 pub(crate) mod returned;
+#[cfg(feature = "diesel")]
 pub(crate) mod storage;
 pub(crate) mod tape;
 
