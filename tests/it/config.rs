@@ -371,6 +371,10 @@ fn mistakes_are_named_with_file_line_key_expectation_and_the_nearest_key() {
         "a.yaml:1: registry.max_values: expected a whole number, at least 1, found 0",
     );
     yaml(
+        "registry: {max_values: 10000001}\n",
+        "a.yaml:1: registry.max_values: expected at most 10000000, found 10000001",
+    );
+    yaml(
         "registry: {max_values: 1.5}\n",
         "a.yaml:1: registry.max_values: expected a whole number, at least 1, found a number that is not whole",
     );

@@ -89,7 +89,7 @@ pub(crate) use load::from_text;
 /// | `egress.unregistered` | `ignore`, `record`, `judge` | `ignore` | what becomes of personal data that was never registered and is known by its shape alone (addresses of mail and IP, phones, IBANs, cards): nothing, a finding of form `unregistered`, or one that also counts against `allow(..)` |
 /// | `egress.on_evidence_failure` | `send`, `refuse` | `send` | what a share does whose record goes neither into the database within 1 s nor into the spill file |
 /// | `registry.follow_interval` | seconds | `1` | how often it is looked at what other processes on the same storage have registered, so that it is recognised here; `0` never |
-/// | `registry.max_values` | number, at least 1 | `1000000` | most values that are recognised at a time |
+/// | `registry.max_values` | number, 1 to 10000000 | `1000000` | most values that are recognised at a time |
 /// | `spill.folder` | path of a folder, relative to the configuration | beside an SQLite file; for PostgreSQL the working folder | where the spill file goes |
 /// | `spill.max_bytes` | number of bytes, at least 0 | `1073741824` | most that the spill file of a process holds, which takes records while the database does not; `0` for none |
 /// | `retention.<event type or category>` | such as `36h`, `400d`, `8w` | kept | how long events, tags of a category and its values are kept: docs/the-store.md |
@@ -141,7 +141,7 @@ pub struct Config {
     pub suppress: Vec<Suppress>,
     /// What egress hooks do.
     pub egress: Egress,
-    /// Most values that the registry holds.
+    /// Most values that the registry holds; what is more than 10,000,000 counts as that.
     pub max_values: usize,
     /// Most bytes of the file that takes records while the database does not; 0 for none.
     pub spill_max_bytes: u64,
@@ -154,6 +154,9 @@ pub struct Config {
     /// The file this was read from.
     pub file: Option<PathBuf>,
 }
+
+/// Values that detection has room for in one process, digests included.
+pub(crate) const MOST_VALUES: usize = 10_000_000;
 
 /// Before the name of a request header in `input_fields`: without it a parameter is meant, so that
 /// nothing but parameters is collected by accident.

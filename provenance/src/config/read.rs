@@ -9,8 +9,8 @@ use super::load::{absolute, storage_of};
 use super::tree::{Node, Value};
 use super::{
     AuditRole, AuditToken, COOKIE, CheckpointPlace, Checkpoints, Config, Durability, Egress, Fingerprints, HEADER,
-    InputField, OnEvidenceFailure, OnViolation, Recipient, Storage, Streams, Suppress, Token, TrackedModel,
-    Unregistered,
+    InputField, MOST_VALUES, OnEvidenceFailure, OnViolation, Recipient, Storage, Streams, Suppress, Token,
+    TrackedModel, Unregistered,
 };
 use crate::Error;
 use crate::vocabulary::{EventType, Kind, Timestamp, category};
@@ -122,7 +122,14 @@ pub(super) fn read(file: &Path, root: &Node) -> Result<Config, Error> {
             "registry" => at.section(&["follow_interval", "max_values"], |key, at| {
                 match key {
                     "follow_interval" => config.follow_interval = at.seconds()?,
-                    _ => config.max_values = at.positive()?,
+                    _ => {
+                        config.max_values = at.positive()?;
+                        if config.max_values > MOST_VALUES {
+                            return Err(
+                                at.error(format!("expected at most {MOST_VALUES}, found {}", config.max_values))
+                            );
+                        }
+                    }
                 }
                 Ok(())
             })?,

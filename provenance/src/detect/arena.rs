@@ -12,7 +12,7 @@ use super::classify::in_large_pages;
 /// made, and not used yet, is a small part. Powers of two.
 const FIRST: u32 = 256;
 const PARTS: u32 = 16;
-const CHUNKS: usize = 18 * PARTS as usize;
+const CHUNKS: usize = 19 * PARTS as usize;
 /// Bits of a place that say where in a chunk it is.
 const WITHIN: u32 = 21;
 /// Bits of a place.
@@ -111,6 +111,14 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_for_the_digests_of_the_most_values() {
+        // Of a phone there are six.
+        let last = place(6 * crate::config::MOST_VALUES as u32);
+        assert!(((last >> WITHIN) as usize) < CHUNKS && last < 1 << PLACE);
+        assert!(items(CHUNKS as u32 - 1) <= 1 << WITHIN);
+    }
 
     #[test]
     fn each_item_has_a_place_of_its_own() {

@@ -15,7 +15,7 @@ use crate::Error;
 use crate::checkpoint::Plan;
 #[cfg(feature = "sql-fallback")]
 use crate::columns::ColumnMap;
-use crate::config::{COOKIE, Config, HEADER, Storage, Unregistered};
+use crate::config::{COOKIE, Config, HEADER, MOST_VALUES, Storage, Unregistered};
 use crate::continued as files;
 use crate::detect::Detector;
 use crate::erased::Erased;
@@ -111,6 +111,10 @@ impl Tracker {
     /// As [`Tracker::open`].
     #[doc(hidden)]
     pub fn open_at(config: Config) -> Result<Self, Error> {
+        let config = Config {
+            max_values: config.max_values.clamp(1, MOST_VALUES),
+            ..config
+        };
         let keys = Keys::load(&config, store::is_empty(&config.storage)?)?;
         let checkpoints = Plan::of(&config)?;
         let mut id = [0; 8];
