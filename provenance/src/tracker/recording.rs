@@ -153,18 +153,24 @@ impl Tracker {
         }
     }
 
-    /// Records an event and waits until it is on disk.
-    ///
-    /// # Errors
-    /// [`Error::is_evidence`] after two seconds, or when it could be put neither into the database nor into the
-    /// spill file; counted as a blind spot.
-    pub(crate) fn record_durable(&self, mut event: Event) -> Result<Ticket, (Ticket, Error)> {
+    /// The record of an event that follows all that was put off, its ticket, and what a subscriber is told.
+    fn at_once(&self, mut event: Event) -> (Record, Ticket, Option<Told>) {
         self.work_off();
         complete(&mut event);
         self.without_erased(&mut event);
         let told = self.told(&event);
         let ticket = Ticket::default();
         let record = Record::Event(Box::new(event), ticket.clone());
+        (record, ticket, told)
+    }
+
+    /// Records an event and waits until it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::is_evidence`] after two seconds, or when it could be put neither into the database nor into the
+    /// spill file; counted as a blind spot.
+    pub(crate) fn record_durable(&self, event: Event) -> Result<Ticket, (Ticket, Error)> {
+        let (record, ticket, told) = self.at_once(event);
         let sent = self.0.recorder.send_durable(record, EVIDENCE_PATIENCE);
         self.tell(told, &ticket);
         match sent {
@@ -177,13 +183,8 @@ impl Tracker {
     }
 
     /// Queues an event, to be written at once; [`Tracker::await_durable`] waits for it.
-    pub(crate) fn start_durable(&self, mut event: Event) -> (Ticket, Written) {
-        self.work_off();
-        complete(&mut event);
-        self.without_erased(&mut event);
-        let told = self.told(&event);
-        let ticket = Ticket::default();
-        let record = Record::Event(Box::new(event), ticket.clone());
+    pub(crate) fn start_durable(&self, event: Event) -> (Ticket, Written) {
+        let (record, ticket, told) = self.at_once(event);
         let written = self.0.recorder.start_durable(record, EVIDENCE_PATIENCE);
         self.tell(told, &ticket);
         (ticket, written)
